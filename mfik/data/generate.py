@@ -1,0 +1,136 @@
+"""Pairs of joints (reference, solution) and the poses between which they solve, drawn from the robot alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mfik import ops
+from mfik.data.dataset import IKDataset
+from mfik.errors import ArgumentError
+from mfik.robots import Robot
+
+COUPLINGS = ("local", "global", "projected", "mixed")
+_CHUNK = 65_536  # rows drawn at once: bounds memory, and fixes the random stream of a seed
+_MAX_R = 0.9  # largest r on disk: (q_target - q)/(1 - r) then keeps float32 accuracy
+_PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is taken where refinement from q fails
+
+
+def generate(
+    robot: Robot,
+    num_samples: int,
+    *,
+    coupling: str = "mixed",
+    sigma: float = 0.3,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> IKDataset:
+    """Draw training rows: solutions uniform within the limits, references by `coupling`, times uniform.
+
+    Args:
+        robot: Robot to draw for.
+        num_samples: Number of rows N.
+        coupling: How the reference relates to the solution. "local": solution + N(0, sigma^2), a controller's case;
+            "global": uniform and independent; "projected": uniform, and the solution is the one that refinement
+            reaches from it, else the nearest of several; "mixed": a third of the rows each.
+        sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
+        seed: Same robot, arguments, seed and device give the same rows.
+        device: Where to compute.
+        progress: Called with the number of rows finished since the last call.
+
+    Returns:
+        Rows in float32 on the CPU.
+
+    Raises:
+        ArgumentError: an argument is out of range.
+    """
+    if num_samples < 1:
+        raise ArgumentError(f"num_samples: expected at least 1, got {num_samples}")
+    if coupling not in COUPLINGS:
+        raise ArgumentError(f"coupling: expected one of {COUPLINGS}, got {coupling!r}")
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise ArgumentError(f"sigma: expected a positive number of radians, got {sigma}")
+    generator = torch.Generator(device=device).manual_seed(seed)
+    out = {
+        "q": torch.empty(num_samples, robot.dof),
+        "target_pose": torch.empty(num_samples, 7),
+        "q_target": torch.empty(num_samples, robot.dof),
+        "r": torch.empty(num_samples, 1),
+        "t": torch.empty(num_samples, 1),
+    }
+    for start in range(0, num_samples, _CHUNK):
+        rows = slice(start, min(start + _CHUNK, num_samples))
+        for name, value in _draw(robot, rows.stop - rows.start, coupling, sigma, generator).items():
+            out[name][rows] = value.cpu()
+        if progress is not None:
+            progress(rows.stop - rows.start)
+    meta = {"robot": robot.to_dict(), "coupling": coupling, "sigma": sigma, "seed": seed}
+    return IKDataset(**out, meta=meta)
+
+
+def nearest_equivalent(robot: Robot, q: Tensor, q_near: Tensor) -> Tensor:
+    """Turn joints by full turns towards `q_near` as far as the limits allow; the pose stays.
+
+    Args:
+        robot: Robot; only joints with a range beyond a full turn (UR10: +-2 pi) or continuous ones change.
+        q: Joints within the limits, [rad] or [m], [N, J].
+        q_near: Joints to come near to, [N, J].
+
+    Returns:
+        Equivalent joints, [N, J].
+    """
+    turn = 2 * math.pi
+    lower, upper = robot.lower.to(q), robot.upper.to(q)
+    turns = ((q_near - q) / turn).round()
+    bounded = turns.clamp(((lower - q) / turn).ceil(), ((upper - q) / turn).floor())
+    kinds = robot.kinds
+    free = torch.tensor([kind == "continuous" for kind in kinds], device=q.device)
+    linear = torch.tensor([kind == "prismatic" for kind in kinds], device=q.device)
+    turns = torch.where(free, turns, bounded)
+    return torch.where(linear, q, q + turn * turns)
+
+
+def _draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Generator) -> dict[str, Tensor]:
+    device = generator.device
+    q_target = robot.sample(n, generator)
+    q = robot.sample(n, generator)
+    if coupling == "mixed":  # the rows are shuffled by training, so blocks serve
+        bounds = [0, n // 3, 2 * n // 3, n]
+        blocks = dict(zip(("local", "global", "projected"), zip(bounds, bounds[1:], strict=False), strict=True))
+    else:
+        blocks = {coupling: (0, n)}
+    if "local" in blocks:
+        a, b = blocks["local"]
+        prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
+        scale = torch.where(prismatic, sigma * (robot.upper - robot.lower) / (2 * math.pi), sigma)
+        noise = torch.randn(b - a, robot.dof, generator=generator, device=device) * scale.to(q)
+        q[a:b] = robot.clamp(q_target[a:b] + noise)
+    pose = ops.fk(robot, q_target)
+    if "projected" in blocks:
+        rows = slice(*blocks["projected"])
+        q_target[rows] = _project(robot, q[rows], q_target[rows], pose[rows], generator)
+        pose[rows] = ops.fk(robot, q_target[rows])
+    q_target = nearest_equivalent(robot, q_target, q)
+    u = torch.rand(n, 2, generator=generator, device=device)
+    r = _MAX_R * u[:, :1]
+    t = r + (1 - r) * u[:, 1:]
+    return {"q": q + r * (q_target - q), "target_pose": pose, "q_target": q_target, "r": r, "t": t}
+
+
+def _project(robot: Robot, q: Tensor, q_known: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the solution of `pose` that refinement reaches from q, else the nearest of several, [N, J]."""
+    best, converged, _ = ops.refine(robot, q, pose)
+    failed = ~converged
+    q, pose = q[failed], pose[failed]
+    nearest = nearest_equivalent(robot, q_known[failed], q)
+    for _ in range(_PROJECTED_RETRIES):
+        candidate, found, _ = ops.refine(robot, robot.sample(q.shape[0], generator), pose)
+        candidate = nearest_equivalent(robot, candidate, q)
+        closer = found & ((candidate - q).norm(dim=-1) < (nearest - q).norm(dim=-1))
+        nearest = torch.where(closer.unsqueeze(-1), candidate, nearest)
+    best[failed] = nearest.to(best)
+    return best

@@ -1,0 +1,24 @@
+"""Exceptions of mfik: one root, one class a cause.
+
+Every message names the argument (or file and element), what was expected, what was found, and the remedy.
+"""
+
+
+class MfikError(Exception):
+    """Root of every error that mfik raises on purpose."""
+
+
+class ArgumentError(MfikError, ValueError):
+    """An argument has the wrong type, shape, dtype, device or value."""
+
+
+class RobotError(MfikError, ValueError):
+    """A robot description (URDF, chain, limits, link name) cannot be used."""
+
+
+class DataError(MfikError, ValueError):
+    """A training file is malformed, or was made for another robot."""
+
+
+class BundleError(MfikError, ValueError):
+    """A checkpoint or exported model is malformed, foreign, or made for another robot."""

@@ -1,0 +1,82 @@
+"""Accuracy and time of a solver after 0..K refinements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mfik.eval.targets import Targets
+from mfik.solve import Solver
+
+_SHARES = {
+    "within_5mm_5deg": (5e-3, np.deg2rad(5)),
+    "within_1mm_0.1deg": (1e-3, np.deg2rad(0.1)),
+    "within_1e-5": (1e-5, 1e-5),
+}
+_TOLERANCE = 1e-6  # [m] and [rad]: refinement goes on past every share that is reported
+
+
+def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str, Any]:
+    """Solve every target with at most k = 0..`refine` refinements, in C++.
+
+    Args:
+        solver: Loaded bundle.
+        targets: Poses and references.
+        refine: Largest number of refinements K.
+
+    Returns:
+        The JSON document of `scripts/evaluate.py --json`: robot, n and, for each k, errors (mm, deg), shares within
+        tolerances (counted only inside the joint limits), rows outside the limits, time a solve (us).
+    """
+    limited = np.array([kind != "continuous" for kind in solver.robot.kinds])
+    lower, upper = solver.robot.lower.numpy(), solver.robot.upper.numpy()
+    solver.solve_batch(targets.pose, targets.q_ref, max_iterations=0)  # warms caches before the first timed stage
+    stages = []
+    for k in range(refine + 1):
+        out = solver.solve_batch(
+            targets.pose, targets.q_ref, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k, time_each=True
+        )
+        outside = (((out.q < lower) | (out.q > upper)) & limited).any(axis=1)
+        stage: dict[str, Any] = {
+            "refine": k,
+            "pos_mm": _summary(1e3 * out.pos_error),
+            "rot_deg": _summary(np.rad2deg(out.rot_error)),
+        }
+        for name, (tol_pos, tol_rot) in _SHARES.items():
+            stage[name] = float(((out.pos_error <= tol_pos) & (out.rot_error <= tol_rot) & ~outside).mean())
+        stage["limit_violations"] = int(outside.sum())
+        stage["us"] = {"p50": float(np.quantile(out.time_us, 0.5)), "p99": float(np.quantile(out.time_us, 0.99))}
+        stages.append(stage)
+    return {"robot": solver.robot.name, "n": len(targets.pose), "stages": stages}
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "p95": float(np.quantile(values, 0.95)),
+        "max": float(values.max()),
+    }
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """Return `evaluate`'s report as a table for people."""
+    head = f"{'refine':>6} | {'position error [mm]':^31} | {'rotation error [deg]':^31} | {'share within':^23} | "
+    head += f"{'outside':>7} | {'us a solve':^13}"
+    names = " ".join(f"{name:>7}" for name in ("mean", "median", "p95", "max"))
+    sub = f"{'':>6} | {names} | {names} | {'5mm/5d':>7} {'1mm/.1d':>7} {'1e-5':>7} | {'limits':>7} | {'p50':>6} {'p99':>6}"
+    lines = [f"{report['robot']}: {report['n']:,} poses", head, sub, "-" * len(sub)]
+    for stage in report["stages"]:
+        errors = " | ".join(" ".join(f"{x:7.{_digits(x)}f}" for x in stage[k].values()) for k in ("pos_mm", "rot_deg"))
+        shares = " ".join(f"{stage[name]:7.1%}" for name in _SHARES)
+        us = stage["us"]
+        lines.append(
+            f"{stage['refine']:>6} | {errors} | {shares} | {stage['limit_violations']:>7} | "
+            f"{us['p50']:6.1f} {us['p99']:6.1f}"
+        )
+    return "\n".join(lines)
+
+
+def _digits(value: float) -> int:
+    return 1 if value >= 100 else 2 if value >= 0.01 else 5

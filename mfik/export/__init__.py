@@ -1,0 +1,23 @@
+"""Export of trained networks: TorchScript, ONNX and the native engine's safetensors in one bundle."""
+
+from mfik.export.bundle import (
+    BUNDLE_VERSION,
+    NATIVE_FILE,
+    ONNX_FILE,
+    TORCHSCRIPT_FILE,
+    document,
+    export_bundle,
+    load_bundle,
+    write_native,
+)
+
+__all__ = [
+    "BUNDLE_VERSION",
+    "NATIVE_FILE",
+    "ONNX_FILE",
+    "TORCHSCRIPT_FILE",
+    "document",
+    "export_bundle",
+    "load_bundle",
+    "write_native",
+]

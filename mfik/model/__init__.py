@@ -1,0 +1,1 @@
+"""Networks, one subpackage a version of the architecture."""

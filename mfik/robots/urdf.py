@@ -1,0 +1,324 @@
+"""Serial chains from URDF files.
+
+Only <link> and <joint> are read (http://wiki.ros.org/urdf/XML); no mesh is opened. The whole file's joint graph is
+checked before a chain is taken out of it.
+"""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mfik.errors import RobotError
+from mfik.kinematics.chain import MAX_JOINTS, Chain
+from mfik.robots.robot import Robot
+
+MOVING_TYPES = ("revolute", "continuous", "prismatic")
+JOINT_TYPES = (*MOVING_TYPES, "fixed", "floating", "planar")
+
+
+@dataclass(frozen=True)
+class _Joint:
+    name: str
+    type: str
+    parent: str
+    child: str
+    xyz: tuple[float, ...]
+    rpy: tuple[float, ...]
+    axis: tuple[float, ...]
+    element: ET.Element
+
+
+def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Robot:
+    """Read the serial chain between two links of a URDF file.
+
+    The base may also hang off the chain by fixed joints, as UR's `base` does.
+
+    Args:
+        path: URDF file.
+        base_link: First link; default the root link.
+        tip_link: Last link; default the only leaf below base_link.
+    Returns:
+        The robot, named as in the file.
+    Raises:
+        RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
+    """
+    path = Path(path)
+    root = _parse(path)
+    links = _read_links(path, root)
+    parent_joint = _read_joints(path, root, links)
+    base_link = _find_base(path, links, parent_joint, base_link)
+    tip_link = _find_tip(path, links, parent_joint, base_link, tip_link)
+    up, down = _find_path(path, parent_joint, base_link, tip_link)
+    name = root.get("name") or path.stem
+    return _build_robot(path, name, base_link, tip_link, up, down)
+
+
+def _parse(path: Path) -> ET.Element:
+    try:
+        root = ET.fromstring(path.read_bytes())
+    except OSError as error:
+        raise RobotError(f"{path}: cannot read the file ({error.strerror}); check the path") from None
+    except ET.ParseError as error:
+        line, column = error.position
+        raise RobotError(f"{path}: malformed XML at line {line}, column {column} ({error}); correct it there") from None
+    except (ValueError, LookupError) as error:
+        raise RobotError(f"{path}: malformed XML ({error}); save the file as UTF-8") from None
+    if root.tag != "robot":
+        raise RobotError(f"{path}: expected root element <robot>, got <{root.tag}>; give a URDF file")
+    return root
+
+
+def _read_links(path: Path, root: ET.Element) -> list[str]:
+    links: list[str] = []
+    for index, element in enumerate(root.findall("link")):
+        name = element.get("name")
+        if not name:
+            raise RobotError(f'{path}: link number {index} has no name; add name="..."')
+        links.append(name)
+    _check_unique(path, "link", links)
+    if not links:
+        raise RobotError(f"{path}: no <link> found; add the robot's links (a .xacro file must be expanded first)")
+    return links
+
+
+def _read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, _Joint]:
+    """Return the joint above each link that has one, after checking that the joints form trees."""
+    elements = root.findall("joint")
+    for index, element in enumerate(elements):
+        if not element.get("name"):
+            raise RobotError(f'{path}: joint number {index} has no name; add name="..."')
+    _check_unique(path, "joint", [element.attrib["name"] for element in elements])
+    parent_joint: dict[str, _Joint] = {}
+    for element in elements:
+        joint = _read_joint(path, element, links)
+        if joint.child in parent_joint:
+            raise RobotError(
+                f"{path}: link '{joint.child}' is the child of joints '{parent_joint[joint.child].name}' and "
+                f"'{joint.name}'; a link may have one parent: remove one joint"
+            )
+        parent_joint[joint.child] = joint
+    for link in links:
+        seen = [link]
+        while seen[-1] in parent_joint:
+            seen.append(parent_joint[seen[-1]].parent)
+            if seen[-1] in seen[:-1]:
+                cycle = seen[seen.index(seen[-1]) :]
+                raise RobotError(f"{path}: links {' -> '.join(cycle[::-1])} form a cycle; remove one of its joints")
+    return parent_joint
+
+
+def _read_joint(path: Path, element: ET.Element, links: list[str]) -> _Joint:
+    name, kind = element.attrib["name"], element.get("type")
+    where = f"{path}: joint '{name}'"
+    if kind not in JOINT_TYPES:
+        raise RobotError(f"{where}: unknown type {kind!r}; use one of {', '.join(JOINT_TYPES)}")
+    ends = []
+    for tag in ("parent", "child"):
+        end = element.find(tag)
+        link = None if end is None else end.get("link")
+        if link not in links:
+            raise RobotError(f"{where}: {tag} link {link!r} does not exist; use one of {', '.join(sorted(links))}")
+        ends.append(link)
+    axis = _read_vector(where, element, "axis", "xyz", (1.0, 0.0, 0.0))
+    if kind in MOVING_TYPES:
+        norm = math.hypot(*axis)
+        if norm == 0.0:
+            raise RobotError(f'{where}: axis is zero; give the direction it moves along, e.g. xyz="0 0 1"')
+        axis = tuple(value / norm for value in axis)
+    return _Joint(
+        name=name,
+        type=kind,
+        parent=ends[0],
+        child=ends[1],
+        xyz=_read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
+        rpy=_read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)),
+        axis=axis,
+        element=element,
+    )
+
+
+def _read_vector(where: str, element: ET.Element, tag: str, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    child = element.find(tag)
+    text = None if child is None else child.get(key)
+    if text is None:
+        return default
+    words = text.split()
+    if len(words) != 3:
+        raise RobotError(f'{where}: <{tag} {key}="{text}"> has {len(words)} values; give three numbers')
+    return tuple(_read_number(where, tag, key, word) for word in words)
+
+
+def _read_number(where: str, tag: str, key: str, word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RobotError(
+            f"{where}: <{tag} {key}> has '{word}'; give finite numbers (a .xacro file must be expanded first)"
+        )
+    return value
+
+
+def _check_unique(path: Path, tag: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise RobotError(f"{path}: {tag} '{name}' occurs {names.count(name)} times; rename all but one")
+
+
+def _find_base(path: Path, links: list[str], parent_joint: dict[str, _Joint], base_link: str | None) -> str:
+    if base_link is not None:
+        _check_link(path, "base_link", links, base_link)
+        return base_link
+    roots = [link for link in links if link not in parent_joint]
+    if len(roots) != 1:
+        raise RobotError(
+            f"{path}: expected one link without a parent, got {len(roots)}: {', '.join(roots)}; "
+            "join them or give base_link"
+        )
+    return roots[0]
+
+
+def _find_tip(
+    path: Path, links: list[str], parent_joint: dict[str, _Joint], base_link: str, tip_link: str | None
+) -> str:
+    if tip_link is not None:
+        _check_link(path, "tip_link", links, tip_link)
+        return tip_link
+    parents = {joint.parent for joint in parent_joint.values()}
+    leaves = [link for link in _links_below(parent_joint, base_link) if link not in parents]
+    if len(leaves) != 1:
+        raise RobotError(
+            f"{path}: expected one last link below '{base_link}', got {len(leaves)}: {', '.join(leaves)}; give tip_link"
+        )
+    return leaves[0]
+
+
+def _check_link(path: Path, argument: str, links: list[str], link: str) -> None:
+    if link not in links:
+        raise RobotError(f"{path}: {argument} '{link}' does not exist; use one of {', '.join(sorted(links))}")
+
+
+def _links_below(parent_joint: dict[str, _Joint], base_link: str) -> list[str]:
+    return sorted(
+        link for link in parent_joint if any(joint.parent == base_link for joint in _joints_above(parent_joint, link))
+    )
+
+
+def _joints_above(parent_joint: dict[str, _Joint], link: str) -> list[_Joint]:
+    """Return the joints from a link up to its root, nearest first."""
+    joints = []
+    while link in parent_joint:
+        joints.append(parent_joint[link])
+        link = parent_joint[link].parent
+    return joints
+
+
+def _find_path(
+    path: Path, parent_joint: dict[str, _Joint], base_link: str, tip_link: str
+) -> tuple[list[_Joint], list[_Joint]]:
+    """Return the fixed joints to climb from the base, and those to descend to the tip, in order of travel."""
+    above_tip = _joints_above(parent_joint, tip_link)
+    meeting_links = [tip_link, *(joint.parent for joint in above_tip)]
+    up: list[_Joint] = []
+    link = base_link
+    while link not in meeting_links:
+        joint = parent_joint.get(link)
+        if joint is None or joint.type != "fixed":
+            below = ", ".join(_links_below(parent_joint, base_link)) or "none"
+            raise RobotError(
+                f"{path}: tip_link '{tip_link}' is not below base_link '{base_link}'; "
+                f"use one of the links below it ({below}), or another base_link"
+            )
+        up.append(joint)
+        link = joint.parent
+    return up, above_tip[: meeting_links.index(link)][::-1]
+
+
+def _build_robot(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint], down: list[_Joint]) -> Robot:
+    """Fold axes and fixed joints into z-aligned origins.
+
+    With A_j any rotation that takes z to the axis, R(axis_j, q) = A_j R(z, q) A_j^T: A_j joins the origin before
+    joint j, A_j^T the one after it. A translation along the axis folds in the same way.
+    """
+    origins: list[Tensor] = []
+    kinds: list[str] = []
+    names: list[str] = []
+    limits: list[tuple[float, float]] = []
+    pending = torch.eye(4, dtype=torch.float64)
+    for joint in up:
+        pending = pending @ torch.linalg.inv(_origin_matrix(joint))
+    for joint in down:
+        pending = pending @ _origin_matrix(joint)
+        if joint.type == "fixed":
+            continue
+        limits.append(_read_limits(path, joint))
+        names.append(joint.name)
+        kinds.append(joint.type)
+        align = _align_z(joint.axis)
+        origins.append((pending @ align)[:3])
+        pending = align.mT
+    if not names:
+        raise RobotError(f"{path}: no moving joint from '{base_link}' to '{tip_link}'; choose links further apart")
+    if len(names) > MAX_JOINTS:
+        raise RobotError(
+            f"{path}: {len(names)} moving joints from '{base_link}' to '{tip_link}', at most {MAX_JOINTS} are "
+            "supported; choose links closer together"
+        )
+    lower, upper = torch.tensor(limits, dtype=torch.float64).unbind(-1)
+    chain = Chain(origins=torch.stack([*origins, pending[:3]]), kinds=tuple(kinds))
+    return Robot(name, base_link, tip_link, chain, tuple(names), lower.contiguous(), upper.contiguous())
+
+
+def _read_limits(path: Path, joint: _Joint) -> tuple[float, float]:
+    """Check that a moving joint can be part of a chain, and return its limits."""
+    where = f"{path}: joint '{joint.name}'"
+    if joint.type not in MOVING_TYPES:
+        raise RobotError(f"{where}: type '{joint.type}' on the chain; choose links on one side of it, or make it fixed")
+    if joint.element.find("mimic") is not None:
+        raise RobotError(f"{where}: <mimic> on the chain; choose another tip_link, or remove <mimic>")
+    if joint.type == "continuous":
+        return -math.pi, math.pi
+    limit = joint.element.find("limit")
+    words = (None, None) if limit is None else (limit.get("lower"), limit.get("upper"))
+    if words[0] is None or words[1] is None:
+        raise RobotError(f"{where}: no <limit lower upper>; add it, or make a turning joint continuous")
+    lower = _read_number(where, "limit", "lower", words[0])
+    upper = _read_number(where, "limit", "upper", words[1])
+    if lower >= upper:
+        raise RobotError(f"{where}: <limit> has lower {lower} >= upper {upper}; give lower < upper")
+    return lower, upper
+
+
+def _origin_matrix(joint: _Joint) -> Tensor:
+    """Return T_parent_joint, [4, 4]: R = Rz(yaw) Ry(pitch) Rx(roll)."""
+    (sr, sp, sy), (cr, cp, cy) = ([f(angle) for angle in joint.rpy] for f in (math.sin, math.cos))
+    x, y, z = joint.xyz
+    return torch.tensor(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr, x],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr, y],
+            [-sp, cp * sr, cp * cr, z],
+            [0.0, 0.0, 0.0, 1.0],
+        ],
+        dtype=torch.float64,
+    )
+
+
+def _align_z(axis: tuple[float, ...]) -> Tensor:
+    """Return a rotation [4, 4] that takes z to a unit axis; the identity for z itself."""
+    z = torch.tensor(axis, dtype=torch.float64)
+    helper = torch.zeros(3, dtype=torch.float64)
+    helper[z.abs().argmin()] = 1.0
+    y = torch.linalg.cross(z, helper)
+    y = y / torch.linalg.vector_norm(y)
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3, :3] = torch.stack([torch.linalg.cross(y, z), y, z], dim=-1)
+    return matrix

@@ -1,0 +1,1 @@
+"""Trainers, one subpackage a version of the method."""

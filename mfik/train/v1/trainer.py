@@ -1,0 +1,311 @@
+"""The MeanFlow trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from mfik import ops
+from mfik.data import IKDataset
+from mfik.errors import ArgumentError, BundleError
+from mfik.kinematics import position_error_m, rotation_error_rad
+from mfik.model.v1 import MeanFlowNet, SingleStep
+from mfik.robots import Robot, load_robot
+from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
+from mfik.train.v1.config import TrainConfig
+from mfik.train.v1.loss import LossOutput, meanflow_loss
+from mfik.train.v1.schedule import learning_rate
+
+_VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
+_MAX_VAL_ROWS = 10_000
+_VAL_REFINEMENTS = 3
+
+
+class MeanFlowTrainer:
+    """Train a `MeanFlowNet`, from `fit` or from the caller's own loop over `train_step`.
+
+    Args:
+        model: Network to train; moved to `config.device`.
+        config: Settings of the run.
+        robot: Robot to train for; default: the one that `config.robot` names.
+        output_dir: Folder for `checkpoints/` and TensorBoard's `logs/`; None writes nothing.
+
+    Attributes:
+        global_step: Steps done. `train_step` reads it (learning rate, random times); whoever calls `train_step`
+            increments it.
+        ema: Averaged weights; `ema.module` is the network to evaluate and export.
+
+    Raises:
+        ArgumentError: a field of the configuration is out of range, or model and robot differ in joints.
+    """
+
+    def __init__(
+        self,
+        model: MeanFlowNet,
+        config: TrainConfig,
+        robot: Robot | None = None,
+        output_dir: str | Path | None = None,
+    ) -> None:
+        config.validate()
+        self.config = config
+        self.robot = load_robot(config.robot) if robot is None else robot
+        if model.config.dof != self.robot.dof:
+            raise ArgumentError(
+                f"model: expected {self.robot.dof} joints for robot {self.robot.name!r}, got {model.config.dof}; "
+                f"use ModelConfig.preset({self.robot.dof})"
+            )
+        device = config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._amp_dtype = None
+        if config.use_amp and self.device.type == "cuda":
+            self._amp_dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._amp_dtype == torch.float16)
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.global_step = 0
+        self.samples_seen = 0
+        self.best_val_loss = math.inf
+        self.total_steps: int | None = config.max_steps or None
+        self.accuracy: dict[str, float] = {}  # last validation
+
+    # -- one step ------------------------------------------------------------------------------------------------------
+
+    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Take one optimiser step on rows of the document's format.
+
+        The rows' lines are what counts; times are drawn afresh on them by (seed, global_step).
+
+        Args:
+            batch: "q" [B, J], "target_pose" [B, 7], "q_target" [B, J], "r" [B, 1]; "t" is not used.
+
+        Returns:
+            loss, meanflow_residual, velocity_norm, fk_loss, grad_norm, lr.
+        """
+        missing = [name for name in ("q", "target_pose", "q_target", "r") if name not in batch]
+        if missing:
+            raise ArgumentError(f"batch: expected q, target_pose, q_target, r; missing {missing}, got {sorted(batch)}")
+        rows = {name: batch[name].to(self.device) for name in ("q", "target_pose", "q_target", "r")}
+        if rows["q"].shape[-1] != self.robot.dof:
+            raise ArgumentError(f"batch['q']: expected [B, {self.robot.dof}], got {list(rows['q'].shape)}")
+        return self._step(self._sample(rows, None, rows["q"].shape[0], self.config.seed, self.global_step))
+
+    def _sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int):
+        """Draw times on the rows' lines; return the batch and how many rows have t > r and (r, t) = (0, 1)."""
+        config = self.config
+        num_jvp = round((1 - config.flow_matching_ratio) * size)
+        num_endpoint = round(config.endpoint_ratio * num_jvp)
+        batch = ops.sample_batch(
+            rows["q"],
+            rows["target_pose"],
+            rows["q_target"],
+            rows["r"],
+            index,
+            seed=seed,
+            step=step,
+            num_jvp=num_jvp,
+            num_endpoint=num_endpoint,
+            c=config.adaptive_weight_c,
+            p=config.adaptive_weight_p,
+        )
+        return batch, num_jvp, num_endpoint
+
+    def _loss(self, model: nn.Module, sample: tuple[ops.Batch, int, int]) -> LossOutput:
+        with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
+            return meanflow_loss(model, *sample, self.config, self.robot)
+
+    def _step(self, sample: tuple[ops.Batch, int, int]) -> dict[str, float]:
+        self.model.train()
+        lr = learning_rate(self.config, self.global_step, self.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        output = self._loss(self.model, sample)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(output.loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.ema.update_parameters(self.model)
+        self.samples_seen += sample[0].q.shape[0]
+        metrics = {name: value.item() for name, value in output._asdict().items()}
+        return {**metrics, "grad_norm": grad_norm.item(), "lr": lr}
+
+    # -- validation ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def validate(self, data: IKDataset) -> dict[str, float]:
+        """Measure the averaged network on held-out rows.
+
+        Returns:
+            val_loss (times drawn the same at every call); pos_mm and rot_deg (mean, p50, p95) of the one-step solution
+            from the start of each row's line; solved_0 and solved_3: share within 1e-3 m and rad and inside the limits
+            after so many refinements.
+        """
+        model = self.ema.module.eval()
+        rows = data.to(self.device)[:]
+        output = self._loss(model, self._sample(rows, None, len(data), _VAL_SEED, 0))
+        start, _, _ = ops.sample_batch(
+            rows["q"], rows["target_pose"], rows["q_target"], rows["r"],
+            seed=0, step=0, num_jvp=len(data), num_endpoint=len(data),
+        )[:3]  # fmt: skip
+        q = SingleStep(model)(start, rows["target_pose"])
+        metrics = {"val_loss": output.loss.item()}
+        pose = ops.fk(self.robot, q)
+        pos_mm = 1e3 * position_error_m(pose, rows["target_pose"])
+        rot_deg = torch.rad2deg(rotation_error_rad(pose, rows["target_pose"]))
+        for name, error in (("pos_mm", pos_mm), ("rot_deg", rot_deg)):
+            metrics[f"{name}_mean"] = error.mean().item()
+            metrics[f"{name}_p50"] = error.quantile(0.5).item()
+            metrics[f"{name}_p95"] = error.quantile(0.95).item()
+        tolerance = 1e-3
+        solved = (pos_mm < 1e3 * tolerance) & (rot_deg < math.degrees(tolerance)) & self.robot.within_limits(q)
+        metrics["solved_0"] = solved.float().mean().item()
+        _, converged, _ = ops.refine(
+            self.robot, q, rows["target_pose"], max_iterations=_VAL_REFINEMENTS, tol_pos=tolerance, tol_rot=tolerance
+        )
+        metrics[f"solved_{_VAL_REFINEMENTS}"] = converged.float().mean().item()
+        return metrics
+
+    # -- the whole run -------------------------------------------------------------------------------------------------
+
+    def fit(self, data: IKDataset) -> dict[str, float]:
+        """Train on a dataset to the end of the schedule, from wherever `global_step` stands.
+
+        The last `val_fraction` of the rows (of a file in random order) are held out. Shuffling and times are functions
+        of (seed, epoch) and (seed, step), so an interrupted run that is resumed takes the same steps.
+
+        Returns:
+            The last validation's metrics.
+        """
+        config = self.config
+        num_val = min(max(1, round(config.val_fraction * len(data))), _MAX_VAL_ROWS)
+        num_train = len(data) - num_val
+        if num_train < config.batch_size:
+            raise ArgumentError(
+                f"data: {num_train} rows to train on (of {len(data)}) are fewer than batch_size = {config.batch_size}; "
+                "generate more or lower --batch_size"
+            )
+        val = data.rows(num_train, len(data))
+        train = data.rows(0, num_train).to(self.device)[:]
+        steps_per_epoch = num_train // config.batch_size
+        self.total_steps = config.num_epochs * steps_per_epoch
+        if config.max_steps:
+            self.total_steps = min(self.total_steps, config.max_steps)
+        writer = None if self.output_dir is None else SummaryWriter(str(self.output_dir / "logs"))
+        clock, clock_step = time.perf_counter(), self.global_step
+        with tqdm(total=self.total_steps, initial=self.global_step, unit="step", dynamic_ncols=True) as bar:
+            while self.global_step < self.total_steps:
+                epoch, batch = divmod(self.global_step, steps_per_epoch)
+                order = torch.randperm(num_train, generator=torch.Generator().manual_seed(config.seed + epoch))
+                for start in range(batch * config.batch_size, steps_per_epoch * config.batch_size, config.batch_size):
+                    index = order[start : start + config.batch_size].to(self.device)
+                    step_metrics = self._step(
+                        self._sample(train, index, config.batch_size, config.seed, self.global_step)
+                    )
+                    self.global_step += 1
+                    bar.update()
+                    if self.global_step % config.log_interval == 0:
+                        now = time.perf_counter()
+                        rate = (self.global_step - clock_step) * config.batch_size / (now - clock)
+                        clock, clock_step = now, self.global_step
+                        bar.set_postfix(loss=f"{step_metrics['loss']:.3f}", refresh=False)
+                        self._record(writer, "train", {**step_metrics, "samples_per_s": rate})
+                    if config.save_interval and self.global_step % config.save_interval == 0:
+                        self.save(f"checkpoint_step_{self.global_step}.pth")
+                    if self.global_step >= self.total_steps:
+                        break
+                self.accuracy = metrics = self.validate(val)
+                self._record(writer, "val", metrics)
+                bar.write(
+                    f"epoch {epoch + 1}: val_loss {metrics['val_loss']:.4f}, one-step median {metrics['pos_mm_p50']:.1f} mm "
+                    f"{metrics['rot_deg_p50']:.2f} deg, solved after {_VAL_REFINEMENTS} refinements "
+                    f"{metrics[f'solved_{_VAL_REFINEMENTS}']:.1%}"
+                )
+                if metrics["val_loss"] < self.best_val_loss:
+                    self.best_val_loss = metrics["val_loss"]
+                    self.save("best_model.pth")
+                self.save(f"checkpoint_epoch_{epoch + 1}.pth")
+        self.save("final_model.pth")
+        if writer is not None:
+            writer.close()
+        return self.accuracy
+
+    def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:
+        if writer is not None:
+            for name, value in metrics.items():
+                writer.add_scalar(f"{group}/{name}", value, self.global_step)
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save(self, name: str) -> None:
+        """Write checkpoint `name` into OUTPUT_DIR/checkpoints; nothing without an output folder."""
+        if self.output_dir is None:
+            return
+        folder = self.output_dir / "checkpoints"
+        save_checkpoint(folder / name, self.state_dict())
+        if self.config.keep_checkpoints:
+            numbered = sorted(folder.glob("checkpoint_*.pth"), key=lambda path: path.stat().st_mtime_ns)
+            for path in numbered[: -self.config.keep_checkpoints]:
+                path.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, in tensors and plain types."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "ema_updates": int(self.ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "global_step": self.global_step,
+            "samples_seen": self.samples_seen,
+            "best_val_loss": self.best_val_loss,
+            "rng": torch.get_rng_state(),
+            "model_config": json.dumps(self.model.config.to_dict()),
+            "train_config": json.dumps(self.config.to_dict()),
+            "robot": json.dumps(self.robot.to_dict()),
+            "accuracy": json.dumps(self.accuracy),
+        }
+
+    def resume(self, path: str | Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            BundleError: the checkpoint is unreadable, or of another robot or network.
+        """
+        state = load_checkpoint(path)
+        robot = Robot.from_dict(json.loads(state["robot"]))
+        if robot.fingerprint() != self.robot.fingerprint():
+            raise BundleError(f"{path}: trained for robot {robot.name!r}, expected {self.robot.name!r}")
+        model_config = json.loads(state["model_config"])
+        if model_config != self.model.config.to_dict():
+            raise BundleError(f"{path}: network {model_config}, expected {self.model.config.to_dict()}; match --preset")
+        self.model.load_state_dict(state["model"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.ema.n_averaged.fill_(state["ema_updates"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.global_step = state["global_step"]
+        self.samples_seen = state["samples_seen"]
+        self.best_val_loss = state["best_val_loss"]
+        self.accuracy = json.loads(state["accuracy"])
+        torch.set_rng_state(state["rng"])

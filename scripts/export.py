@@ -1,0 +1,44 @@
+"""Export a checkpoint as a bundle: model.safetensors (native C++ engine), model.ts (TorchScript), model.onnx."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mfik import __version__
+from mfik.errors import MfikError
+from mfik.export import document, export_bundle
+from mfik.train.v1 import load_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of scripts/train.py")
+    parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
+    args = parser.parse_args()
+
+    model, robot, state = load_model(args.checkpoint)
+    training = {
+        "mfik": __version__,
+        "checkpoint": args.checkpoint.name,
+        "steps": state["global_step"],
+        "samples_seen": state["samples_seen"],
+        "config": json.loads(state["train_config"]),
+    }
+    export_bundle(
+        args.output,
+        model,
+        document(model, robot, training=training, accuracy=json.loads(state["accuracy"])),
+        overwrite=args.overwrite,
+    )
+    print(f"{args.output}: {robot.name}, {model.num_parameters():,} parameters, {state['samples_seen']:,} samples seen")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MfikError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,53 @@
+"""Write a training file for a robot, from its description alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mfik.data import COUPLINGS, generate, save_dataset
+from mfik.errors import DataError, MfikError
+from mfik.robots import load_robot
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--robot", required=True, help="preset name (panda, ur10) or URDF file")
+    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
+    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    parser.add_argument("--num_samples", type=int, default=1_000_000, help="number of rows")
+    parser.add_argument("--output", type=Path, required=True, help="file to write, e.g. data/panda_train.pt")
+    parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="how reference and solution relate")
+    parser.add_argument("--sigma", type=float, default=0.3, help="noise of the local coupling [rad]")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--device", default="cpu", help="torch device to compute on")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    args = parser.parse_args()
+
+    robot = load_robot(args.robot, base_link=args.base_link, tip_link=args.tip_link)
+    if args.output.exists() and not args.overwrite:
+        raise DataError(f"{args.output}: exists already; give another --output, or --overwrite to replace it")
+    start = time.perf_counter()
+    with tqdm(total=args.num_samples, unit="row", unit_scale=True, desc=f"{robot.name} {args.coupling}") as bar:
+        dataset = generate(
+            robot,
+            args.num_samples,
+            coupling=args.coupling,
+            sigma=args.sigma,
+            seed=args.seed,
+            device=args.device,
+            progress=bar.update,
+        )
+    save_dataset(args.output, dataset, overwrite=args.overwrite)
+    print(f"{args.output}: {len(dataset):,} rows for {robot.name} in {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MfikError as error:
+        sys.exit(f"error: {error}")

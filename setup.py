@@ -1,0 +1,52 @@
+"""Build the native extension: CMakeLists.txt is the single source of truth, this file only drives it.
+
+Environment: MFIK_CUDA=auto|0|1 (default auto: CUDA kernels are compiled where a CUDA compiler is found).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+class CMakeBuild(build_ext):
+    """Configure, build and copy `mfik/_native` with CMake and Ninja."""
+
+    def build_extension(self, ext: Extension) -> None:
+        import nlohmann_json
+        import pybind11
+
+        cmake, ninja = shutil.which("cmake"), shutil.which("ninja")
+        if cmake is None or ninja is None:
+            raise RuntimeError("mfik needs cmake and ninja to build; install them with: pip install cmake ninja")
+        cuda = os.environ.get("MFIK_CUDA", "auto")
+        if cuda not in ("auto", "0", "1"):
+            raise RuntimeError(f"MFIK_CUDA: expected auto, 0 or 1, got {cuda!r}")
+        output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}"
+        build.mkdir(parents=True, exist_ok=True)
+        # The isolated environment that an earlier configuration points to is gone: drop its cache.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        configure = [
+            cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+            "-DCMAKE_BUILD_TYPE=Release",
+            "-DMFIK_BUILD_PYTHON=ON",
+            "-DMFIK_BUILD_TESTS=OFF",
+            f"-DMFIK_CUDA={cuda}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DMFIK_JSON_INCLUDE_DIR={Path(nlohmann_json.__file__).parent / 'include'}",
+            f"-DMFIK_PYTHON_OUTPUT_DIR={output}",
+        ]  # fmt: skip
+        subprocess.run(configure, check=True)
+        subprocess.run([cmake, "--build", str(build), "--target", "mfik_python"], check=True)
+
+
+setup(ext_modules=[Extension("mfik._native", sources=[])], cmdclass={"build_ext": CMakeBuild})

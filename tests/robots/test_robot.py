@@ -1,0 +1,152 @@
+"""Robot: limits, sampling, documents."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+
+from mfik.errors import ArgumentError, RobotError
+from mfik.robots import PRESETS, Robot, load_robot
+
+ROBOTS = {name: load_robot(name) for name in PRESETS}
+
+
+@pytest.fixture(params=PRESETS)
+def robot(request) -> Robot:
+    return ROBOTS[request.param]
+
+
+def test_presets_have_the_documented_frames_and_limits():
+    panda, ur10 = ROBOTS["panda"], ROBOTS["ur10"]
+    assert (panda.name, panda.base_link, panda.tip_link, panda.dof) == ("panda", "panda_link0", "panda_link8", 7)
+    assert (ur10.name, ur10.base_link, ur10.tip_link, ur10.dof) == ("ur10", "base_link", "tool0", 6)
+    assert panda.kinds == ("revolute",) * 7
+    assert panda.lower.tolist() == [-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]
+    assert panda.upper.tolist() == [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]
+    assert ur10.upper.tolist() == [2 * math.pi, 2 * math.pi, math.pi, 2 * math.pi, 2 * math.pi, 2 * math.pi]
+    assert (ur10.lower == -ur10.upper).all()
+
+
+def test_unknown_name_lists_the_presets():
+    with pytest.raises(RobotError, match=r"expected a preset \(panda, ur10\) or a path.*got 'pandda'"):
+        load_robot("pandda")
+
+
+def test_preset_ends_can_be_chosen():
+    robot = load_robot("panda", tip_link="panda_link7")
+    assert (robot.base_link, robot.tip_link) == ("panda_link0", "panda_link7")
+    assert load_robot("ur10", base_link="base").base_link == "base"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_are_within_limits_fill_them_and_are_reproducible(robot, dtype):
+    q = robot.sample(5000, torch.Generator().manual_seed(0), dtype)
+    assert q.shape == (5000, robot.dof)
+    assert q.dtype == dtype
+    assert robot.within_limits(q).all()
+    span = robot.upper - robot.lower
+    assert (q.amin(0) < robot.lower + 0.01 * span).all()
+    assert (q.amax(0) > robot.upper - 0.01 * span).all()
+    assert (robot.sample(5000, torch.Generator().manual_seed(0), dtype) == q).all()
+    assert robot.sample(0).shape == (0, robot.dof)
+
+
+def test_clamped_float32_joints_hold_the_limits_in_float64_too(robot):
+    far = torch.full((1, robot.dof), 100.0)
+    for q in (robot.clamp(far), robot.clamp(-far)):
+        assert q.dtype == torch.float32
+        assert robot.within_limits(q).all()
+    assert (robot.clamp(far.double()) == robot.upper).all()
+    assert (robot.clamp(-far.double()) == robot.lower).all()
+
+
+def test_within_limits_counts_the_tolerance_and_refuses_nan(robot):
+    q = robot.upper.repeat(4, 1)
+    q[1, 2] += 1e-3
+    q[2, 0] = math.nan
+    q[3, 1] = robot.lower[1] - 1e-3
+    assert robot.within_limits(q).tolist() == [True, False, False, False]
+    assert robot.within_limits(q, tol=2e-3).tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize("method", ["fk", "jacobian", "clamp", "within_limits"])
+def test_methods_reject_wrong_joints_by_name(robot, method):
+    with pytest.raises(ArgumentError, match=r"q: expected \[\.\.\., \d\].*got \[3, 5\]"):
+        getattr(robot, method)(torch.zeros(3, 5))
+
+
+def test_document_survives_json_bit_by_bit(robot):
+    document = robot.to_dict()
+    assert list(document) == ["name", "base_link", "tip_link", "joints", "tool"]
+    assert list(document["joints"][0]) == ["name", "kind", "lower", "upper", "origin"]
+    parsed = json.loads(json.dumps(document))
+    assert parsed == document
+    back = Robot.from_dict(parsed)
+    assert torch.equal(back.chain.origins, robot.chain.origins)
+    assert torch.equal(back.lower, robot.lower)
+    assert torch.equal(back.upper, robot.upper)
+    names = ("name", "base_link", "tip_link", "joint_names", "kinds")
+    assert [getattr(back, name) for name in names] == [getattr(robot, name) for name in names]
+    assert back.to_dict() == document
+    q = robot.sample(10)
+    assert torch.equal(back.fk(q), robot.fk(q))
+
+
+def test_fingerprint_tells_robots_apart_but_not_names(robot):
+    fingerprint = robot.fingerprint()
+    assert len(fingerprint) == 64
+    assert Robot.from_dict(robot.to_dict()).fingerprint() == fingerprint
+    assert dataclasses.replace(robot, name="other").fingerprint() == fingerprint
+    assert ROBOTS["panda"].fingerprint() != ROBOTS["ur10"].fingerprint()
+    for change in ({"lower": robot.lower - 1e-6}, {"joint_names": tuple("abcdefg"[: robot.dof])}):
+        assert dataclasses.replace(robot, **change).fingerprint() != fingerprint
+    moved = robot.to_dict()
+    moved["tool"][3] += 1e-6
+    assert Robot.from_dict(moved).fingerprint() != fingerprint
+
+
+def test_fingerprint_ignores_the_last_bits_of_another_machine(robot):
+    document = robot.to_dict()
+    for joint in document["joints"]:
+        joint["origin"] = [value + 1e-16 for value in joint["origin"]]
+    assert Robot.from_dict(document).fingerprint() == robot.fingerprint()
+
+
+def edited(path: list, value: object) -> dict:
+    """Return panda's document with one entry replaced, or removed where value is KeyError."""
+    document = copy.deepcopy(ROBOTS["panda"].to_dict())
+    parent = document
+    for key in path[:-1]:
+        parent = parent[key]
+    if value is KeyError:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (edited(["tool"], KeyError), "expected key 'tool'.*Robot.to_dict"),
+        (edited(["joints", 0, "kind"], KeyError), "expected key 'kind'.*Robot.to_dict"),
+        (edited(["joints"], 3), "expected the types of Robot.to_dict"),
+        (edited(["joints"], []), "expected 1 to 16 joints, got 0"),
+        (edited(["tool"], [0.0] * 11), "expected 12 numbers per transform"),
+        (edited(["tool"], ["a"] * 12), "expected the types of Robot.to_dict"),
+        (edited(["tool"], [0.0] * 12), r"origins\[7\]: expected a rigid transform"),
+        (edited(["joints", 2, "kind"], "floating"), "got 'floating'"),
+        (edited(["joints", 2, "lower"], 9.0), r"joint 'panda_joint3': expected finite limits, lower < upper, got \[9"),
+        (edited(["joints", 2, "upper"], math.inf), r"joint 'panda_joint3': expected finite limits.*inf"),
+        (edited(["joints", 2, "kind"], "continuous"), r"joint 'panda_joint3': expected \[-pi, pi\]"),
+        (edited(["joints", 2, "name"], "panda_joint1"), "joint_names: expected 7 different names"),
+    ],
+)
+def test_from_dict_rejects_bad_documents(document, message):
+    with pytest.raises(RobotError, match=message):
+        Robot.from_dict(document)
