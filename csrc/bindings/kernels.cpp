@@ -1,0 +1,177 @@
+// Kernels on raw pointers: mfik/ops checks shapes, dtypes and devices before it calls.
+#include "kernels/kernels.hpp"
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
+
+#include "bindings/bindings.hpp"
+#include "kernels/philox.hpp"
+#include "kernels/refine.hpp"
+
+namespace py = pybind11;
+
+namespace mfik {
+namespace {
+
+using Address = std::uintptr_t;
+
+template <typename T>
+T* pointer(Address address) {
+    return reinterpret_cast<T*>(address);
+}
+
+/// Call body(T()) with the element type, without the GIL.
+template <typename Body>
+auto with_type(bool is_double, const Body& body) {
+    const py::gil_scoped_release release;
+    return is_double ? body(double()) : body(float());
+}
+
+Chain make_chain(Address origins, const std::vector<int>& kinds) {
+    if (kinds.empty() || kinds.size() > kMaxJoints) throw std::invalid_argument("kinds: expected 1 to 16 joints");
+    Chain chain;
+    chain.dof = static_cast<int>(kinds.size());
+    const double* from = pointer<const double>(origins);
+    for (int j = 0; j <= chain.dof; ++j)
+        for (int k = 0; k < 12; ++k) chain.origin[j][k] = from[12 * j + k];
+    for (int j = 0; j < chain.dof; ++j) {
+        if (kinds[j] < 0 || kinds[j] > 2) throw std::invalid_argument("kinds: expected 0, 1 or 2");
+        chain.kind[j] = static_cast<JointKind>(kinds[j]);
+    }
+    return chain;
+}
+
+template <typename T>
+AdaptiveWeightArgs<T> adaptive_weight_args(Address q, Address q_target, Address weight, std::int64_t n,
+                                           std::int64_t dof, double c, double p) {
+    return {pointer<const T>(q), pointer<const T>(q_target), pointer<T>(weight), n, dof,
+            static_cast<T>(c),   static_cast<T>(p)};
+}
+
+/// `in`: q, target_pose, q_target, r, index (0: none); `out`: in the order of the struct.
+template <typename T>
+SampleBatchArgs<T> sample_batch_args(const std::array<Address, 5>& in, const std::array<Address, 7>& out,
+                                     std::int64_t rows, std::int64_t batch, std::int64_t dof, std::uint64_t seed,
+                                     std::uint64_t step, std::uint32_t rank, std::int64_t num_jvp,
+                                     std::int64_t num_endpoint, double c, double p) {
+    SampleBatchArgs<T> args;
+    args.q = pointer<const T>(in[0]);
+    args.target_pose = pointer<const T>(in[1]);
+    args.q_target = pointer<const T>(in[2]);
+    args.r = pointer<const T>(in[3]);
+    args.index = pointer<const std::int64_t>(in[4]);
+    args.q_out = pointer<T>(out[0]);
+    args.target_pose_out = pointer<T>(out[1]);
+    args.q_target_out = pointer<T>(out[2]);
+    args.r_out = pointer<T>(out[3]);
+    args.t_out = pointer<T>(out[4]);
+    args.v_out = pointer<T>(out[5]);
+    args.weight_out = pointer<T>(out[6]);
+    args.rows = rows;
+    args.batch = batch;
+    args.dof = dof;
+    args.seed = seed;
+    args.step = step;
+    args.rank = rank;
+    args.num_jvp = num_jvp;
+    args.num_endpoint = num_endpoint;
+    args.c = static_cast<T>(c);
+    args.p = static_cast<T>(p);
+    return args;
+}
+
+void bind_cpu(py::module_& m) {
+    m.def("adaptive_weight_cpu", [](bool is_double, Address q, Address q_target, Address weight, std::int64_t n,
+                                    std::int64_t dof, double c, double p, int max_threads) {
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cpu::adaptive_weight(adaptive_weight_args<T>(q, q_target, weight, n, dof, c, p), max_threads);
+        });
+    });
+    m.def("sample_batch_cpu",
+          [](bool is_double, const std::array<Address, 5>& in, const std::array<Address, 7>& out, std::int64_t rows,
+             std::int64_t batch, std::int64_t dof, std::uint64_t seed, std::uint64_t step, std::uint32_t rank,
+             std::int64_t num_jvp, std::int64_t num_endpoint, double c, double p, int max_threads) {
+              return with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  return cpu::sample_batch(
+                      sample_batch_args<T>(in, out, rows, batch, dof, seed, step, rank, num_jvp, num_endpoint, c, p),
+                      max_threads);
+              });
+          });
+    m.def("fk_cpu", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address pose,
+                       std::int64_t n, int max_threads) {
+        const Chain chain = make_chain(origins, kinds);
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cpu::fk(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(pose), n}, max_threads);
+        });
+    });
+    m.def("refine_cpu",
+          [](bool is_double, Address q, Address target_pose, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, Address q_out, Address converged, Address iterations, std::int64_t n,
+             int max_iterations, double tol_pos_m, double tol_rot_rad, int max_threads) {
+              Chain chain = make_chain(origins, kinds);
+              for (int j = 0; j < chain.dof; ++j) {
+                  chain.lower[j] = pointer<const double>(lower)[j];
+                  chain.upper[j] = pointer<const double>(upper)[j];
+              }
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cpu::refine(chain,
+                              RefineArgs<T>{pointer<const T>(q), pointer<const T>(target_pose), pointer<T>(q_out),
+                                            pointer<bool>(converged), pointer<std::int32_t>(iterations), n,
+                                            max_iterations, tol_pos_m, tol_rot_rad},
+                              max_threads);
+              });
+          });
+}
+
+#ifdef MFIK_HAS_CUDA
+void bind_cuda(py::module_& m) {
+    m.def("adaptive_weight_cuda", [](bool is_double, Address q, Address q_target, Address weight, std::int64_t n,
+                                     std::int64_t dof, double c, double p, std::intptr_t stream) {
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cuda::adaptive_weight(adaptive_weight_args<T>(q, q_target, weight, n, dof, c, p), stream);
+        });
+    });
+    m.def("sample_batch_cuda", [](bool is_double, const std::array<Address, 5>& in, const std::array<Address, 7>& out,
+                                  std::int64_t rows, std::int64_t batch, std::int64_t dof, std::uint64_t seed,
+                                  std::uint64_t step, std::uint32_t rank, std::int64_t num_jvp,
+                                  std::int64_t num_endpoint, double c, double p, std::intptr_t stream) {
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cuda::sample_batch(
+                sample_batch_args<T>(in, out, rows, batch, dof, seed, step, rank, num_jvp, num_endpoint, c, p), stream);
+        });
+    });
+}
+#endif
+
+}  // namespace
+
+void bind_kernels(py::module_& m) {
+    bind_cpu(m);
+#ifdef MFIK_HAS_CUDA
+    bind_cuda(m);
+    m.attr("has_cuda") = true;
+#else
+    m.attr("has_cuda") = false;
+#endif
+    // What the tests hold against Random123 and the Python constants.
+    m.def("philox", [](const std::array<std::uint32_t, 4>& counter, std::uint64_t key) {
+        const Philox4 out = philox4x32_10({{counter[0], counter[1], counter[2], counter[3]}}, key);
+        return std::array<std::uint32_t, 4>{out.x[0], out.x[1], out.x[2], out.x[3]};
+    });
+    m.attr("min_remaining") = kMinRemaining;
+    m.attr("damping_gain") = kDampingGain;
+    m.attr("damping_floor") = kDampingFloor;
+}
+
+}  // namespace mfik

@@ -1,0 +1,66 @@
+// Batched kernels on raw pointers to contiguous arrays. Arguments are checked by the caller (mfik/ops).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/adaptive_weight.hpp"
+#include "kernels/chain.hpp"
+#include "kernels/sample_batch.hpp"
+
+namespace mfik {
+
+template <typename T>
+struct FkArgs {
+    const T* q;  // [n, dof]
+    T* pose;     // [n, 7]
+    std::int64_t n;
+};
+
+template <typename T>
+struct RefineArgs {
+    const T* q;                // [n, dof]
+    const T* target_pose;      // [n, 7]
+    T* q_out;                  // [n, dof]
+    bool* converged;           // [n]
+    std::int32_t* iterations;  // [n]
+    std::int64_t n;
+    int max_iterations;
+    double tol_pos_m;
+    double tol_rot_rad;
+};
+
+// `max_threads` bounds the threads; results do not depend on it. Instantiated for float and double.
+namespace cpu {
+
+template <typename T>
+void adaptive_weight(const AdaptiveWeightArgs<T>& args, int max_threads);
+
+/// Returns the first row whose index is out of range, -1 when there is none.
+template <typename T>
+std::int64_t sample_batch(const SampleBatchArgs<T>& args, int max_threads);
+
+/// Computed in double whatever T.
+template <typename T>
+void fk(const Chain& chain, const FkArgs<T>& args, int max_threads);
+
+/// Computed in double whatever T. `converged` speaks of the returned, rounded joints, which lie within the limits. A
+/// row with a value that is not finite or a zero quaternion gets NaN joints, not converged, 0 iterations.
+template <typename T>
+void refine(const Chain& chain, const RefineArgs<T>& args, int max_threads);
+
+}  // namespace cpu
+
+// Asynchronous on `stream` (a cudaStream_t) of the calling thread's current device; throw std::runtime_error when the
+// launch fails.
+namespace cuda {
+
+template <typename T>
+void adaptive_weight(const AdaptiveWeightArgs<T>& args, std::intptr_t stream);
+
+/// Rows whose index is out of range hold NaN.
+template <typename T>
+void sample_batch(const SampleBatchArgs<T>& args, std::intptr_t stream);
+
+}  // namespace cuda
+
+}  // namespace mfik
