@@ -1,0 +1,74 @@
+// Version 1 network (mfik/model/v1/network.py) for one row at a time: weights packed once, then no allocation.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "solver/bundle.hpp"
+
+namespace mfik {
+
+constexpr std::size_t kAlignment = 64;  // cache line, AVX-512 register
+
+/// Zero-filled floats on a cache line boundary.
+class AlignedBuffer {
+  public:
+    AlignedBuffer() = default;
+    explicit AlignedBuffer(std::size_t size);
+    float* data() const noexcept { return data_.get(); }
+
+  private:
+    struct Free {
+        void operator()(float* p) const noexcept { ::operator delete[](p, std::align_val_t{kAlignment}); }
+    };
+    std::unique_ptr<float[], Free> data_;
+};
+
+/// Linear layer. Its weights are stored in panels of outputs, [panels][in][panel], so that evaluation streams through
+/// them once and each step adds one input's share to a whole panel. Missing outputs of the last panel are zero.
+struct Linear {
+    int in = 0, out = 0;
+    AlignedBuffer weight;
+    AlignedBuffer bias;  // [panels * panel]
+};
+
+struct LayerNorm {
+    AlignedBuffer weight;
+    AlignedBuffer bias;
+};
+
+struct Block {
+    LayerNorm norm1, norm2;
+    Linear linear1, linear2, film;
+};
+
+/// The network at r = 0, t = 1, the only times that solving uses: what the first layers compute from r and t is a
+/// constant and part of their bias.
+struct Layers {
+    NetworkConfig config;
+    AlignedBuffer frequencies;
+    Linear input, condition, head;
+    LayerNorm norm;
+    std::vector<Block> blocks;
+};
+
+class Network {
+  public:
+    explicit Network(const Bundle& bundle);
+
+    /// Number of floats of `scratch` in `evaluate`.
+    std::size_t scratch_size() const noexcept;
+
+    /// Compute u(q, 0, 1).
+    /// @param[in] input  q [J], then position [m] and unit quaternion (qw >= 0) of the target.
+    /// @param[out] u  Mean velocity [J].
+    /// @param[in,out] scratch  On a cache line boundary.
+    void evaluate(const float* input, float* u, float* scratch) const noexcept;
+
+  private:
+    Layers layers_;
+};
+
+}  // namespace mfik

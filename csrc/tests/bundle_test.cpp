@@ -1,0 +1,259 @@
+// Solver::load takes a bundle whole or refuses it with a message that says what is wrong.
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <random>
+
+#include "golden.hpp"
+#include "mfik/solver.hpp"
+
+namespace mfik::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+std::string read(const std::string& path) {
+    std::ifstream stream(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// The golden bundle, taken apart to be changed and written again.
+struct Parts {
+    Json header, document;
+    std::string data;
+
+    Parts() {
+        const std::string bytes = read(golden_bundle());
+        std::uint64_t size = 0;
+        std::memcpy(&size, bytes.data(), sizeof(size));
+        header = Json::parse(bytes.substr(8, size));
+        document = Json::parse(header["__metadata__"]["mfik"].get<std::string>());
+        data = bytes.substr(8 + size);
+    }
+
+    std::string bytes() const {
+        Json out = header;
+        out["__metadata__"]["mfik"] = document.dump();
+        return with_header(out.dump());
+    }
+
+    std::string with_header(const std::string& text) const {
+        const std::uint64_t size = text.size();
+        return std::string(reinterpret_cast<const char*>(&size), sizeof(size)) + text + data;
+    }
+
+    float* weight(const std::string& name) {
+        return reinterpret_cast<float*>(data.data() + header[name]["data_offsets"][0].get<std::size_t>());
+    }
+};
+
+class Bundle : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        folder_ = fs::temp_directory_path() / ("mfik_bundle_test_" + std::to_string(std::random_device()()));
+        fs::create_directories(folder_);
+    }
+    void TearDown() override { fs::remove_all(folder_); }
+
+    std::string write(const std::string& bytes) const {
+        const fs::path file = folder_ / "model.safetensors";
+        std::ofstream(file, std::ios::binary) << bytes;
+        return file.string();
+    }
+
+    void expect_refused(const std::string& bytes, const std::string& message) const {
+        const std::string file = write(bytes);
+        try {
+            (void)Solver::load(file);
+            FAIL() << "loaded; expected an Error with '" << message << "'";
+        } catch (const Error& error) {
+            const std::string text = error.what();
+            EXPECT_NE(text.find(file), std::string::npos) << text;
+            EXPECT_NE(text.find(message), std::string::npos) << "expected '" << message << "' in: " << text;
+        }
+    }
+
+    /// Expect the golden bundle to be refused after `change`.
+    void expect_refused(const std::function<void(Parts&)>& change, const std::string& message) const {
+        Parts parts;
+        change(parts);
+        expect_refused(parts.bytes(), message);
+    }
+
+    fs::path folder_;
+};
+
+TEST_F(Bundle, LoadsFromFileAndFolder) {
+    const std::string file = write(Parts().bytes());
+    for (const std::string& path : {file, folder_.string(), golden_bundle()}) {
+        const Solver solver = Solver::load(path);
+        EXPECT_EQ(solver.dof(), 7);
+        EXPECT_EQ(solver.robot_name(), "panda");
+        EXPECT_EQ(solver.base_link(), "panda_link0");
+        EXPECT_EQ(solver.tip_link(), "panda_link8");
+        ASSERT_EQ(solver.joint_names().size(), 7u);
+        EXPECT_EQ(solver.joint_names()[0], "panda_joint1");
+        ASSERT_EQ(solver.lower().size(), 7u);
+        for (std::size_t j = 0; j < 7; ++j) EXPECT_LT(solver.lower()[j], solver.upper()[j]);
+        EXPECT_EQ(Json::parse(solver.metadata_json())["format"], "mfik-bundle");
+        EXPECT_EQ(solver.num_parameters(), Parts().data.size() / sizeof(float) - 4);  // but 4 frequencies
+    }
+}
+
+TEST_F(Bundle, MissingFileNamesThePath) {
+    try {
+        (void)Solver::load("/no/such/bundle");
+        FAIL();
+    } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("/no/such/bundle: no such file"), std::string::npos) << error.what();
+    }
+    EXPECT_THROW((void)Solver::load(""), Error);
+    EXPECT_THROW((void)Solver::load(folder_.string()), Error);  // a folder without a model
+    EXPECT_THROW((void)Solver::load("/dev/null"), Error);
+}
+
+TEST_F(Bundle, EveryTruncationIsRefused) {
+    const std::string bytes = read(golden_bundle());
+    for (std::size_t part = 0; part < 20; ++part)
+        EXPECT_THROW((void)Solver::load(write(bytes.substr(0, bytes.size() * part / 20))), Error) << part;
+    expect_refused(bytes.substr(0, bytes.size() - 1), "within the file's");
+    expect_refused(bytes + "x", "bytes for the tensors");
+}
+
+TEST_F(Bundle, ForeignFilesAreRefused) {
+    expect_refused("", "a safetensors file, got 0 bytes");
+    expect_refused(std::string("PK\x03\x04") + std::string(4096, 'z'), "header length");  // a .pt file
+    expect_refused(std::string(4096, '\0'), "header");
+    Parts parts;
+    parts.header.erase("__metadata__");
+    expect_refused(parts.with_header(parts.header.dump()), "header.__metadata__");  // somebody else's safetensors
+}
+
+TEST_F(Bundle, HugeHeaderLengthIsRefusedWithoutAllocating) {
+    std::string bytes = read(golden_bundle());
+    for (const std::uint64_t size :
+         {std::uint64_t{1} << 63, ~std::uint64_t{0}, std::uint64_t{1} << 24, std::uint64_t{bytes.size()} - 7}) {
+        std::memcpy(bytes.data(), &size, sizeof(size));
+        expect_refused(bytes, "header length");
+    }
+}
+
+TEST_F(Bundle, FlippedHeaderBitsNeverCrash) {
+    const std::string golden_bytes = read(golden_bundle());
+    std::uint64_t size = 0;
+    std::memcpy(&size, golden_bytes.data(), sizeof(size));
+    int refused = 0, tried = 0;
+    for (std::size_t i = 0; i < 8 + size; i += 7) {
+        std::string bytes = golden_bytes;
+        bytes[i] = static_cast<char>(bytes[i] ^ (1 << (i % 8)));
+        ++tried;
+        try {
+            (void)Solver::load(write(bytes));  // a changed name or digit may load; anything but Error fails the test
+        } catch (const Error&) {
+            ++refused;
+        }
+    }
+    EXPECT_GT(refused, tried / 4);
+}
+
+TEST_F(Bundle, FormatAndVersionAreChecked) {
+    expect_refused([](Parts& p) { p.document["version"] = 2; }, "version: expected 1, got '2'");
+    expect_refused([](Parts& p) { p.document["version"] = "1"; }, "version: expected 1");
+    expect_refused([](Parts& p) { p.document["format"] = "other"; }, "format: expected 'mfik-bundle', got 'other'");
+    expect_refused([](Parts& p) { p.document.erase("robot"); }, "metadata.robot: expected a value, got nothing");
+    expect_refused([](Parts& p) { p.document["model"]["type"] = "v2"; }, "model.type: expected 'v1', got 'v2'");
+}
+
+TEST_F(Bundle, ModelConfigurationIsChecked) {
+    const auto set = [](const char* key, Json value) { return [=](Parts& p) { p.document["model"][key] = value; }; };
+    expect_refused(set("dof", 6), "model.dof: expected 7");
+    expect_refused(set("dof", 17), "model.dof: expected an integer from 1 to 16, got '17'");
+    expect_refused(set("width", 0), "model.width");
+    expect_refused(set("width", 32.0), "model.width");
+    expect_refused(set("width", -1), "model.width");
+    expect_refused(set("width", 1ull << 63), "model.width");
+    expect_refused(set("width", 64), "tensor 'blocks.0.film.bias': expected shape [128], got [64]");
+    expect_refused(set("num_blocks", 1), "no such tensor");
+    expect_refused(set("num_blocks", 3), "tensor 'blocks.2.");
+    expect_refused(set("cond_dim", "16"), "model.cond_dim");
+    expect_refused(set("encoding", "hash"), "model.encoding");
+    expect_refused(set("encoding", "none"), "tensor 'encoding.frequencies'");
+    expect_refused(set("encoding_dim", 7), "model.encoding_dim: expected an even number, got 7");
+}
+
+TEST_F(Bundle, RobotIsChecked) {
+    const auto joint = [](std::size_t j, const char* key, Json value) {
+        return [=](Parts& p) { p.document["robot"]["joints"][j][key] = value; };
+    };
+    expect_refused(joint(2, "kind", "ball"), "robot.joints[2].kind");
+    expect_refused(joint(3, "lower", 4.0), "robot.joints[3]: expected lower < upper");
+    expect_refused(joint(3, "upper", nullptr), "robot.joints[3].upper: expected a finite number");
+    expect_refused(joint(1, "origin", Json::array({1, 2, 3})), "robot.joints[1].origin: expected 12 numbers");
+    expect_refused([](Parts& p) { p.document["robot"]["tool"][0] = 1.01; }, "robot.tool: expected a rotation matrix");
+    expect_refused([](Parts& p) { p.document["robot"]["joints"] = Json::array(); }, "robot.joints: expected 1 to 16");
+    expect_refused([](Parts& p) { p.document["robot"]["name"] = 5; }, "robot.name: expected a string");
+    // A mirror image is orthonormal, yet no rotation.
+    expect_refused(
+        [](Parts& p) {
+            for (const int i : {2, 6, 10}) {
+                Json& x = p.document["robot"]["tool"][static_cast<std::size_t>(i)];
+                x = -x.get<double>();
+            }
+        },
+        "robot.tool: expected a rotation matrix");
+}
+
+TEST_F(Bundle, TensorsAreChecked) {
+    expect_refused([](Parts& p) { p.header["head.bias"]["dtype"] = "F16"; },
+                   "tensor 'head.bias'.dtype: expected 'F32'");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["shape"] = {31}; },
+                   "tensor 'norm.bias'.data_offsets: expected 124 bytes");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["shape"] = {2, 16}; },
+                   "tensor 'norm.bias': expected shape [32]");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["shape"] = {1ull << 33, 1ull << 33}; },
+                   "tensor 'norm.bias'.shape");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["data_offsets"][0] = -4; }, "two offsets");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["data_offsets"] = {1ull << 40, (1ull << 40) + 128}; },
+                   "within the file's");
+    expect_refused([](Parts& p) { p.header["norm.bias"]["data_offsets"] = p.header["norm.weight"]["data_offsets"]; },
+                   "back to back");
+    expect_refused(
+        [](Parts& p) {
+            p.header["extra"] =
+                Json{{"dtype", "F32"}, {"shape", {1}}, {"data_offsets", {p.data.size(), p.data.size() + 4}}};
+            p.data += std::string(4, '\0');
+        },
+        "tensor 'extra': expected no such tensor");
+    expect_refused(
+        [](Parts& p) {
+            p.header["other.weight"] = p.header["norm.weight"];
+            p.header.erase("norm.weight");
+        },
+        "tensor 'other.weight': expected no such tensor");
+    expect_refused([](Parts& p) { p.weight("head.weight")[3] = std::numeric_limits<float>::quiet_NaN(); },
+                   "tensor 'head.weight'[3]: expected a finite weight");
+    expect_refused([](Parts& p) { p.weight("input.bias")[0] = std::numeric_limits<float>::infinity(); },
+                   "tensor 'input.bias'[0]");
+    expect_refused([](Parts& p) { p.weight("encoding.frequencies")[1] = -std::numeric_limits<float>::infinity(); },
+                   "tensor 'encoding.frequencies'[1]");
+}
+
+TEST_F(Bundle, MessagesStayPrintable) {
+    Parts parts;
+    try {
+        (void)Solver::load(write(parts.with_header("\xff\x01\x1b[31m")));
+        FAIL();
+    } catch (const Error& error) {
+        for (const char* c = error.what(); *c != '\0'; ++c) EXPECT_TRUE(*c >= ' ' && *c <= '~');
+    }
+}
+
+}  // namespace
+}  // namespace mfik::testing

@@ -1,0 +1,18 @@
+#include <cstdio>
+#include <mfik/solver.hpp>
+#include <vector>
+
+int main(int argc, char** argv) {
+    if (argc != 2) return std::fprintf(stderr, "usage: consumer BUNDLE\n"), 2;
+    const mfik::Solver solver = mfik::Solver::load(argv[1]);
+    mfik::Workspace workspace = solver.make_workspace();
+    // The middle of the limits, a pose next to it, and back.
+    std::vector<double> q_ref, q_near, q(static_cast<std::size_t>(solver.dof()));
+    for (std::size_t j = 0; j < q.size(); ++j) {
+        q_ref.push_back(0.5 * (solver.lower()[j] + solver.upper()[j]));
+        q_near.push_back(q_ref[j] + 0.1);
+    }
+    const mfik::Result result = solver.solve(solver.fk(q_near), q_ref, q, workspace);
+    std::printf("%s after %d iterations\n", mfik::to_string(result.status), result.iterations);
+    return result.status == mfik::Status::kSolved ? 0 : 1;
+}

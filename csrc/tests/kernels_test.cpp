@@ -1,0 +1,210 @@
+// Kinematics and refinement that the solver and the training kernels share.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "kernels/chain.hpp"
+#include "kernels/refine.hpp"
+
+namespace mfik {
+namespace {
+
+constexpr double kPi = 3.14159265358979323846;
+
+void set_transform(double* origin, double angle, const double (&axis)[3], const double (&p)[3]) {
+    const double s = std::sin(angle / 2);
+    const double quat[4] = {std::cos(angle / 2), s * axis[0], s * axis[1], s * axis[2]};
+    double R[9];
+    quat_to_matrix(quat, R);
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) origin[4 * i + j] = R[3 * i + j];
+        origin[4 * i + 3] = p[i];
+    }
+}
+
+/// An arm with all kinds of joints: revolute but joint 2 (prismatic) and joint 6 (continuous), seven in all.
+Chain mixed_arm() {
+    Chain chain;
+    chain.dof = 7;
+    for (int j = 0; j <= chain.dof; ++j) {
+        const double axis[3] = {j % 2 == 0 ? 1.0 : 0.0, j % 2 == 0 ? 0.0 : 1.0, 0.0};
+        set_transform(chain.origin[j], 0.9 + 0.2 * j, axis, {0.1 * (j % 3), 0.05, 0.2});
+    }
+    for (int j = 0; j < chain.dof; ++j) {
+        chain.kind[j] = j == 2 ? JointKind::kPrismatic : j == 6 ? JointKind::kContinuous : JointKind::kRevolute;
+        chain.lower[j] = j == 2 ? -0.2 : j == 6 ? -kPi : -2.5;
+        chain.upper[j] = j == 2 ? 0.3 : j == 6 ? kPi : 2.0;
+    }
+    return chain;
+}
+
+struct Kernels : ::testing::Test {
+    void sample(double* q) {
+        for (int j = 0; j < chain.dof; ++j) {
+            q[j] = std::uniform_real_distribution<double>(chain.lower[j], chain.upper[j])(random);
+        }
+    }
+
+    void expect_within_limits(const double* q) const {
+        for (int j = 0; j < chain.dof; ++j) {
+            EXPECT_GE(q[j], chain.lower[j]) << j;
+            EXPECT_LE(q[j], chain.upper[j]) << j;
+        }
+    }
+
+    Chain chain = mixed_arm();
+    std::mt19937 random{3};
+};
+
+TEST_F(Kernels, JacobianIsTheDerivativeOfForwardKinematics) {
+    constexpr double kStep = 1e-6;
+    for (int trial = 0; trial < 50; ++trial) {
+        double q[kMaxJoints], axis[kMaxJoints][3], point[kMaxJoints][3];
+        sample(q);
+        const Transform T = forward(chain, q, axis, point);
+        for (int j = 0; j < chain.dof; ++j) {
+            double column[6], q_minus[kMaxJoints], q_plus[kMaxJoints], twist[6];
+            jacobian_column(chain.kind[j], axis[j], point[j], T.p, column);
+            std::copy_n(q, chain.dof, q_minus);
+            std::copy_n(q, chain.dof, q_plus);
+            q_minus[j] -= kStep;
+            q_plus[j] += kStep;
+            pose_error(forward(chain, q_plus), forward(chain, q_minus), twist);
+            for (int a = 0; a < 6; ++a) EXPECT_NEAR(twist[a] / (2 * kStep), column[a], 1e-8);  // O(step^2), rounding
+        }
+    }
+}
+
+TEST_F(Kernels, PrismaticJointMovesTheToolAlongItsAxis) {
+    double q[kMaxJoints], axis[kMaxJoints][3], point[kMaxJoints][3];
+    sample(q);
+    const Transform before = forward(chain, q, axis, point);
+    q[2] += 0.1;
+    const Transform after = forward(chain, q);
+    for (int i = 0; i < 3; ++i) EXPECT_NEAR(after.p[i] - before.p[i], 0.1 * axis[2][i], 1e-15);
+    for (int i = 0; i < 9; ++i) EXPECT_NEAR(after.R[i], before.R[i], 1e-15);
+}
+
+TEST(RotationError, IsExactFromZeroToPi) {
+    const double axes[][3] = {{1, 0, 0}, {0, 1, 0}, {0, 0, 1}, {0.6, 0, 0.8}, {-0.48, 0.6, 0.64}};
+    const double angles[] = {
+        0,   1e-12,      1e-9,       1e-6, 1e-3, 0.5, 2.0, std::acos(-0.9) - 1e-9, std::acos(-0.9) + 1e-9,
+        3.0, kPi - 1e-6, kPi - 1e-9, kPi};
+    for (const auto& axis : axes) {
+        for (const double angle : angles) {
+            double base[12], turn[12], R[9], R_target[9], error[3];
+            set_transform(base, 1.1, {0, 0.8, 0.6}, {0, 0, 0});
+            set_transform(turn, angle, axis, {0, 0, 0});
+            for (int i = 0; i < 3; ++i) {
+                for (int j = 0; j < 3; ++j) {
+                    R[3 * i + j] = base[4 * i + j];
+                    R_target[3 * i + j] = 0;
+                    for (int k = 0; k < 3; ++k) R_target[3 * i + j] += turn[4 * i + k] * base[4 * k + j];
+                }
+            }
+            rotation_error(R_target, R, error);
+            EXPECT_NEAR(norm3(error), angle, 1e-14 + 1e-12 * angle) << angle;
+            if (angle < kPi) {  // at pi both signs are right
+                for (int i = 0; i < 3; ++i) EXPECT_NEAR(error[i], angle * axis[i], 2e-8) << angle;
+            }
+        }
+    }
+}
+
+TEST_F(Kernels, PoseRoundTrips) {
+    for (int trial = 0; trial < 200; ++trial) {
+        double q[kMaxJoints], pose[7], error[6];
+        sample(q);
+        const Transform T = forward(chain, q);
+        to_pose(T, pose);
+        EXPECT_GE(pose[3], 0.0);
+        pose_error(T, from_pose(pose), error);
+        for (const double e : error) EXPECT_NEAR(e, 0.0, 1e-14);
+    }
+}
+
+TEST_F(Kernels, RefinementConvergesWithinLimits) {
+    int converged = 0;
+    for (int trial = 0; trial < 500; ++trial) {
+        double q_target[kMaxJoints], q[kMaxJoints], error[6];
+        sample(q_target);
+        for (int j = 0; j < chain.dof; ++j) q[j] = q_target[j] + std::normal_distribution<double>(0, 0.1)(random);
+        const Transform T_target = forward(chain, q_target);
+        const RefineOutcome outcome = refine(chain, T_target, q, 20, 1e-9, 1e-9);
+        expect_within_limits(q);
+        pose_error(T_target, forward(chain, q), error);
+        EXPECT_NEAR(outcome.pos_error_m, norm3(error), 1e-12);
+        EXPECT_NEAR(outcome.rot_error_rad, norm3(error + 3), 1e-12);
+        converged += outcome.converged;
+    }
+    EXPECT_GT(converged, 475);  // 95 %
+}
+
+TEST_F(Kernels, RefinementTakesNoStepWhenAlreadyThere) {
+    double q[kMaxJoints];
+    sample(q);
+    const RefineOutcome outcome = refine(chain, forward(chain, q), q, 20, 1e-9, 1e-9);
+    EXPECT_TRUE(outcome.converged);
+    EXPECT_EQ(outcome.iterations, 0);
+}
+
+TEST_F(Kernels, RefinementIsBounded) {
+    double q[kMaxJoints];
+    sample(q);
+    Transform far = forward(chain, q);
+    far.p[0] += 100;
+    for (const int iterations : {0, 1, 7}) {
+        const RefineOutcome outcome = refine(chain, far, q, iterations, 1e-5, 1e-5);
+        EXPECT_FALSE(outcome.converged);
+        EXPECT_EQ(outcome.iterations, iterations);
+        expect_within_limits(q);
+    }
+}
+
+TEST_F(Kernels, ContinuousJointsWrapAndTurnTheShortWay) {
+    double q_target[kMaxJoints], q[kMaxJoints];
+    sample(q_target);
+    q_target[6] = kPi - 0.05;
+    std::copy_n(q_target, chain.dof, q);
+    q[6] = -kPi + 0.05 + 6 * kPi;  // 0.1 rad past it, three turns up
+    const RefineOutcome outcome = refine(chain, forward(chain, q_target), q, 20, 1e-10, 1e-10);
+    EXPECT_TRUE(outcome.converged);
+    EXPECT_LE(outcome.iterations, 6);
+    expect_within_limits(q);
+}
+
+TEST(ActiveSet, JointAtItsLimitLeavesTheStepToTheOthers) {
+    // Two sliders along x: the first may not move, so the second must bring all of the 0.5 m.
+    Chain chain;
+    chain.dof = 2;
+    const double quarter_turn[12] = {0, 0, 1, 0, 0, 1, 0, 0, -1, 0, 0, 0};  // z axis to x
+    const double identity[12] = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0};
+    std::copy_n(quarter_turn, 12, chain.origin[0]);
+    std::copy_n(identity, 12, chain.origin[1]);
+    std::copy_n(identity, 12, chain.origin[2]);
+    for (int j = 0; j < 2; ++j) chain.kind[j] = JointKind::kPrismatic, chain.lower[j] = -1, chain.upper[j] = 1;
+    chain.upper[0] = 0;
+    double q[2] = {0, 0};
+    const double q_target[2] = {-0.4, 0.9};
+    const RefineOutcome outcome = refine(chain, forward(chain, q_target), q, 20, 1e-9, 1e-9);
+    EXPECT_TRUE(outcome.converged);
+    EXPECT_EQ(q[0], 0.0);
+    EXPECT_NEAR(q[1], 0.5, 1e-9);
+    EXPECT_LE(outcome.iterations, 5);
+}
+
+TEST(NormalizePose, TakesEitherSignAndRefusesWhatIsNoRotation) {
+    const double pose[7] = {1, 2, 3, -2, 0, 0, 0};
+    double out[7];
+    ASSERT_TRUE(normalize_pose(pose, out));
+    EXPECT_EQ(out[0], 1.0);
+    EXPECT_EQ(out[3], 1.0);
+    const double zero[7] = {1, 2, 3, 0, 0, 0, 0}, bad[7] = {1, NAN, 3, 1, 0, 0, 0}, big[7] = {0, 0, 0, 1e300, 0, 0, 0};
+    EXPECT_FALSE(normalize_pose(zero, out));
+    EXPECT_FALSE(normalize_pose(bad, out));
+    EXPECT_FALSE(normalize_pose(big, out));
+}
+
+}  // namespace
+}  // namespace mfik
