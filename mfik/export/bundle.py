@@ -7,6 +7,7 @@ The graphs map (q_ref [N, J], target_pose [N, 7]) float32 to q_solution [N, J].
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -105,6 +106,9 @@ def _write_torchscript(path: Path, step: SingleStep, description: dict[str, Any]
 
 
 def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> None:
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here uses, is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -116,6 +120,7 @@ def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> No
             dynamo=True,
             verbose=False,
         )
+    logger.setLevel(level)
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {_METADATA_KEY: json.dumps(description)})
     onnx.save(proto, str(path))

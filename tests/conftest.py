@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests, and CI's rule about skips."""
+
+import os
+
+import pytest
+import torch
+
+from mfik.robots import load_robot
+
+_skipped: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def panda():
+    return load_robot("panda")
+
+
+@pytest.fixture
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def pytest_runtest_logreport(report):
+    if report.skipped and "CUDA" not in str(report.longrepr):
+        _skipped.append(f"{report.nodeid}: {report.longrepr}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """In CI (CI=true), fail when anything was skipped that could have run: only a missing GPU excuses a skip."""
+    if os.environ.get("CI") == "true" and _skipped and exitstatus == 0:
+        print("\nskipped in CI:", *_skipped, sep="\n  ")
+        session.exitstatus = 1

@@ -1,0 +1,158 @@
+"""One network, three files: what each holds, and what writing and reading refuse."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+
+from mfik.errors import BundleError
+from mfik.export import NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle, load_bundle
+from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig, SingleStep
+from mfik.robots import load_robot
+from mfik.solve import Solver
+
+TOLERANCE_RAD = 1e-5  # the golden bound: every engine against PyTorch float32
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def make_model(dof=7, encoding="sinusoidal"):
+    torch.manual_seed(1)
+    model = MeanFlowNet(ModelConfig(dof=dof, width=48, num_blocks=2, cond_dim=24, encoding=encoding, encoding_dim=8))
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    model, robot = make_model(), load_robot("panda")
+    path = tmp_path_factory.mktemp("bundle") / "panda"
+    description = document(model, robot, training={"steps": 3}, accuracy={"pos_mm_mean": 1.5})
+    export_bundle(path, model, description)
+    return path, model, robot, description
+
+
+def run_everywhere(path, q_ref, pose):
+    """Return q_solution of every engine for float32 arrays."""
+    session = onnxruntime.InferenceSession(str(path / ONNX_FILE), providers=["CPUExecutionProvider"])
+    scripted = torch.jit.load(str(path / TORCHSCRIPT_FILE))
+    native = Solver.load(path).solve_batch(pose.astype(np.float64), q_ref.astype(np.float64), max_iterations=0)
+    return {
+        "torchscript": scripted(torch.from_numpy(q_ref), torch.from_numpy(pose)).numpy(),
+        "onnx": session.run(["q_solution"], {"q_ref": q_ref, "target_pose": pose})[0],
+        "native": native.q,
+    }
+
+
+def targets(robot, n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pose = robot.fk(robot.sample(n, generator))
+    pose[1::2, 3:] *= -1  # either sign of the quaternion
+    return robot.sample(n, generator).numpy(), pose.numpy()
+
+
+def test_the_golden_file_holds_all_engines_together(tmp_path):
+    golden = json.loads((GOLDEN / "v1.json").read_text())
+    q_ref, pose, expected = (np.array(golden[name]) for name in ("q_ref", "target_pose", "q_solution"))
+    model, _, description = load_bundle(GOLDEN / "v1.safetensors")
+    export_bundle(tmp_path / "golden", model, description)
+    q_ref, pose = q_ref.astype(np.float32), pose.astype(np.float32)
+    with torch.no_grad():
+        results = {"pytorch": SingleStep(model)(torch.from_numpy(q_ref), torch.from_numpy(pose)).numpy()}
+    results.update(run_everywhere(tmp_path / "golden", q_ref, pose))
+    assert np.abs(expected - q_ref).max() > 0.1, "a golden file of an untrained network proves nothing"
+    for engine, q_solution in results.items():
+        assert np.abs(q_solution - expected).max() < TOLERANCE_RAD, engine
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("robot_name", ["panda", "ur10"])
+def test_every_encoding_and_robot_agrees_at_every_batch_size(encoding, robot_name, tmp_path):
+    robot = load_robot(robot_name)
+    model = make_model(robot.dof, encoding)
+    export_bundle(tmp_path / "b", model, document(model, robot))
+    for n in (1, 2, 7):
+        q_ref, pose = targets(robot, n)
+        with torch.no_grad():
+            expected = SingleStep(model)(torch.from_numpy(q_ref), torch.from_numpy(pose)).numpy()
+        for engine, q_solution in run_everywhere(tmp_path / "b", q_ref, pose).items():
+            assert np.abs(q_solution - expected).max() < TOLERANCE_RAD, (engine, n)
+
+
+def test_every_file_carries_the_same_document(bundle):
+    path, _, _, description = bundle
+    extra = {"mfik": ""}
+    torch.jit.load(str(path / TORCHSCRIPT_FILE), _extra_files=extra)
+    properties = {p.key: p.value for p in onnx.load(path / ONNX_FILE).metadata_props}
+    with safe_open(path / NATIVE_FILE, framework="pt") as file:
+        native = file.metadata()["mfik"]
+    documents = [json.loads(text) for text in (extra["mfik"], properties["mfik"], native)]
+    assert documents == [description] * 3
+    assert description["version"] == 1 and description["training"] == {"steps": 3}
+
+
+def test_load_bundle_gives_back_network_robot_and_document(bundle):
+    path, model, robot, description = bundle
+    loaded, loaded_robot, loaded_description = load_bundle(path)
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    assert loaded_robot.fingerprint() == robot.fingerprint() and loaded_description == description
+
+
+def test_nothing_is_overwritten_unasked(bundle, tmp_path):
+    _, model, _, description = bundle
+    export_bundle(tmp_path / "b", model, description)
+    before = (tmp_path / "b" / NATIVE_FILE).read_bytes()
+    other = make_model(encoding="none")
+    with pytest.raises(BundleError, match="--overwrite"):
+        export_bundle(tmp_path / "b", other, description)
+    assert (tmp_path / "b" / NATIVE_FILE).read_bytes() == before
+    export_bundle(tmp_path / "b", model, description, overwrite=True)
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(BundleError, match="not a bundle"):
+        export_bundle(tmp_path / "thesis", model, description, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "thesis"]
+
+
+def test_a_network_with_nan_is_not_exported(bundle, tmp_path):
+    _, _, robot, description = bundle
+    model = make_model()
+    model.head.bias.data[0] = float("nan")
+    with pytest.raises(BundleError, match="finite"):
+        export_bundle(tmp_path / "b", model, description)
+    assert not list(tmp_path.iterdir())
+
+
+def test_malformed_bundles_are_refused(bundle, tmp_path):
+    path, model, robot, description = bundle
+    raw = (path / NATIVE_FILE).read_bytes()
+    bad = tmp_path / "bad.safetensors"
+    for content in (raw[: len(raw) // 2], b"", b"not a bundle at all", raw[:8] + b"x" * 50 + raw[58:]):
+        bad.write_bytes(content)
+        with pytest.raises(BundleError, match="bad.safetensors"):
+            load_bundle(bad)
+    with pytest.raises(BundleError, match=r"scripts/export\.py"):
+        load_bundle(tmp_path / "none")
+    import safetensors.torch
+
+    safetensors.torch.save_file({"a": torch.ones(1)}, bad)
+    with pytest.raises(BundleError, match="not written by mfik"):
+        load_bundle(bad)
+    for change in ({"version": 2}, {"format": "other"}, {"model": {"type": "v9"}}, {"robot": {}}):
+        safetensors.torch.save_file(model.state_dict(), bad, metadata={"mfik": json.dumps({**description, **change})})
+        with pytest.raises(BundleError, match="bad.safetensors"):
+            load_bundle(bad)
+
+
+def test_loading_the_torchscript_needs_no_mfik(bundle):
+    """What a controller's Python would do: plain torch."""
+    path = bundle[0] / TORCHSCRIPT_FILE
+    code = f"import torch, sys; m = torch.jit.load({str(path)!r}); print(m(torch.zeros(1, 7), torch.ones(1, 7)).shape); "
+    code += "assert 'mfik' not in sys.modules"
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert out.returncode == 0 and "[1, 7]" in out.stdout, out.stderr

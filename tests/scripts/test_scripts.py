@@ -1,0 +1,80 @@
+"""The command lines, as a user runs them."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(script, *args, cwd, ok=True):
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
+    out = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert (out.returncode == 0) == ok, out.stdout + out.stderr
+    return out.stdout + out.stderr
+
+
+@pytest.mark.parametrize("script", ["generate_data", "train", "export", "evaluate"])
+def test_help_reads(script, tmp_path):
+    assert "usage:" in run(script, "--help", cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_whole_line_runs(tmp_path):
+    run("generate_data", "--robot", "ur10", "--num_samples", 5000, "--output", "data/ur10.pt", cwd=tmp_path)
+    train = ["--robot", "ur10", "--data_path", "data/ur10.pt", "--preset", "tiny", "--max_steps", 20]
+    run("train", *train, "--warmup_steps", 5, "--save_interval", 10, cwd=tmp_path)
+    checkpoints = tmp_path / "outputs" / "ur10" / "checkpoints"
+    assert {"best_model.pth", "final_model.pth", "checkpoint_step_10.pth"} <= {p.name for p in checkpoints.iterdir()}
+    # Nothing is lost unasked.
+    before = (checkpoints / "final_model.pth").read_bytes()
+    assert "--resume_from" in run("train", *train, cwd=tmp_path, ok=False)
+    assert (checkpoints / "final_model.pth").read_bytes() == before
+    run("train", *train, "--warmup_steps", 5, "--resume_from", checkpoints / "checkpoint_step_10.pth", cwd=tmp_path)
+    run("export", "--checkpoint", checkpoints / "final_model.pth", "--output", "bundle", cwd=tmp_path)
+    assert {p.name for p in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.ts", "model.onnx"}
+    reports = []
+    for model in ("bundle", checkpoints / "final_model.pth"):
+        text = run("evaluate", "--model", model, "--num", 50, "--refine", 3, "--json", "r.json", cwd=tmp_path)
+        assert "50 poses" in text
+        reports.append(json.loads((tmp_path / "r.json").read_text()))
+    for a, b in zip(reports[0]["stages"], reports[1]["stages"], strict=True):
+        assert {k: v for k, v in a.items() if k != "us"} == {k: v for k, v in b.items() if k != "us"}
+
+
+@pytest.mark.slow
+def test_quick_test_ends_within_a_minute(tmp_path):
+    start = time.perf_counter()
+    text = run("train", "--quick_test", cwd=tmp_path)
+    assert time.perf_counter() - start < 60
+    assert (tmp_path / "outputs/quick_test/checkpoints/final_model.pth").is_file()
+    first, last = (float(x) for x in re.findall(r"one-step median (\d+\.\d) mm", text)[:2])
+    assert last < first, "two epochs are enough to get nearer"
+
+
+def test_errors_are_one_line_and_name_the_remedy(tmp_path):
+    for script, args, words in [
+        ("generate_data", ["--robot", "pandas", "--output", "x.pt"], "pandas"),
+        ("generate_data", ["--robot", "panda", "--num_samples", 0, "--output", "x.pt"], "num_samples"),
+        ("train", ["--robot", "panda"], "--data_path"),
+        ("train", ["--robot", "panda", "--data_path", "none.pt"], "none.pt"),
+        ("export", ["--checkpoint", "none.pth", "--output", "b"], "none.pth"),
+        ("evaluate", ["--model", "none"], "none"),
+    ]:
+        text = run(script, *args, cwd=tmp_path, ok=False)
+        assert text.startswith("error: ") and words in text and "Traceback" not in text, text
+    assert not list(tmp_path.glob("*.pt")) and not (tmp_path / "b").exists()
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_quick(tmp_path):
+    """Under a minute on two cores; the projected coupling, with its refinements, under two."""
+    for coupling, limit_s in (("global", 60), ("projected", 120)):
+        start = time.perf_counter()
+        run("generate_data", "--robot", "panda", "--coupling", coupling, "--output", f"{coupling}.pt", cwd=tmp_path)
+        assert time.perf_counter() - start < limit_s

@@ -1,0 +1,171 @@
+"""The trainer: the caller's own loop, whole runs, files, resuming, what it refuses."""
+
+import json
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+
+from mfik.data import generate
+from mfik.errors import ArgumentError, BundleError
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.robots import load_robot
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, load_model, save_checkpoint
+
+TINY = ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none")
+
+
+def config(**changes):
+    base = {"batch_size": 64, "num_epochs": 3, "warmup_steps": 5, "learning_rate": 1e-3, "log_interval": 5}
+    return TrainConfig(**{**base, "device": "cpu", "val_fraction": 0.1, **changes})
+
+
+def trainer(panda, output_dir=None, **changes):
+    torch.manual_seed(0)
+    return MeanFlowTrainer(MeanFlowNet(TINY), config(**changes), robot=panda, output_dir=output_dir)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return generate(load_robot("panda"), 700, seed=1)
+
+
+def test_defaults_are_the_documents():
+    c = TrainConfig()
+    assert (c.learning_rate, c.weight_decay, c.betas) == (1e-4, 1e-5, (0.9, 0.999))
+    assert (c.warmup_steps, c.scheduler_type, c.min_lr) == (1000, "cosine", 1e-6)
+    assert (c.batch_size, c.num_epochs, c.gradient_clip, c.use_amp) == (256, 100, 1.0, True)
+    assert (c.loss_weight_type, c.adaptive_weight_c, c.adaptive_weight_p) == ("adaptive", 1e-4, 0.5)
+    assert (TrainConfig.panda_default().robot, TrainConfig.ur10_default().robot) == ("panda", "ur10")
+    TrainConfig.quick_test().validate()
+
+
+def test_the_documents_loop_runs_as_written(data):
+    train_config = TrainConfig.panda_default()
+    train_config.num_epochs = 1
+    train_config.device = "cpu"
+    trainer = MeanFlowTrainer(model=MeanFlowNet(TINY), config=train_config)
+    for _epoch in range(train_config.num_epochs):
+        for batch in DataLoader(data, batch_size=256, shuffle=True):
+            metrics = trainer.train_step(batch)
+            trainer.global_step += 1
+    assert trainer.global_step == 3
+    assert set(metrics) == {"loss", "meanflow_residual", "velocity_norm", "fk_loss", "grad_norm", "lr"}
+    assert metrics["lr"] == pytest.approx(2e-7)
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_a_run_writes_the_documented_files_and_tags(panda, data, tmp_path):
+    run = trainer(panda, tmp_path, save_interval=10)
+    metrics = run.fit(data)
+    assert run.global_step == run.total_steps == 27 and run.samples_seen == 27 * 64
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {
+        "best_model.pth", "final_model.pth", "checkpoint_epoch_1.pth", "checkpoint_epoch_2.pth",
+        "checkpoint_epoch_3.pth", "checkpoint_step_10.pth", "checkpoint_step_20.pth",
+    }  # fmt: skip
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {f"train/{name}" for name in ("loss", "meanflow_residual", "velocity_norm", "grad_norm", "lr")} <= tags
+    assert {"val/val_loss", "val/pos_mm_mean", "val/pos_mm_p50", "val/rot_deg_p95", "val/solved_0", "val/solved_3"} <= tags
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15, 20, 25]
+    assert events.Scalars("val/val_loss")[-1].value == pytest.approx(metrics["val_loss"])
+
+
+def test_only_the_newest_numbered_checkpoints_stay(panda, data, tmp_path):
+    trainer(panda, tmp_path, save_interval=5, keep_checkpoints=2).fit(data)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"best_model.pth", "final_model.pth", "checkpoint_step_25.pth", "checkpoint_epoch_3.pth"}
+
+
+def states_equal(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("stop", [9, 13])  # between epochs, and inside one
+def test_resuming_takes_exactly_the_same_steps(panda, data, tmp_path, stop):
+    whole = trainer(panda)
+    whole.fit(data)
+    first = trainer(panda, tmp_path, save_interval=stop, keep_checkpoints=0)
+    first.fit(data)
+    second = trainer(panda)
+    second.resume(tmp_path / "checkpoints" / f"checkpoint_step_{stop}.pth")
+    assert second.global_step == stop
+    second.fit(data)
+    assert states_equal(whole.model.state_dict(), second.model.state_dict())
+    assert states_equal(whole.ema.module.state_dict(), second.ema.module.state_dict())
+    assert (whole.samples_seen, whole.best_val_loss) == (second.samples_seen, second.best_val_loss)
+
+
+def test_checkpoint_is_plain_data_and_reads_back(panda, data, tmp_path):
+    run = trainer(panda, tmp_path, num_epochs=1)
+    run.fit(data)
+    path = tmp_path / "checkpoints" / "final_model.pth"
+    state = torch.load(path, weights_only=True)
+    assert json.loads(state["train_config"]) == run.config.to_dict()
+    assert TrainConfig.from_dict(json.loads(state["train_config"])) == run.config
+    model, robot, _ = load_model(path)
+    assert states_equal(model.state_dict(), run.ema.module.state_dict())
+    assert robot.fingerprint() == panda.fingerprint()
+
+
+def test_a_failed_save_leaves_the_old_file(panda, tmp_path):
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, {"x": torch.ones(3)})
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, {"x": lambda: None})
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_bad_checkpoints_are_refused(panda, data, tmp_path):
+    run = trainer(panda, tmp_path, num_epochs=1)
+    run.fit(data)
+    good = tmp_path / "checkpoints" / "final_model.pth"
+    truncated = tmp_path / "truncated.pth"
+    truncated.write_bytes(good.read_bytes()[:-500])
+    foreign = tmp_path / "foreign.pth"
+    torch.save({"weights": torch.ones(2)}, foreign)
+    for path in (truncated, foreign, tmp_path / "none.pth"):
+        with pytest.raises(BundleError, match=path.name):
+            load_checkpoint(path)
+    other = MeanFlowTrainer(MeanFlowNet(ModelConfig.ur10_tiny()), config(robot="ur10"))
+    with pytest.raises(BundleError, match=r"panda.*ur10"):
+        other.resume(good)
+    wider = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config(), robot=panda)
+    with pytest.raises(BundleError, match="--preset"):
+        wider.resume(good)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("batch_size", 0),
+        ("scheduler_type", "step"),
+        ("loss_weight_type", "magic"),
+        ("loss_type", "l1"),
+        ("flow_matching_ratio", 1.5),
+        ("ema_decay", 1.0),
+        ("betas", (0.9, 1.0)),
+        ("min_lr", -1.0),
+    ],
+)
+def test_bad_settings_name_the_field(panda, field, value):
+    with pytest.raises(ArgumentError, match=field):
+        MeanFlowTrainer(MeanFlowNet(TINY), config(**{field: value}), robot=panda)
+
+
+def test_bad_batches_and_models_are_named(panda, data):
+    run = trainer(panda)
+    with pytest.raises(ArgumentError, match="q_target"):
+        run.train_step({"q": data.q, "target_pose": data.target_pose, "r": data.r})
+    with pytest.raises(ArgumentError, match=r"\[B, 7\]"):
+        run.train_step({**data[:8], "q": data.q[:8, :6]})
+    with pytest.raises(ArgumentError, match="6 joints"):
+        MeanFlowTrainer(MeanFlowNet(TINY), config(robot="ur10"))
+    with pytest.raises(ArgumentError, match="batch_size"):
+        trainer(panda, batch_size=4096).fit(data)
