@@ -1,5 +1,4 @@
-// solve() takes no memory, whatever the outcome: counted by replacing the global operator new and wrapping malloc's
-// users.
+// solve() takes no memory, whatever the outcome: counted by replacing the global operator new.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -25,11 +24,23 @@ void* allocate(std::size_t size, std::size_t alignment) {
 
 }  // namespace
 
-// The array and nothrow forms call these.
+// Every form, as sanitizers bring their own of those that are left out.
 void* operator new(std::size_t size) {
     return allocate(size, alignof(std::max_align_t));
 }
+void* operator new[](std::size_t size) {
+    return allocate(size, alignof(std::max_align_t));
+}
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size, alignof(std::max_align_t));
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+    return allocate(size, alignof(std::max_align_t));
+}
 void* operator new(std::size_t size, std::align_val_t alignment) {
+    return allocate(size, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
     return allocate(size, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* p) noexcept {
@@ -42,6 +53,18 @@ void operator delete(void* p, std::align_val_t) noexcept {
     std::free(p);
 }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::size_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::align_val_t) noexcept {
+    std::free(p);
+}
+void operator delete[](void* p, std::size_t, std::align_val_t) noexcept {
     std::free(p);
 }
 

@@ -29,7 +29,7 @@ def sample_batch(
 ) -> Batch:
     """Gather data rows and draw new times on their lines.
 
-    Row m of the data is the line through (r, q) and (1, q_target) (DESIGN.md, section 1); `1 - r` is bounded below by
+    Row m of the data is the line through (r, q) and (1, q_target) (docs/concepts.md); `1 - r` is bounded below by
     MIN_REMAINING = 0.01:
 
         v = (q_target - q) / (1 - r),    q(s) = q + v (s - r)

@@ -8,7 +8,7 @@
 
 namespace mfik::cpu {
 
-// Rows a thread: a thread costs some 20 us to start, a row of fk 0.2 us, a row of refine 5 us.
+// Rows a thread: a thread costs some 20 us to start, a row of fk 0.3 us, a row of refine 3 to 10 us.
 constexpr std::int64_t kFkGrain = 1024;
 constexpr std::int64_t kRefineGrain = 32;
 
