@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mfik import ops
 from mfik.errors import DataError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import Robot
@@ -20,7 +22,9 @@ FORMAT_VERSION = 1
 _COLUMNS = ("q", "target_pose", "q_target", "r", "t")
 _QUAT_NORM_TOLERANCE = 1e-3
 _LIMIT_TOLERANCE = 1e-4  # [rad] or [m]: float32 rounding of a joint at its limit
-_FK_CHECK_ROWS = 1000
+# Rows checked at once: bounds memory, fits the cache, and stays below the size from which torch forks an operation
+# into threads (32,768 values), which on busy cores takes longer than the operation.
+_CHECK_ROWS = 4096
 _FK_TOLERANCE = 1e-3  # [m] and [rad]: far above float32 rounding, far below any other robot's FK
 
 
@@ -29,12 +33,14 @@ class IKDataset(torch.utils.data.Dataset):
     """Rows of training data; row i is the line through (r, q) and (1, q_target) in joint space.
 
     Attributes:
-        q: Joints at time r, [rad] or [m], [N, J].
-        target_pose: T_base_tool of `q_target`, [x, y, z, qw, qx, qy, qz], [m], [N, 7].
-        q_target: Joints at time 1, [rad] or [m], [N, J].
-        r: Time of `q`, 0 <= r < 1, [N, 1].
-        t: Evaluation time, r <= t <= 1, [N, 1].
+        q: Joints at time r, [rad] or [m], [M, J].
+        target_pose: T_base_tool of `q_target`, [x, y, z, qw, qx, qy, qz], [m], [M, 7].
+        q_target: Joints at time 1, [rad] or [m], [M, J].
+        r: Time of `q`, 0 <= r < 1, [M, 1].
+        t: Evaluation time, r <= t <= 1, [M, 1].
         meta: What made the file: robot, coupling, sigma, seed; empty for files of other origin.
+        kept: The N of the M stored rows that the dataset consists of, ascending, [N] int64; None: all of them.
+            Length, indexing and `rows` count kept rows only; the five columns are as stored.
     """
 
     q: Tensor
@@ -43,21 +49,35 @@ class IKDataset(torch.utils.data.Dataset):
     r: Tensor
     t: Tensor
     meta: dict[str, Any] = field(default_factory=dict)
+    kept: Tensor | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Number of stored rows that are left out because they are bad."""
+        return self.q.shape[0] - len(self)
 
     def __len__(self) -> int:
-        return self.q.shape[0]
+        return self.q.shape[0] if self.kept is None else self.kept.shape[0]
 
     def __getitem__(self, index: Any) -> dict[str, Tensor]:
         """Return the row(s) `index` as the dictionary that `MeanFlowTrainer.train_step` takes."""
+        if self.kept is not None:
+            index = self.kept[index]
         return {name: getattr(self, name)[index] for name in _COLUMNS}
 
     def rows(self, start: int, stop: int) -> IKDataset:
         """Return rows start..stop-1 as a view."""
-        return IKDataset(*(getattr(self, name)[start:stop] for name in _COLUMNS), meta=self.meta)
+        kept = self.kept
+        if kept is not None:
+            kept = kept[start:stop]
+            start, stop = (int(kept[0]), int(kept[-1]) + 1) if len(kept) else (0, 0)
+            kept = kept - start
+        return IKDataset(*(getattr(self, name)[start:stop] for name in _COLUMNS), meta=self.meta, kept=kept)
 
     def to(self, device: torch.device | str) -> IKDataset:
         """Return the rows on `device`."""
-        return IKDataset(*(getattr(self, name).to(device) for name in _COLUMNS), meta=self.meta)
+        kept = None if self.kept is None else self.kept.to(device)
+        return IKDataset(*(getattr(self, name).to(device) for name in _COLUMNS), meta=self.meta, kept=kept)
 
 
 def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite: bool = False) -> None:
@@ -70,7 +90,7 @@ def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite:
     if path.exists() and not overwrite:
         raise DataError(f"{path}: exists already; give another --output, or --overwrite to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload: dict[str, Any] = {name: getattr(dataset, name).contiguous() for name in _COLUMNS}
+    payload: dict[str, Any] = {name: value.contiguous() for name, value in dataset[:].items()}
     payload["meta"] = json.dumps({"format": "mfik-data", "version": FORMAT_VERSION, **dataset.meta})
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
     os.close(handle)
@@ -82,15 +102,25 @@ def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite:
         raise
 
 
-def load_dataset(path: str | os.PathLike[str], robot: Robot) -> IKDataset:
-    """Read a training file (memory-mapped) and check every row.
+def load_dataset(path: str | os.PathLike[str], robot: Robot, *, skip_bad_rows: bool = False) -> IKDataset:
+    """Read a training file and check every row.
+
+    The file is memory-mapped and checked in pieces, so it may be larger than memory. A row is good when all values are
+    finite, the quaternion has length 1, `q_target` is within the limits, 0 <= r < 1, r <= t <= 1 and `target_pose` is
+    the forward kinematics of `q_target`.
 
     Args:
-        path: File written by `scripts/generate_data.py`, or any `torch.save` of the document's dictionary.
+        path: File written by `scripts/generate_data.py`, or any `torch.save` of the document's dictionary (float32 or
+            float64).
         robot: Robot to train for.
+        skip_bad_rows: Leave bad rows out (`skipped` counts them) instead of refusing the file.
+
+    Returns:
+        The rows, on the CPU.
 
     Raises:
-        DataError: the file cannot be read, lacks a tensor, has a bad row (named by index), or is of another robot.
+        DataError: the file cannot be read, lacks a tensor, is of another robot, has a bad row and `skip_bad_rows` is
+            false, or has no good one.
     """
     path = Path(path)
     if not path.is_file():
@@ -98,7 +128,9 @@ def load_dataset(path: str | os.PathLike[str], robot: Robot) -> IKDataset:
     try:
         payload = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:
-        raise DataError(f"{path}: not a file of tensors ({type(error).__name__}: {error}); generate it again") from error
+        raise DataError(
+            f"{path}: not a file of tensors ({type(error).__name__}: {error}); generate it again"
+        ) from error
     if not isinstance(payload, dict):
         raise DataError(f"{path}: expected a dictionary with {_COLUMNS}, got {type(payload).__name__}")
     missing = [name for name in _COLUMNS if not isinstance(payload.get(name), Tensor)]
@@ -112,9 +144,20 @@ def load_dataset(path: str | os.PathLike[str], robot: Robot) -> IKDataset:
             f"{made_for.get('tip_link')}), expected {robot.name!r} ({robot.base_link} -> {robot.tip_link}); "
             "pass the matching --robot or generate data for this one"
         )
-    dataset = IKDataset(*(payload[name] for name in _COLUMNS), meta=meta)
-    _check_rows(path, dataset, robot)
-    return dataset
+    columns = {name: payload[name].detach() for name in _COLUMNS}
+    _check_shapes(path, columns, robot)
+    # No copy, unless a column was saved as a strided view: every batch would copy it, as kernels take whole rows.
+    columns = {name: value.contiguous() for name, value in columns.items()}
+    good = _good_rows(columns, robot)
+    num_bad = int((~good).sum())
+    if num_bad and not (skip_bad_rows and good.any()):
+        row = int((~good).nonzero()[0, 0])
+        remedy = "correct them or leave them out with --skip_bad_rows" if good.any() else "no row is left to train on"
+        raise DataError(
+            f"{path}: row {row}: {_describe({name: value[row : row + 1] for name, value in columns.items()}, robot)}; "
+            f"{num_bad:,} of {len(good):,} rows are bad: {remedy}"
+        )
+    return IKDataset(**columns, meta=meta, kept=good.nonzero()[:, 0] if num_bad else None)
 
 
 def _read_meta(path: Path, text: Any) -> dict[str, Any]:
@@ -130,44 +173,60 @@ def _read_meta(path: Path, text: Any) -> dict[str, Any]:
     return meta
 
 
-def _check_rows(path: Path, dataset: IKDataset, robot: Robot) -> None:
-    """Raise DataError for the first row that breaks the format."""
-    n = len(dataset)
+def _check_shapes(path: Path, columns: dict[str, Tensor], robot: Robot) -> None:
+    """Raise DataError for a column that does not go with the robot or with the other columns."""
+    n, dtype = len(columns["q"]) if columns["q"].ndim else 0, columns["q"].dtype
     widths = {"q": robot.dof, "target_pose": 7, "q_target": robot.dof, "r": 1, "t": 1}
-    for name, width in widths.items():
-        tensor = getattr(dataset, name)
-        if tuple(tensor.shape) != (n, width) or tensor.dtype not in (torch.float32, torch.float64):
+    for name, value in columns.items():
+        if tuple(value.shape) != (n, widths[name]) or value.dtype not in (torch.float32, torch.float64):
             raise DataError(
-                f"{path}: {name}: expected [{n}, {width}] float32 or float64 for robot {robot.name!r}, "
-                f"got {list(tensor.shape)} {tensor.dtype}"
+                f"{path}: {name}: expected [{n}, {widths[name]}] float32 or float64 for robot {robot.name!r}, "
+                f"got {list(value.shape)} {value.dtype}"
             )
+        if value.dtype != dtype:
+            raise DataError(f"{path}: {name}: expected {dtype} like q, got {value.dtype}; save all in one dtype")
     if n == 0:
         raise DataError(f"{path}: holds no rows; generate at least one batch")
-    lower, upper = robot.lower - _LIMIT_TOLERANCE, robot.upper + _LIMIT_TOLERANCE
+
+
+def _good_rows(columns: dict[str, Tensor], robot: Robot) -> Tensor:
+    """Tell which rows pass every check, [N] bool."""
+    good = torch.ones(len(columns["q"]), dtype=torch.bool)
+    for start in range(0, len(good), _CHECK_ROWS):
+        rows = slice(start, start + _CHECK_ROWS)
+        for _, bad, _ in _faults({name: value[rows] for name, value in columns.items()}, robot):
+            good[rows] &= ~bad
+    return good
+
+
+def _describe(row: dict[str, Tensor], robot: Robot) -> str:
+    """Say what is wrong with one bad row: field, expected, found."""
+    name, _, expected = next(fault for fault in _faults(row, robot) if fault[1])
+    return f"{name}: expected {expected}, got {_rounded(row[name])}"
+
+
+def _faults(rows: dict[str, Tensor], robot: Robot) -> Iterator[tuple[str, Tensor, str]]:
+    """Yield every check of some rows: the field, which rows fail [N] bool, and what row 0 should have been."""
+    for name, value in rows.items():
+        yield name, ~value.isfinite().all(-1), "finite values"
+    q, pose, r, t = rows["q_target"], rows["target_pose"], rows["r"][:, 0], rows["t"][:, 0]
+    off = torch.linalg.vector_norm(pose[:, 3:], dim=-1) - 1
+    yield "target_pose", off.abs() > _QUAT_NORM_TOLERANCE, f"a unit quaternion (to {_QUAT_NORM_TOLERANCE})"
     limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
-    for name in widths:
-        _refuse(path, name, ~getattr(dataset, name).isfinite().all(-1), dataset, "expected finite values")
-    norm = dataset.target_pose[:, 3:].norm(dim=-1)
-    _refuse(path, "target_pose", (norm - 1).abs() > _QUAT_NORM_TOLERANCE, dataset, "expected a unit quaternion")
-    outside = ((dataset.q_target < lower) | (dataset.q_target > upper)) & limited
-    _refuse(path, "q_target", outside.any(-1), dataset, f"expected joints within the limits of {robot.name!r}")
-    r, t = dataset.r[:, 0], dataset.t[:, 0]
-    _refuse(path, "r", (r < 0) | (r >= 1), dataset, "expected 0 <= r < 1")
-    _refuse(path, "t", (t < r) | (t > 1), dataset, "expected r <= t <= 1")
-    rows = torch.linspace(0, n - 1, min(n, _FK_CHECK_ROWS)).long()
-    pose = robot.fk(dataset.q_target[rows].double())
-    target = dataset.target_pose[rows].double()
-    off = (position_error_m(pose, target) > _FK_TOLERANCE) | (rotation_error_rad(pose, target) > _FK_TOLERANCE)
-    if off.any():
-        row = int(rows[off][0])
-        raise DataError(
-            f"{path}: row {row}: target_pose is not the forward kinematics of q_target for robot {robot.name!r} "
-            f"({robot.base_link} -> {robot.tip_link}); was the file made for another robot or tool frame?"
-        )
+    outside = ((q < robot.lower - _LIMIT_TOLERANCE) | (q > robot.upper + _LIMIT_TOLERANCE)) & limited
+    limits = f"{_rounded(robot.lower)} to {_rounded(robot.upper)}"
+    yield "q_target", outside.any(-1), f"joints within the limits of {robot.name!r}, {limits}"
+    yield "r", (r < 0) | (r >= 1), "0 <= r < 1"
+    yield "t", (t < r) | (t > 1), f"r <= t <= 1 with r = {r[0]:.6g}"
+    fk = ops.fk(robot, q)
+    off = (position_error_m(fk, pose) > _FK_TOLERANCE) | (rotation_error_rad(fk, pose) > _FK_TOLERANCE)
+    yield (
+        "target_pose",
+        off,
+        f"{_rounded(fk[0])}, the forward kinematics of q_target for robot {robot.name!r} ({robot.base_link} -> "
+        f"{robot.tip_link}; if few rows agree, the file is for another robot or tool frame)",
+    )
 
 
-def _refuse(path: Path, name: str, bad: Tensor, dataset: IKDataset, expected: str) -> None:
-    if bad.any():
-        row = int(bad.nonzero()[0, 0])
-        values = [round(x, 6) for x in getattr(dataset, name)[row].tolist()]
-        raise DataError(f"{path}: row {row}: {name}: {expected}, got {values} ({int(bad.sum())} such rows)")
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.flatten().tolist()]

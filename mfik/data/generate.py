@@ -36,7 +36,7 @@ def generate(
         num_samples: Number of rows N.
         coupling: How the reference relates to the solution. "local": solution + N(0, sigma^2), a controller's case;
             "global": uniform and independent; "projected": uniform, and the solution is the one that refinement
-            reaches from it, else the nearest of several; "mixed": a third of the rows each.
+            reaches from it, else the nearest of several; "mixed": one of the three for each row, at random.
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
         device: Where to compute.
@@ -48,12 +48,9 @@ def generate(
     Raises:
         ArgumentError: an argument is out of range.
     """
+    check_coupling(coupling, sigma)
     if num_samples < 1:
         raise ArgumentError(f"num_samples: expected at least 1, got {num_samples}")
-    if coupling not in COUPLINGS:
-        raise ArgumentError(f"coupling: expected one of {COUPLINGS}, got {coupling!r}")
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ArgumentError(f"sigma: expected a positive number of radians, got {sigma}")
     generator = torch.Generator(device=device).manual_seed(seed)
     out = {
         "q": torch.empty(num_samples, robot.dof),
@@ -64,7 +61,7 @@ def generate(
     }
     for start in range(0, num_samples, _CHUNK):
         rows = slice(start, min(start + _CHUNK, num_samples))
-        for name, value in _draw(robot, rows.stop - rows.start, coupling, sigma, generator).items():
+        for name, value in draw(robot, rows.stop - rows.start, coupling, sigma, generator).items():
             out[name][rows] = value.cpu()
         if progress is not None:
             progress(rows.stop - rows.start)
@@ -94,26 +91,44 @@ def nearest_equivalent(robot: Robot, q: Tensor, q_near: Tensor) -> Tensor:
     return torch.where(linear, q, q + turn * turns)
 
 
-def _draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Generator) -> dict[str, Tensor]:
+def check_coupling(coupling: str, sigma: float) -> None:
+    """Raise ArgumentError unless `generate` knows the coupling and sigma is a positive number."""
+    if coupling not in COUPLINGS:
+        raise ArgumentError(f"coupling: expected one of {COUPLINGS}, got {coupling!r}")
+    if not (math.isfinite(sigma) and sigma > 0):
+        raise ArgumentError(f"sigma: expected a positive number of radians, got {sigma}")
+
+
+def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Draw n independent rows, so that any part of them is a fair sample.
+
+    Args:
+        robot: Robot to draw for.
+        n: Number of rows.
+        coupling: As in `generate`.
+        sigma: As in `generate`.
+        generator: Random state, whose device is used.
+
+    Returns:
+        The columns of `IKDataset`, float32.
+    """
     device = generator.device
     q_target = robot.sample(n, generator)
     q = robot.sample(n, generator)
-    if coupling == "mixed":  # the rows are shuffled by training, so blocks serve
-        bounds = [0, n // 3, 2 * n // 3, n]
-        blocks = dict(zip(("local", "global", "projected"), zip(bounds, bounds[1:], strict=False), strict=True))
+    if coupling == "mixed":
+        kind = torch.randint(3, (n,), generator=generator, device=device)
+        local, projected = kind == 0, kind == 1
     else:
-        blocks = {coupling: (0, n)}
-    if "local" in blocks:
-        a, b = blocks["local"]
+        local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
+    if coupling in ("local", "mixed"):
         prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
         scale = torch.where(prismatic, sigma * (robot.upper - robot.lower) / (2 * math.pi), sigma)
-        noise = torch.randn(b - a, robot.dof, generator=generator, device=device) * scale.to(q)
-        q[a:b] = robot.clamp(q_target[a:b] + noise)
+        near = q_target[local]
+        q[local] = robot.clamp(near + torch.randn(near.shape, generator=generator, device=device) * scale.to(q))
     pose = ops.fk(robot, q_target)
-    if "projected" in blocks:
-        rows = slice(*blocks["projected"])
-        q_target[rows] = _project(robot, q[rows], q_target[rows], pose[rows], generator)
-        pose[rows] = ops.fk(robot, q_target[rows])
+    if coupling in ("projected", "mixed"):
+        q_target[projected] = _project(robot, q[projected], q_target[projected], pose[projected], generator)
+        pose[projected] = ops.fk(robot, q_target[projected])
     q_target = nearest_equivalent(robot, q_target, q)
     u = torch.rand(n, 2, generator=generator, device=device)
     r = _MAX_R * u[:, :1]
