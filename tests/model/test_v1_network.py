@@ -76,7 +76,14 @@ def test_jvp_matches_finite_differences(encoding, rng):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dof", 0), ("width", 1.5), ("encoding", "wavelet"), ("encoding_dim", 7), ("encoding_scale", 0.0), ("dropout", 1.0)],
+    [
+        ("dof", 0),
+        ("width", 1.5),
+        ("encoding", "wavelet"),
+        ("encoding_dim", 7),
+        ("encoding_scale", 0.0),
+        ("dropout", 1.0),
+    ],
 )
 def test_bad_configuration_names_the_field(field, value):
     with pytest.raises(ArgumentError, match=field):

@@ -7,11 +7,14 @@ its start. D is one Jacobian-vector product with tangents (v, 1) for (q, r).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from mfik import ops
 from mfik.errors import ArgumentError
 from mfik.ops import Batch
 from mfik.robots import Robot
@@ -21,12 +24,14 @@ _FK_SMOOTHING = 1e-6  # [m^2, rad^2]: keeps the gradient of the error's norm fin
 
 
 class LossOutput(NamedTuple):
-    """Loss of a batch and what is logged of it; all but `loss` are detached scalars."""
+    """Loss of a batch and what is logged of it; all but `loss` are detached."""
 
     loss: Tensor
     meanflow_residual: Tensor  # mean norm of u - (v + (t - r) D)
     velocity_norm: Tensor  # mean norm of u
     fk_loss: Tensor  # mean forward-kinematics error of the one-step solutions, 0 when off
+    jvp_norm: Tensor  # mean norm of D on the rows that need it, 0 when none does
+    row_loss: Tensor  # weighted squared residual of each row, [B, 1]
 
 
 def jvp_target(model: nn.Module, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, v: Tensor) -> Tensor:
@@ -43,11 +48,51 @@ def total_derivative(
     return torch.func.jvp(lambda q, r: model(q, target_pose, r, t), (q, r), (v, torch.ones_like(r)))
 
 
-def meanflow_loss(model: nn.Module, batch: Batch, num_jvp: int, num_endpoint: int, config: TrainConfig, robot: Robot):
+def velocity_and_derivative(model: nn.Module, batch: Batch, num_jvp: int) -> tuple[Tensor, Tensor]:
+    """Return u of all rows [B, J], with gradient, and D of the first `num_jvp` rows [num_jvp, J], without.
+
+    One pass where the model has `forward_with_tangent`, else a second one by `torch.func.jvp`. Under autocast the
+    tangents stay in float32, in a pass of their own beside the one that is trained (with its own dropout mask).
+    """
+    if isinstance(model, DistributedDataParallel):  # of VelocityAndDerivative
+        return model(batch, num_jvp)
+    state = (batch.q, batch.target_pose, batch.r, batch.t)
+    device = batch.q.device.type
+    one_pass = hasattr(model, "forward_with_tangent")
+    if num_jvp and one_pass and not torch.is_autocast_enabled(device):
+        return model.forward_with_tangent(*state, batch.v[:num_jvp])
+    u = model(*state).float()
+    if num_jvp == 0:
+        return u, batch.v[:0]
+    rows = [tensor[:num_jvp] for tensor in (*state, batch.v)]
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        _, derivative = model.forward_with_tangent(*rows) if one_pass else total_derivative(model, *rows)
+    return u, derivative
+
+
+class VelocityAndDerivative(nn.Module):
+    """`velocity_and_derivative` of a model as a module.
+
+    What `DistributedDataParallel` has to wrap: it averages the gradients of a forward pass through itself only, and
+    `torch.func.jvp` through it fails.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, num_jvp: int) -> tuple[Tensor, Tensor]:
+        """Return `velocity_and_derivative(self.model, batch, num_jvp)`."""
+        return velocity_and_derivative(self.model, batch, num_jvp)
+
+
+def meanflow_loss(
+    model: nn.Module, batch: Batch, num_jvp: int, num_endpoint: int, config: TrainConfig, robot: Robot
+) -> LossOutput:
     """Return the loss of a batch drawn by `mfik.ops.sample_batch`.
 
     Args:
-        model: u(q, target_pose, r, t) -> [B, J].
+        model: u(q, target_pose, r, t) -> [B, J], or a `DistributedDataParallel` of its `VelocityAndDerivative`.
         batch: Rows; the first `num_jvp` have t > r, of which the first `num_endpoint` are at (0, 1); the others have
             t = r, where the identity reads u = v and needs no JVP.
         num_jvp: Rows that pay for the JVP.
@@ -60,13 +105,13 @@ def meanflow_loss(model: nn.Module, batch: Batch, num_jvp: int, num_endpoint: in
     """
     if config.loss_type == "residual":
         u, residual = total_derivative(model, batch.q, batch.target_pose, batch.r, batch.t, batch.v)
+        derivative = residual
     else:
-        u = model(batch.q, batch.target_pose, batch.r, batch.t).float()
+        u, derivative = velocity_and_derivative(model, batch, num_jvp)
         target = batch.v
         if num_jvp:
-            jvp_rows = (tensor[:num_jvp] for tensor in (batch.q, batch.target_pose, batch.r, batch.t, batch.v))
-            with torch.autocast(u.device.type, enabled=False):  # tangents in float32
-                target = torch.cat((jvp_target(model, *jvp_rows), target[num_jvp:]))
+            interval = (batch.t - batch.r)[:num_jvp]
+            target = torch.cat((target[:num_jvp] + interval * derivative, target[num_jvp:]))
         residual = u - target
     squared = residual.square().sum(-1, keepdim=True)
     if config.loss_weight_type == "adaptive":
@@ -77,7 +122,8 @@ def meanflow_loss(model: nn.Module, batch: Batch, num_jvp: int, num_endpoint: in
         weight = torch.ones_like(squared)
     else:
         raise ArgumentError(f"loss_weight_type: unknown {config.loss_weight_type!r}")
-    loss = (weight * squared).mean()
+    row_loss = weight * squared
+    loss = row_loss.mean()
     fk_loss = torch.zeros((), device=loss.device)
     if config.fk_loss_weight and num_endpoint:
         fk_loss = fk_error(robot, batch.q[:num_endpoint] + u[:num_endpoint], batch.target_pose[:num_endpoint])
@@ -87,13 +133,41 @@ def meanflow_loss(model: nn.Module, batch: Batch, num_jvp: int, num_endpoint: in
         squared.detach().sqrt().mean(),
         u.detach().norm(dim=-1).mean(),
         fk_loss.detach(),
+        derivative.detach().norm(dim=-1).sum() / max(1, len(derivative)),
+        row_loss.detach(),
     )
 
 
 def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
-    """Return the mean of position error [m] + rotation error [chord of the half angle, about rad] at joints q [N, J]."""
-    pose = robot.fk(q)
-    position = (pose[:, :3] - target_pose[:, :3]).square().sum(-1)
-    cosine = (pose[:, 3:] * target_pose[:, 3:]).sum(-1)  # of the half angle
-    rotation = 4 * (1 - cosine.square()).clamp_min(0)  # = 4 sin^2(angle/2), smooth for every angle
-    return ((position + _FK_SMOOTHING).sqrt() + (rotation + _FK_SMOOTHING).sqrt()).mean()
+    """Return the mean of position error [m] + rotation error [chord of the half angle, about rad].
+
+    Its gradient with respect to q is exact and needs no backward pass through the chain: in the angle a of a turning
+    joint both squared errors are c0 + c1 cos a + c2 sin a, so their slope is half their difference between a + pi/2 and
+    a - pi/2; in a sliding joint they are quadratic, so their central difference is the slope. One call of `ops.fk`
+    evaluates all 2J + 1 points. There is no second derivative.
+
+    Args:
+        robot: Robot of the joints.
+        q: Joints [rad or m], [N, J].
+        target_pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [N, 7].
+
+    Returns:
+        The error, a scalar.
+    """
+    n, dof = q.shape
+    shift = 0.5 * math.pi
+    with torch.no_grad():
+        centre = q.double().unsqueeze(1)
+        step = shift * torch.eye(dof, dtype=centre.dtype, device=q.device)
+        span = [2 * shift if kind == "prismatic" else 2.0 for kind in robot.kinds]
+        points = torch.cat((centre, centre + step, centre - step), dim=1)  # [N, 2J + 1, J]
+        pose = ops.fk(robot, points.flatten(0, 1)).view(n, 2 * dof + 1, 7)
+        target = target_pose.double().unsqueeze(1)
+        position = (pose[..., :3] - target[..., :3]).square().sum(-1)
+        cosine = (pose[..., 3:] * target[..., 3:]).sum(-1)  # of the half angle
+        rotation = 4 * (1 - cosine.square()).clamp_min(0)  # = 4 sin^2(angle/2), smooth for every angle
+        squared, ahead, behind = torch.stack((position, rotation)).split([1, dof, dof], dim=-1)
+        error = (squared + _FK_SMOOTHING).sqrt()  # [2, N, 1]
+        gradient = ((ahead - behind) / (2 * centre.new_tensor(span) * error)).sum(0) / n
+        value = error.sum(0).mean()
+    return value.to(q.dtype) + (gradient.to(q.dtype) * (q - q.detach())).sum()

@@ -1,0 +1,203 @@
+"""The network's hand-written derivative along a trajectory, against torch.func.jvp and finite differences."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mfik import ops
+from mfik.data import generate
+from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
+from mfik.robots import Robot
+from mfik.train.v1 import TrainConfig, meanflow_loss
+from mfik.train.v1.loss import fk_error, total_derivative, velocity_and_derivative
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def random_net(dtype=torch.float64, **settings):
+    """A network in which every weight matters: the head is not zero, the norms are not the identity."""
+    torch.manual_seed(0)
+    config = {"dof": 6, "width": 24, "num_blocks": 2, "cond_dim": 8, "encoding_dim": 8, **settings}
+    model = MeanFlowNet(ModelConfig(**config)).to(dtype)
+    for name, parameter in model.named_parameters():
+        if "norm" in name or "head" in name:
+            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=0.3)
+    return model
+
+
+def inputs(batch, rng, dtype=torch.float64):
+    """q, target_pose with quaternions of both signs, r, t, v."""
+    q = torch.randn(batch, 6, generator=rng, dtype=dtype)
+    quat = torch.nn.functional.normalize(torch.randn(batch, 4, generator=rng, dtype=dtype), dim=-1)
+    quat[::2] = torch.where(quat[::2, :1] < 0, quat[::2], -quat[::2])  # every second one has qw < 0
+    pose = torch.cat((torch.randn(batch, 3, generator=rng, dtype=dtype), quat), dim=-1)
+    r = 0.5 * torch.rand(batch, 1, generator=rng, dtype=dtype)
+    return q, pose, r, r + 0.4, torch.randn(batch, 6, generator=rng, dtype=dtype)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("batch", "num_jvp"), [(0, 0), (1, 0), (1, 1), (33, 0), (33, 1), (33, 8), (33, 32), (33, 33)])
+def test_derivative_matches_func_jvp(encoding, batch, num_jvp, rng):
+    model = random_net(encoding=encoding)
+    q, pose, r, t, v = inputs(batch, rng)
+    u, derivative = model.forward_with_tangent(q, pose, r, t, v[:num_jvp])
+    assert u.requires_grad and not derivative.requires_grad
+    assert torch.equal(u, model(q, pose, r, t))
+    _, expected = total_derivative(model, *(rows[:num_jvp] for rows in (q, pose, r, t, v)))
+    assert derivative.shape == (num_jvp, 6)
+    torch.testing.assert_close(derivative, expected, rtol=1e-11, atol=1e-11)  # float64 rounding, values up to 30
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_derivative_matches_finite_differences(encoding, rng):
+    model = random_net(encoding=encoding)
+    q, pose, r, t, v = inputs(17, rng)
+    _, derivative = model.forward_with_tangent(q, pose, r, t, v)
+    h = 1e-6
+    with torch.no_grad():
+        plus, minus = (model(q + s * h * v, pose, r + s * h, t) for s in (1, -1))
+    assert derivative.norm(dim=-1).min() > 0.1  # a tangent that is zero would pass a relative test
+    torch.testing.assert_close(derivative, (plus - minus) / (2 * h), rtol=1e-6, atol=1e-7)  # h^2 and eps / h
+
+
+def test_derivative_is_exact_where_the_epsilon_of_layer_norm_counts(rng):
+    model = random_net()
+    with torch.no_grad():
+        model.input.weight.mul_(1e-3)  # variance far below the 1e-5 that LayerNorm adds
+        model.input.bias.zero_()
+    q, pose, r, t, v = inputs(9, rng)
+    _, derivative = model.forward_with_tangent(q, pose, r, t, v)
+    _, expected = total_derivative(model, q, pose, r, t, v)
+    torch.testing.assert_close(derivative, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_float32_derivative_is_as_good_as_func_jvp(rng):
+    model = random_net()
+    rows = inputs(65, rng)
+    _, exact = total_derivative(model, *rows)
+    model.float()
+    rows = [tensor.float() for tensor in rows]
+    _, derivative = model.forward_with_tangent(*rows)
+    _, reference = total_derivative(model, *rows)
+    assert (derivative - exact).abs().max() < 3 * (reference - exact).abs().max()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_gradient_is_the_ordinary_forwards(encoding, rng):
+    model = random_net(encoding=encoding)
+    q, pose, r, t, v = inputs(33, rng)
+    cotangent = torch.randn(33, 6, generator=rng, dtype=torch.float64)
+    parameters = list(model.parameters())
+    ours = torch.autograd.grad((model.forward_with_tangent(q, pose, r, t, v[:8])[0] * cotangent).sum(), parameters)
+    ordinary = torch.autograd.grad((model(q, pose, r, t) * cotangent).sum(), parameters)
+    for a, b in zip(ours, ordinary, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_value_and_derivative_share_the_dropout_mask(rng):
+    model = random_net(dropout=0.4).train()
+    q, pose, r, t, v = inputs(17, rng)
+
+    def seeded(function, *args):
+        torch.manual_seed(3)
+        return function(*args)
+
+    u, derivative = seeded(model.forward_with_tangent, q, pose, r, t, v)
+    assert torch.equal(u, seeded(model, q, pose, r, t))
+    assert not torch.equal(u, model.eval()(q, pose, r, t))
+    model.train()
+    h = 1e-6
+    with torch.no_grad():
+        plus, minus = (seeded(model, q + s * h * v, pose, r + s * h, t) for s in (1, -1))
+    torch.testing.assert_close(derivative, (plus - minus) / (2 * h), rtol=1e-6, atol=1e-7)
+
+
+class Plain(torch.nn.Module):
+    """A model that offers `forward` only."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, q, target_pose, r, t):
+        return self.model(q, target_pose, r, t)
+
+
+@pytest.mark.parametrize("num_jvp", [0, 1, 16, 64])
+def test_loss_and_gradient_are_those_of_a_model_without_the_fast_pass(panda, num_jvp):
+    data = generate(panda, 64, coupling="local", seed=3)
+    batch = ops.sample_batch(
+        data.q, data.target_pose, data.q_target, data.r, seed=0, step=0, num_jvp=num_jvp, num_endpoint=num_jvp // 2
+    )
+    model = random_net(torch.float32, dof=7)
+    parameters = list(model.parameters())
+    config = TrainConfig()
+    fast = meanflow_loss(model, batch, num_jvp, num_jvp // 2, config, panda)
+    slow = meanflow_loss(Plain(model), batch, num_jvp, num_jvp // 2, config, panda)
+    for a, b in zip(fast, slow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    gradients = (torch.autograd.grad(output.loss, parameters) for output in (fast, slow))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))
+
+
+def test_derivative_stays_in_float32_under_autocast(panda):
+    data = generate(panda, 32, coupling="local", seed=3)
+    batch = ops.sample_batch(data.q, data.target_pose, data.q_target, data.r, seed=0, step=0, num_jvp=8, num_endpoint=4)
+    model = random_net(torch.float32, dof=7)
+    u, derivative = velocity_and_derivative(model, batch, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        u_rounded, same_derivative = velocity_and_derivative(model, batch, 8)
+    assert u_rounded.dtype == derivative.dtype == torch.float32
+    assert not torch.equal(u_rounded, u)  # the pass that is trained does run in bfloat16
+    # Another batch size: other rounding of the matrix products, 1e-7 relative; bfloat16 would be 4e-3.
+    torch.testing.assert_close(same_derivative, derivative, rtol=1e-4, atol=1e-4)
+
+
+def fk_error_by_autograd(robot, q, target_pose):
+    pose = robot.fk(q)
+    position = (pose[:, :3] - target_pose[:, :3]).square().sum(-1)
+    rotation = 4 * (1 - (pose[:, 3:] * target_pose[:, 3:]).sum(-1).square()).clamp_min(0)
+    return ((position + 1e-6).sqrt() + (rotation + 1e-6).sqrt()).mean()
+
+
+@pytest.mark.parametrize("batch", [1, 33])
+@pytest.mark.parametrize("sliding", [(), (1, 5)])
+def test_fk_error_has_the_gradient_of_its_value(panda, batch, sliding, rng):
+    document = panda.to_dict()
+    for joint in sliding:
+        document["joints"][joint]["kind"] = "prismatic"
+    robot = Robot.from_dict(document)
+    q = robot.sample(batch, rng, torch.float64)
+    pose = robot.fk(robot.sample(batch, rng, torch.float64))
+    if batch > 1:
+        pose[:5] = robot.fk(q[:5] + 1e-4)  # nearly solved
+        pose[::2, 3:] *= -1  # either sign
+    q.requires_grad_()
+    ours, expected = fk_error(robot, q, pose), fk_error_by_autograd(robot, q, pose)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    (gradient,), (expected_gradient,) = (torch.autograd.grad(value, q) for value in (ours, expected))
+    assert gradient.norm() > 0.1
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_benchmark_writes_its_report(tmp_path):
+    command = ["--preset", "tiny", "--batch", "64", "--repeats", "2", "--json", str(tmp_path / "report.json")]
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "train_step.py"), *command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    assert "| tiny | 64 |" in out.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"command", "commit", "hardware", "torch", "results"} <= set(report)
+    for row in (report, *report["results"]):
+        assert row["samples_per_s"] > 0
+        assert row["speedup_vs_plain"] == pytest.approx(row["samples_per_s"] / row["plain_samples_per_s"])
+        overhead = row["flow_matching_samples_per_s"] / row["samples_per_s"] - 1
+        assert row["jvp_overhead"] == pytest.approx(overhead)
