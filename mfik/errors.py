@@ -22,3 +22,7 @@ class DataError(MfikError, ValueError):
 
 class BundleError(MfikError, ValueError):
     """A checkpoint or exported model is malformed, foreign, or made for another robot."""
+
+
+class TrainingError(MfikError, RuntimeError):
+    """A training run cannot go on: too many steps with a loss or gradient that is not finite."""

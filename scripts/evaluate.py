@@ -17,7 +17,9 @@ from mfik.train.v1 import load_model
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint"
+    )
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
     parser.add_argument("--num", type=int, default=1000, help="poses to draw")
     parser.add_argument("--reference", choices=REFERENCES, default="global", help="references to draw")

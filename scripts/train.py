@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 
-from mfik.data import IKDataset, generate, load_dataset
-from mfik.errors import ArgumentError, MfikError
+from mfik import __version__
+from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
+from mfik.errors import ArgumentError, DataError, MfikError
 from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
-from mfik.train.v1 import MeanFlowTrainer, TrainConfig
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_run
 
 _QUICK_TEST_ROWS = 50_000
+_MAX_VAL_ROWS = 10_000
 
 
 def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
-    """Return the script's own arguments and the training configuration."""
+    """Return the script's own arguments and the training configuration: defaults or a record, then flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data_path", type=Path, help="training file of scripts/generate_data.py")
+    parser.add_argument(
+        "--data_path", help="training file of scripts/generate_data.py, or 'online' to draw rows as training goes"
+    )
     parser.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")
     parser.add_argument("--preset", choices=PRESETS, default="default", help="size: 17.9M, 1M or 0.1M parameters")
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
-    parser.add_argument("--resume_from", type=Path, help="checkpoint to continue from")
-    parser.add_argument("--quick_test", action="store_true", help="seconds-long run of a tiny network on data made here")
+    parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="of online rows")
+    parser.add_argument("--sigma", type=float, default=0.3, help="noise of online local references [rad]")
+    parser.add_argument(
+        "--skip_bad_rows", action="store_true", help="leave bad rows of the file out instead of refusing it"
+    )
+    parser.add_argument("--resume_from", type=Path, help="checkpoint to continue from, with its settings")
+    parser.add_argument("--config", type=Path, help="run.json of an earlier run: its settings become the defaults")
+    parser.add_argument(
+        "--quick_test", action="store_true", help="seconds-long run of a tiny network on data made here"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="check everything, take one step, write nothing")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
+    known, _ = parser.parse_known_args([arg for arg in sys.argv[1:] if arg not in ("-h", "--help")])
+    base = TrainConfig.quick_test() if known.quick_test else TrainConfig()
+    if known.resume_from is not None:
+        base = TrainConfig.from_dict(json.loads(load_checkpoint(known.resume_from)["train_config"]))
+    elif known.config is not None:
+        recorded = read_run(known.config)
+        base = TrainConfig.from_dict(recorded["train_config"])
+        parser.set_defaults(**recorded["arguments"])
     settings = parser.add_argument_group("training settings (TrainConfig)")
-    base = TrainConfig.quick_test() if "--quick_test" in sys.argv else TrainConfig()
     for field in fields(TrainConfig):
         default = getattr(base, field.name)
         if isinstance(default, bool):
@@ -41,44 +64,123 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
             kind = {"type": type(default)}
         settings.add_argument(f"--{field.name}", default=default, help="see TrainConfig", **kind)
     args = parser.parse_args()
-    values = {field.name: getattr(args, field.name) for field in fields(TrainConfig)}
-    return args, TrainConfig.from_dict(values)
+    config = TrainConfig.from_dict({field.name: getattr(args, field.name) for field in fields(TrainConfig)})
+    config.validate()
+    return args, config
+
+
+def read_run(path: Path) -> dict:
+    """Read a run.json, the record that every run leaves in its folder."""
+    try:
+        record = json.loads(path.read_text())
+        return {"train_config": record["train_config"], "arguments": record["arguments"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"--config {path}: not a run.json of an earlier run ({error})") from error
+
+
+def write_run(path: Path, args: argparse.Namespace, trainer: MeanFlowTrainer, data: dict) -> None:
+    """Record what reproduces the run, and where it ran."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = ("data_path", "preset", "base_link", "tip_link", "coupling", "sigma", "skip_bad_rows")
+    record = {
+        "command": sys.argv,
+        "arguments": {name: getattr(args, name) for name in kept},
+        "train_config": trainer.config.to_dict(),
+        "model_config": trainer.model.config.to_dict(),
+        "robot": trainer.robot.to_dict(),
+        "data": data,
+        "environment": {
+            "mfik": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "platform": platform.platform(),
+            "device": str(trainer.device),
+            "device_name": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.processor(),
+            "threads": torch.get_num_threads(),
+            "processes": trainer.world_size,
+        },
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def main() -> None:
     args, config = parse_args()
-    config.validate()
     robot = load_robot(config.robot, base_link=args.base_link, tip_link=args.tip_link)
     preset = "tiny" if args.quick_test else args.preset
     output_dir = args.output_dir or Path("outputs") / ("quick_test" if args.quick_test else robot.name)
     anew = args.overwrite or (args.quick_test and args.output_dir is None)
-    if (output_dir / "checkpoints").exists() and args.resume_from is None and not anew:
+    if (output_dir / "checkpoints").exists() and not (args.resume_from or anew or args.dry_run):
         raise ArgumentError(
             f"--output_dir {output_dir}: holds a run already; continue it with --resume_from, give another folder, "
             "or start anew with --overwrite"
         )
-    data = load_data(args, config, robot)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by torchrun
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     torch.manual_seed(config.seed)
-    model = MeanFlowNet(ModelConfig.preset(robot.dof, preset))
-    trainer = MeanFlowTrainer(model=model, config=config, robot=robot, output_dir=output_dir)
+    model_config = ModelConfig.preset(robot.dof, preset)
+    if args.resume_from is not None:
+        model_config = ModelConfig.from_dict(json.loads(load_checkpoint(args.resume_from)["model_config"]))
+    model = MeanFlowNet(model_config)
+    trainer = MeanFlowTrainer(model, config, robot=robot, output_dir=None if args.dry_run else output_dir)
+    source, val, data = open_data(args, trainer)
     if args.resume_from is not None:
         trainer.resume(args.resume_from)
-    print(f"{robot.name}: {model.num_parameters():,} parameters, {len(data):,} rows, on {trainer.device}")
-    metrics = trainer.fit(data)
+    main_process = trainer.rank == 0
+    if main_process:
+        print(f"{robot.name}: {model.num_parameters():,} parameters, {data['rows']} rows, on {trainer.device}")
+    if args.dry_run:
+        steps = config.max_steps or config.num_epochs * source.steps_per_epoch
+        rows, index = source.rows(0)
+        metrics = trainer.train_step({n: column if index is None else column[index] for n, column in rows.items()})
+        if main_process:
+            print(
+                f"dry run: {steps:,} steps of {config.batch_size} rows would follow; first loss {metrics['loss']:.3f}"
+            )
+        return
+    if main_process:
+        write_run(output_dir / "run.json", args, trainer, data)
+    metrics = trainer.fit(source, val)
+    if not main_process:
+        return
+    plots = plot_run(output_dir)
+    if trainer.interrupted:
+        print(
+            f"interrupted after step {trainer.global_step:,}; continue with --resume_from "
+            f"{output_dir}/checkpoints/checkpoint_step_{trainer.global_step}.pth"
+        )
+        return
     print(
         f"{output_dir}: {trainer.samples_seen:,} samples seen; one-step error mean {metrics['pos_mm_mean']:.1f} mm "
-        f"{metrics['rot_deg_mean']:.1f} deg, median {metrics['pos_mm_p50']:.1f} mm {metrics['rot_deg_p50']:.1f} deg\n"
-        f"export: python scripts/export.py --checkpoint {output_dir}/checkpoints/final_model.pth --output {output_dir}/bundle"
+        f"{metrics['rot_deg_mean']:.1f} deg, median {metrics['pos_mm_p50']:.1f} mm {metrics['rot_deg_p50']:.1f} deg; "
+        f"plots: {', '.join(map(str, plots)) or 'none (pip install matplotlib)'}\n"
+        f"export: python scripts/export.py --checkpoint {output_dir}/checkpoints/final_model.pth "
+        f"--output {output_dir}/bundle"
     )
 
 
-def load_data(args: argparse.Namespace, config: TrainConfig, robot) -> IKDataset:
-    """Return the rows of --data_path, or rows made here for --quick_test."""
+def open_data(args: argparse.Namespace, trainer: MeanFlowTrainer) -> tuple[FileSource | OnlineSource, IKDataset, dict]:
+    """Return where rows come from, the rows to validate on, and what is recorded of both."""
+    config, robot = trainer.config, trainer.robot
+    processes = {"rank": trainer.rank, "world_size": trainer.world_size, "device": trainer.device}
+    if args.data_path == "online":
+        source = OnlineSource(
+            robot, config.batch_size, coupling=args.coupling, sigma=args.sigma, seed=config.seed, **processes
+        )
+        return source, source.validation_rows(_MAX_VAL_ROWS), {"rows": "online"}
     if args.data_path is not None:
-        return load_dataset(args.data_path, robot)
-    if not args.quick_test:
-        raise ArgumentError("--data_path: expected a training file; make one with scripts/generate_data.py")
-    return generate(robot, _QUICK_TEST_ROWS, coupling="local", seed=config.seed)
+        data = load_dataset(args.data_path, robot, skip_bad_rows=args.skip_bad_rows)
+        if data.skipped and trainer.rank == 0:
+            print(f"{args.data_path}: {data.skipped:,} bad rows left out")
+    elif args.quick_test:
+        data = generate(robot, _QUICK_TEST_ROWS, coupling="local", seed=config.seed)
+    else:
+        raise ArgumentError("--data_path: expected a training file or 'online'; make one with scripts/generate_data.py")
+    num_train = len(data) - min(max(1, round(config.val_fraction * len(data))), _MAX_VAL_ROWS)
+    source = FileSource(data.rows(0, num_train), config.batch_size, seed=config.seed, **processes)
+    meta = {key: value for key, value in data.meta.items() if key != "robot"}
+    return source, data.rows(num_train, len(data)), {"rows": len(data), "skipped": data.skipped, **meta}
 
 
 if __name__ == "__main__":
@@ -86,3 +188,6 @@ if __name__ == "__main__":
         main()
     except MfikError as error:
         sys.exit(f"error: {error}")
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

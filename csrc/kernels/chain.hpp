@@ -136,7 +136,8 @@ MFIK_HOST_DEVICE inline void rotation_error(const double* R_target, const double
     double D[9];  // R_target * R^T
     for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j)
-            D[3 * i + j] = R_target[3 * i] * R[3 * j] + R_target[3 * i + 1] * R[3 * j + 1] + R_target[3 * i + 2] * R[3 * j + 2];
+            D[3 * i + j] =
+                R_target[3 * i] * R[3 * j] + R_target[3 * i + 1] * R[3 * j + 1] + R_target[3 * i + 2] * R[3 * j + 2];
     // sin(angle) * axis and cos(angle); near pi the skew part vanishes and the quaternion takes over.
     const double vx = 0.5 * (D[7] - D[5]), vy = 0.5 * (D[2] - D[6]), vz = 0.5 * (D[3] - D[1]);
     const double sine = std::sqrt(vx * vx + vy * vy + vz * vz);
@@ -160,7 +161,9 @@ MFIK_HOST_DEVICE inline void pose_error(const Transform& T_target, const Transfo
     rotation_error(T_target.R, T.R, error + 3);
 }
 
-MFIK_HOST_DEVICE inline double norm3(const double* v) { return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]); }
+MFIK_HOST_DEVICE inline double norm3(const double* v) {
+    return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+}
 
 /// Unit quaternion with w >= 0 from pose [7]; false (pose untouched) when the pose is not finite or the quaternion is
 /// (nearly) zero. Any other norm is normalised.

@@ -65,7 +65,8 @@ def format_table(report: dict[str, Any]) -> str:
     head = f"{'refine':>6} | {'position error [mm]':^31} | {'rotation error [deg]':^31} | {'share within':^23} | "
     head += f"{'outside':>7} | {'us a solve':^13}"
     names = " ".join(f"{name:>7}" for name in ("mean", "median", "p95", "max"))
-    sub = f"{'':>6} | {names} | {names} | {'5mm/5d':>7} {'1mm/.1d':>7} {'1e-5':>7} | {'limits':>7} | {'p50':>6} {'p99':>6}"
+    sub = f"{'':>6} | {names} | {names} | {'5mm/5d':>7} {'1mm/.1d':>7} {'1e-5':>7} | "
+    sub += f"{'limits':>7} | {'p50':>6} {'p99':>6}"
     lines = [f"{report['robot']}: {report['n']:,} poses", head, sub, "-" * len(sub)]
     for stage in report["stages"]:
         errors = " | ".join(" ".join(f"{x:7.{_digits(x)}f}" for x in stage[k].values()) for k in ("pos_mm", "rot_deg"))

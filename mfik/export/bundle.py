@@ -1,6 +1,6 @@
 """The bundle: three files with the same network, each carrying the same JSON document about itself.
 
-`model.safetensors` (weights for the native C++ engine), `model.ts` (TorchScript) and `model.onnx` (ONNX, dynamic batch).
+`model.safetensors` (weights for the native C++ engine), `model.ts` (TorchScript), `model.onnx` (ONNX, dynamic batch).
 The graphs map (q_ref [N, J], target_pose [N, 7]) float32 to q_solution [N, J].
 """
 

@@ -28,7 +28,8 @@ def test_report_has_the_documented_shape(solver, panda):
     assert [stage["refine"] for stage in report["stages"]] == [0, 1, 2]
     for stage in report["stages"]:
         assert set(stage) == {
-            "refine", "pos_mm", "rot_deg", "within_5mm_5deg", "within_1mm_0.1deg", "within_1e-5", "limit_violations", "us",
+            "refine", "pos_mm", "rot_deg", "within_5mm_5deg", "within_1mm_0.1deg", "within_1e-5",
+            "limit_violations", "us",
         }  # fmt: skip
         assert set(stage["pos_mm"]) == set(stage["rot_deg"]) == {"mean", "median", "p95", "max"}
         assert set(stage["us"]) == {"p50", "p99"} and 0 < stage["us"]["p50"] <= stage["us"]["p99"]

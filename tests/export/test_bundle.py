@@ -152,7 +152,9 @@ def test_malformed_bundles_are_refused(bundle, tmp_path):
 def test_loading_the_torchscript_needs_no_mfik(bundle):
     """What a controller's Python would do: plain torch."""
     path = bundle[0] / TORCHSCRIPT_FILE
-    code = f"import torch, sys; m = torch.jit.load({str(path)!r}); print(m(torch.zeros(1, 7), torch.ones(1, 7)).shape); "
+    code = (
+        f"import torch, sys; m = torch.jit.load({str(path)!r}); print(m(torch.zeros(1, 7), torch.ones(1, 7)).shape); "
+    )
     code += "assert 'mfik' not in sys.modules"
     out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert out.returncode == 0 and "[1, 7]" in out.stdout, out.stderr

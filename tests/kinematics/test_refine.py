@@ -42,7 +42,7 @@ def refine_row(chain, lower, upper, q, target, max_iterations, tol):
         if iteration == max_iterations:
             break
         jac = jacobian(chain, position)
-        damping = (0.05 * float(error @ error) + 1e-8) * torch.eye(6, dtype=torch.float64)
+        damping = (0.02 * float(error @ error) + 1e-8) * torch.eye(6, dtype=torch.float64)
         free, rest, q_next = list(range(chain.dof)), error.clone(), list(q)
         for _ in range(3):
             jac_free = jac[:, free]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import generate
+from mfik.data import FileSource, generate
 from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m
 from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
@@ -121,7 +121,7 @@ def test_meanflow_beats_untrained_and_collapsed_networks(panda):
         trainer = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config, robot=panda)
         # A head that answers something, so that a residual of zero has to be learned.
         torch.nn.init.normal_(trainer.model.head.weight, std=0.05)
-        trainer.fit(data)
+        trainer.fit(FileSource(data, 512, seed=0), held_out)
         return trainer
 
     def error_mm(model):

@@ -7,7 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
-from mfik.data import generate
+from mfik.data import FileSource, generate
 from mfik.errors import ArgumentError, BundleError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
@@ -18,12 +18,18 @@ TINY = ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none")
 
 def config(**changes):
     base = {"batch_size": 64, "num_epochs": 3, "warmup_steps": 5, "learning_rate": 1e-3, "log_interval": 5}
-    return TrainConfig(**{**base, "device": "cpu", "val_fraction": 0.1, **changes})
+    return TrainConfig(**{**base, "device": "cpu", **changes})
 
 
 def trainer(panda, output_dir=None, **changes):
     torch.manual_seed(0)
     return MeanFlowTrainer(MeanFlowNet(TINY), config(**changes), robot=panda, output_dir=output_dir)
+
+
+def fit(run, data):
+    """Train on all rows but the last 70, which are validated."""
+    source = FileSource(data.rows(0, 630), run.config.batch_size, seed=run.config.seed)
+    return run.fit(source, data.rows(630, 700))
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +57,14 @@ def test_the_documents_loop_runs_as_written(data):
             metrics = trainer.train_step(batch)
             trainer.global_step += 1
     assert trainer.global_step == 3
-    assert set(metrics) == {"loss", "meanflow_residual", "velocity_norm", "fk_loss", "grad_norm", "lr"}
+    assert set(metrics) == {"loss", "meanflow_residual", "velocity_norm", "fk_loss", "jvp_norm", "grad_norm", "lr"}
     assert metrics["lr"] == pytest.approx(2e-7)
     assert all(isinstance(value, float) for value in metrics.values())
 
 
 def test_a_run_writes_the_documented_files_and_tags(panda, data, tmp_path):
     run = trainer(panda, tmp_path, save_interval=10)
-    metrics = run.fit(data)
+    metrics = fit(run, data)
     assert run.global_step == run.total_steps == 27 and run.samples_seen == 27 * 64
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {
@@ -69,13 +75,21 @@ def test_a_run_writes_the_documented_files_and_tags(panda, data, tmp_path):
     events.Reload()
     tags = set(events.Tags()["scalars"])
     assert {f"train/{name}" for name in ("loss", "meanflow_residual", "velocity_norm", "grad_norm", "lr")} <= tags
-    assert {"val/val_loss", "val/pos_mm_mean", "val/pos_mm_p50", "val/rot_deg_p95", "val/solved_0", "val/solved_3"} <= tags
+    assert {
+        "val/val_loss",
+        "val/pos_mm_mean",
+        "val/pos_mm_p50",
+        "val/rot_deg_p95",
+        "val/solved_0",
+        "val/solved_3",
+    } <= tags
+    assert {"train/jvp_norm", "train/samples_per_s", "val/loss_r0", "val/loss_r3"} <= tags
     assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15, 20, 25]
     assert events.Scalars("val/val_loss")[-1].value == pytest.approx(metrics["val_loss"])
 
 
 def test_only_the_newest_numbered_checkpoints_stay(panda, data, tmp_path):
-    trainer(panda, tmp_path, save_interval=5, keep_checkpoints=2).fit(data)
+    fit(trainer(panda, tmp_path, save_interval=5, keep_checkpoints=2), data)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"best_model.pth", "final_model.pth", "checkpoint_step_25.pth", "checkpoint_epoch_3.pth"}
 
@@ -87,13 +101,13 @@ def states_equal(a, b):
 @pytest.mark.parametrize("stop", [9, 13])  # between epochs, and inside one
 def test_resuming_takes_exactly_the_same_steps(panda, data, tmp_path, stop):
     whole = trainer(panda)
-    whole.fit(data)
+    fit(whole, data)
     first = trainer(panda, tmp_path, save_interval=stop, keep_checkpoints=0)
-    first.fit(data)
+    fit(first, data)
     second = trainer(panda)
     second.resume(tmp_path / "checkpoints" / f"checkpoint_step_{stop}.pth")
     assert second.global_step == stop
-    second.fit(data)
+    fit(second, data)
     assert states_equal(whole.model.state_dict(), second.model.state_dict())
     assert states_equal(whole.ema.module.state_dict(), second.ema.module.state_dict())
     assert (whole.samples_seen, whole.best_val_loss) == (second.samples_seen, second.best_val_loss)
@@ -101,7 +115,7 @@ def test_resuming_takes_exactly_the_same_steps(panda, data, tmp_path, stop):
 
 def test_checkpoint_is_plain_data_and_reads_back(panda, data, tmp_path):
     run = trainer(panda, tmp_path, num_epochs=1)
-    run.fit(data)
+    fit(run, data)
     path = tmp_path / "checkpoints" / "final_model.pth"
     state = torch.load(path, weights_only=True)
     assert json.loads(state["train_config"]) == run.config.to_dict()
@@ -122,7 +136,7 @@ def test_a_failed_save_leaves_the_old_file(panda, tmp_path):
 
 def test_bad_checkpoints_are_refused(panda, data, tmp_path):
     run = trainer(panda, tmp_path, num_epochs=1)
-    run.fit(data)
+    fit(run, data)
     good = tmp_path / "checkpoints" / "final_model.pth"
     truncated = tmp_path / "truncated.pth"
     truncated.write_bytes(good.read_bytes()[:-500])
@@ -168,4 +182,4 @@ def test_bad_batches_and_models_are_named(panda, data):
     with pytest.raises(ArgumentError, match="6 joints"):
         MeanFlowTrainer(MeanFlowNet(TINY), config(robot="ur10"))
     with pytest.raises(ArgumentError, match="batch_size"):
-        trainer(panda, batch_size=4096).fit(data)
+        fit(trainer(panda, batch_size=4096), data)

@@ -3,6 +3,7 @@
 from mfik.train.v1.checkpoint import load_checkpoint, load_model, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, jvp_target, meanflow_loss
+from mfik.train.v1.plots import plot_run
 from mfik.train.v1.schedule import learning_rate
 from mfik.train.v1.trainer import MeanFlowTrainer
 
@@ -15,5 +16,6 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "meanflow_loss",
+    "plot_run",
     "save_checkpoint",
 ]

@@ -44,6 +44,7 @@ class TrainConfig:
         log_interval: Steps between TensorBoard records.
         save_interval: Steps between `checkpoint_step_{n}.pth` files; 0 writes none.
         keep_checkpoints: How many `checkpoint_*` files stay (the newest); 0 keeps all.
+        max_bad_steps: Steps with a non-finite loss or gradient that are skipped before the run stops.
         seed: Seed of initialisation, shuffling and time draws.
         device: Torch device; "auto" is CUDA where available, else the CPU.
     """
@@ -72,6 +73,7 @@ class TrainConfig:
     log_interval: int = 50
     save_interval: int = 10_000
     keep_checkpoints: int = 5
+    max_bad_steps: int = 10
     seed: int = 0
     device: str = "auto"
 
@@ -97,7 +99,7 @@ class TrainConfig:
         positive = ("learning_rate", "batch_size", "num_epochs", "adaptive_weight_c", "log_interval")
         not_negative = (
             "weight_decay", "warmup_steps", "min_lr", "max_steps", "gradient_clip", "adaptive_weight_p",
-            "fk_loss_weight", "save_interval", "keep_checkpoints",
+            "fk_loss_weight", "save_interval", "keep_checkpoints", "max_bad_steps",
         )  # fmt: skip
         share = ("flow_matching_ratio", "endpoint_ratio")
         for name in (*positive, *not_negative, *share, "ema_decay", "val_fraction"):

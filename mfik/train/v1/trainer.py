@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mfik import ops
-from mfik.data import IKDataset
-from mfik.errors import ArgumentError, BundleError
+from mfik.data import FileSource, IKDataset, OnlineSource
+from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet, SingleStep
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
-from mfik.train.v1.loss import LossOutput, meanflow_loss
+from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
 from mfik.train.v1.schedule import learning_rate
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
-_MAX_VAL_ROWS = 10_000
 _VAL_REFINEMENTS = 3
+_TIME_BINS = 4
 
 
 class MeanFlowTrainer:
@@ -39,6 +43,9 @@ class MeanFlowTrainer:
         config: Settings of the run.
         robot: Robot to train for; default: the one that `config.robot` names.
         output_dir: Folder for `checkpoints/` and TensorBoard's `logs/`; None writes nothing.
+
+    In a process group (`torchrun`, `torch.distributed.init_process_group`) every process trains on its own rows, with
+    gradients averaged over all; only rank 0 validates and writes.
 
     Attributes:
         global_step: Steps done. `train_step` reads it (learning rate, random times); whoever calls `train_step`
@@ -69,6 +76,14 @@ class MeanFlowTrainer:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = torch.distributed.get_rank() if self.distributed else 0
+        self.world_size = torch.distributed.get_world_size() if self.distributed else 1
+        self._trained: nn.Module = self.model
+        if self.distributed:
+            if config.loss_type == "residual":
+                raise ArgumentError("loss_type: 'residual' is for ablation in one process; use 'meanflow'")
+            self._trained = DistributedDataParallel(VelocityAndDerivative(self.model))
         self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -84,9 +99,11 @@ class MeanFlowTrainer:
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.global_step = 0
         self.samples_seen = 0
+        self.bad_steps = 0  # skipped for a loss or gradient that was not finite
         self.best_val_loss = math.inf
         self.total_steps: int | None = config.max_steps or None
         self.accuracy: dict[str, float] = {}  # last validation
+        self.interrupted = False
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -99,7 +116,7 @@ class MeanFlowTrainer:
             batch: "q" [B, J], "target_pose" [B, 7], "q_target" [B, J], "r" [B, 1]; "t" is not used.
 
         Returns:
-            loss, meanflow_residual, velocity_norm, fk_loss, grad_norm, lr.
+            loss, meanflow_residual, velocity_norm, fk_loss, jvp_norm, grad_norm, lr.
         """
         missing = [name for name in ("q", "target_pose", "q_target", "r") if name not in batch]
         if missing:
@@ -122,12 +139,13 @@ class MeanFlowTrainer:
             index,
             seed=seed,
             step=step,
+            rank=self.rank,
             num_jvp=num_jvp,
             num_endpoint=num_endpoint,
             c=config.adaptive_weight_c,
             p=config.adaptive_weight_p,
         )
-        return batch, num_jvp, num_endpoint
+        return ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint
 
     def _loss(self, model: nn.Module, sample: tuple[ops.Batch, int, int]) -> LossOutput:
         with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
@@ -138,17 +156,42 @@ class MeanFlowTrainer:
         lr = learning_rate(self.config, self.global_step, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        output = self._loss(self.model, sample)
+        output = self._loss(self._trained, sample)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(output.loss).backward()
         self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip or math.inf)
-        self.scaler.step(self.optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip or math.inf).item()
+        self.samples_seen += sample[0].q.shape[0] * self.world_size
+        metrics = {name: value.item() for name, value in output._asdict().items() if name != "row_loss"}
+        metrics |= {"grad_norm": grad_norm, "lr": lr}
+        # With loss scaling, overflowing gradients are expected: the scaler skips such steps itself.
+        if not math.isfinite(metrics["loss"]) or not (math.isfinite(grad_norm) or self.scaler.is_enabled()):
+            self._skip_step(sample[0], metrics)
+        else:
+            self.scaler.step(self.optimizer)
+            self.ema.update_parameters(self.model)
         self.scaler.update()
-        self.ema.update_parameters(self.model)
-        self.samples_seen += sample[0].q.shape[0]
-        metrics = {name: value.item() for name, value in output._asdict().items()}
-        return {**metrics, "grad_norm": grad_norm.item(), "lr": lr}
+        return metrics
+
+    def _skip_step(self, batch: ops.Batch, metrics: Mapping[str, float]) -> None:
+        """Keep the batch of a non-finite step for inspection; raise after `max_bad_steps` of them."""
+        self.bad_steps += 1
+        where = "nowhere (no output_dir)"
+        if self.output_dir is not None:
+            path = self.output_dir / "bad_batches" / f"step_{self.global_step}_rank_{self.rank}.pt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
+            where = str(path)
+        text = (
+            f"step {self.global_step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}: step skipped "
+            f"({self.bad_steps} so far), its batch saved to {where}"
+        )
+        if self.bad_steps > self.config.max_bad_steps:
+            raise TrainingError(
+                f"{text}; stopped after more than max_bad_steps = {self.config.max_bad_steps}. Lower --learning_rate, "
+                "set --gradient_clip, lengthen --warmup_steps or try --no-use_amp, from an earlier checkpoint"
+            )
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
@@ -157,19 +200,25 @@ class MeanFlowTrainer:
         """Measure the averaged network on held-out rows.
 
         Returns:
-            val_loss (times drawn the same at every call); pos_mm and rot_deg (mean, p50, p95) of the one-step solution
+            val_loss (times drawn the same at every call), and its mean over the rows with r in each quarter of [0, 1],
+            loss_r0 to loss_r3; pos_mm and rot_deg (mean, p50, p95) of the one-step solution
             from the start of each row's line; solved_0 and solved_3: share within 1e-3 m and rad and inside the limits
             after so many refinements.
         """
         model = self.ema.module.eval()
-        rows = data.to(self.device)[:]
-        output = self._loss(model, self._sample(rows, None, len(data), _VAL_SEED, 0))
+        rows = {name: column.float() for name, column in data.to(self.device)[:].items()}
+        sample = self._sample(rows, None, len(data), _VAL_SEED, 0)
+        output = self._loss(model, sample)
         start, _, _ = ops.sample_batch(
             rows["q"], rows["target_pose"], rows["q_target"], rows["r"],
             seed=0, step=0, num_jvp=len(data), num_endpoint=len(data),
         )[:3]  # fmt: skip
         q = SingleStep(model)(start, rows["target_pose"])
         metrics = {"val_loss": output.loss.item()}
+        quarter = (sample[0].r * _TIME_BINS).long()
+        for k in range(_TIME_BINS):
+            if (quarter == k).any():
+                metrics[f"loss_r{k}"] = output.row_loss[quarter == k].mean().item()
         pose = ops.fk(self.robot, q)
         pos_mm = 1e3 * position_error_m(pose, rows["target_pose"])
         rot_deg = torch.rad2deg(rotation_error_rad(pose, rows["target_pose"]))
@@ -188,67 +237,78 @@ class MeanFlowTrainer:
 
     # -- the whole run -------------------------------------------------------------------------------------------------
 
-    def fit(self, data: IKDataset) -> dict[str, float]:
-        """Train on a dataset to the end of the schedule, from wherever `global_step` stands.
+    def fit(self, source: FileSource | OnlineSource, val: IKDataset) -> dict[str, float]:
+        """Train to the end of the schedule, from wherever `global_step` stands.
 
-        The last `val_fraction` of the rows (of a file in random order) are held out. Shuffling and times are functions
-        of (seed, epoch) and (seed, step), so an interrupted run that is resumed takes the same steps.
+        Rows and times are functions of the seed and the step, so an interrupted run that is resumed takes the same
+        steps. SIGINT and SIGTERM end the run after the current step with a checkpoint (`interrupted` is then true).
+
+        Args:
+            source: Where rows come from.
+            val: Rows that are validated after each epoch; not to be trained on.
 
         Returns:
             The last validation's metrics.
+
+        Raises:
+            TrainingError: more than `config.max_bad_steps` steps had a loss or gradient that was not finite.
         """
         config = self.config
-        num_val = min(max(1, round(config.val_fraction * len(data))), _MAX_VAL_ROWS)
-        num_train = len(data) - num_val
-        if num_train < config.batch_size:
-            raise ArgumentError(
-                f"data: {num_train} rows to train on (of {len(data)}) are fewer than batch_size = {config.batch_size}; "
-                "generate more or lower --batch_size"
-            )
-        val = data.rows(num_train, len(data))
-        train = data.rows(0, num_train).to(self.device)[:]
-        steps_per_epoch = num_train // config.batch_size
-        self.total_steps = config.num_epochs * steps_per_epoch
+        self.total_steps = config.num_epochs * source.steps_per_epoch
         if config.max_steps:
             self.total_steps = min(self.total_steps, config.max_steps)
-        writer = None if self.output_dir is None else SummaryWriter(str(self.output_dir / "logs"))
+        writer = None if self.output_dir is None or self.rank else SummaryWriter(str(self.output_dir / "logs"))
         clock, clock_step = time.perf_counter(), self.global_step
-        with tqdm(total=self.total_steps, initial=self.global_step, unit="step", dynamic_ncols=True) as bar:
-            while self.global_step < self.total_steps:
-                epoch, batch = divmod(self.global_step, steps_per_epoch)
-                order = torch.randperm(num_train, generator=torch.Generator().manual_seed(config.seed + epoch))
-                for start in range(batch * config.batch_size, steps_per_epoch * config.batch_size, config.batch_size):
-                    index = order[start : start + config.batch_size].to(self.device)
-                    step_metrics = self._step(
-                        self._sample(train, index, config.batch_size, config.seed, self.global_step)
-                    )
-                    self.global_step += 1
-                    bar.update()
-                    if self.global_step % config.log_interval == 0:
-                        now = time.perf_counter()
-                        rate = (self.global_step - clock_step) * config.batch_size / (now - clock)
-                        clock, clock_step = now, self.global_step
-                        bar.set_postfix(loss=f"{step_metrics['loss']:.3f}", refresh=False)
-                        self._record(writer, "train", {**step_metrics, "samples_per_s": rate})
-                    if config.save_interval and self.global_step % config.save_interval == 0:
-                        self.save(f"checkpoint_step_{self.global_step}.pth")
-                    if self.global_step >= self.total_steps:
-                        break
-                self.accuracy = metrics = self.validate(val)
-                self._record(writer, "val", metrics)
-                bar.write(
-                    f"epoch {epoch + 1}: val_loss {metrics['val_loss']:.4f}, one-step median {metrics['pos_mm_p50']:.1f} mm "
-                    f"{metrics['rot_deg_p50']:.2f} deg, solved after {_VAL_REFINEMENTS} refinements "
-                    f"{metrics[f'solved_{_VAL_REFINEMENTS}']:.1%}"
-                )
-                if metrics["val_loss"] < self.best_val_loss:
-                    self.best_val_loss = metrics["val_loss"]
-                    self.save("best_model.pth")
-                self.save(f"checkpoint_epoch_{epoch + 1}.pth")
-        self.save("final_model.pth")
+        self.interrupted = False
+        with (
+            _signals_set(self),
+            tqdm(
+                total=self.total_steps, initial=self.global_step, unit="step", dynamic_ncols=True, disable=self.rank > 0
+            ) as bar,
+        ):
+            while self.global_step < self.total_steps and not self.interrupted:
+                rows, index = source.rows(self.global_step)
+                step_metrics = self._step(self._sample(rows, index, config.batch_size, config.seed, self.global_step))
+                self.global_step += 1
+                bar.update()
+                if self.global_step % config.log_interval == 0:
+                    now = time.perf_counter()
+                    rate = (self.global_step - clock_step) * config.batch_size * self.world_size / (now - clock)
+                    clock, clock_step = now, self.global_step
+                    bar.set_postfix(self._progress(rate), refresh=False)
+                    self._record(writer, "train", {**step_metrics, "samples_per_s": rate})
+                if self.distributed:
+                    self._agree_on_interruption()
+                epoch_ends = self.global_step % source.steps_per_epoch == 0 or self.global_step == self.total_steps
+                if epoch_ends and self.rank == 0:
+                    self._end_epoch(val, writer, -(-self.global_step // source.steps_per_epoch))
+                if self.interrupted or (config.save_interval and self.global_step % config.save_interval == 0):
+                    self.save(f"checkpoint_step_{self.global_step}.pth")
+        if not self.interrupted:
+            self.save("final_model.pth")
         if writer is not None:
             writer.close()
         return self.accuracy
+
+    def _agree_on_interruption(self) -> None:
+        """Stop all processes after the same step when any was told to."""
+        flag = torch.tensor([self.interrupted], dtype=torch.int32, device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        self.interrupted = bool(flag.item())
+
+    def _end_epoch(self, val: IKDataset, writer: SummaryWriter | None, epoch: int) -> None:
+        self.accuracy = self.validate(val)
+        self._record(writer, "val", self.accuracy)
+        if self.accuracy["val_loss"] < self.best_val_loss:
+            self.best_val_loss = self.accuracy["val_loss"]
+            self.save("best_model.pth")
+        self.save(f"checkpoint_epoch_{epoch}.pth")
+
+    def _progress(self, samples_per_s: float) -> dict[str, str]:
+        shown = {"samples/s": f"{samples_per_s:,.0f}"}
+        if self.accuracy:
+            shown["val"] = f"{self.accuracy['pos_mm_p50']:.1f} mm {self.accuracy['rot_deg_p50']:.2f} deg"
+        return shown
 
     def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:
         if writer is not None:
@@ -258,8 +318,8 @@ class MeanFlowTrainer:
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def save(self, name: str) -> None:
-        """Write checkpoint `name` into OUTPUT_DIR/checkpoints; nothing without an output folder."""
-        if self.output_dir is None:
+        """Write checkpoint `name` into OUTPUT_DIR/checkpoints; only rank 0 does, and only with an output folder."""
+        if self.output_dir is None or self.rank:
             return
         folder = self.output_dir / "checkpoints"
         save_checkpoint(folder / name, self.state_dict())
@@ -309,3 +369,24 @@ class MeanFlowTrainer:
         self.best_val_loss = state["best_val_loss"]
         self.accuracy = json.loads(state["accuracy"])
         torch.set_rng_state(state["rng"])
+
+
+@contextmanager
+def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the run after the current step; a second one acts as it did before."""
+    previous: dict[int, Any] = {}
+
+    def stop(number: int, frame: Any) -> None:
+        trainer.interrupted = True
+        signal.signal(number, previous[number])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, stop)
+    except ValueError:  # not the main thread: signals stay as they are
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

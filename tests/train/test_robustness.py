@@ -1,0 +1,249 @@
+"""Runs that are killed, interrupted, spread over processes or fed with bad numbers."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from mfik.data import FileSource, OnlineSource, generate
+from mfik.errors import TrainingError
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.ops import Batch
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, save_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none")
+
+
+def config(**changes):
+    base = {"batch_size": 64, "warmup_steps": 2, "max_steps": 12, "log_interval": 4, "device": "cpu"}
+    return TrainConfig(**{**base, **changes})
+
+
+def trainer(panda, output_dir=None, **changes):
+    torch.manual_seed(0)
+    return MeanFlowTrainer(MeanFlowNet(TINY), config(**changes), robot=panda, output_dir=output_dir)
+
+
+def online(panda, **changes):
+    return OnlineSource(panda, 64, coupling="mixed", seed=0, epoch_rows=64 * 6, **changes)
+
+
+def test_online_runs_resume_exactly(panda, tmp_path):
+    source = online(panda)
+    val = source.validation_rows(100)
+    whole = trainer(panda)
+    whole.fit(online(panda), val)
+    trainer(panda, tmp_path, save_interval=5, keep_checkpoints=0).fit(online(panda), val)
+    second = trainer(panda)
+    second.resume(tmp_path / "checkpoints" / "checkpoint_step_5.pth")
+    second.fit(online(panda), val)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+class Poisoned:
+    """A source whose rows are NaN at some steps."""
+
+    def __init__(self, source, steps):
+        self.source, self.steps, self.steps_per_epoch = source, steps, source.steps_per_epoch
+
+    def rows(self, step):
+        columns, index = self.source.rows(step)
+        if step in self.steps:
+            columns = {**columns, "q_target": columns["q_target"] * float("nan")}
+        return columns, index
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_batch_kept(panda, tmp_path):
+    source = online(panda)
+    run = trainer(panda, tmp_path)
+    with pytest.warns(RuntimeWarning, match="step 3: loss nan"):
+        run.fit(Poisoned(source, {3}), source.validation_rows(50))
+    assert run.bad_steps == 1 and run.global_step == 12
+    assert all(value.isfinite().all() for value in run.model.state_dict().values())
+    batch = torch.load(tmp_path / "bad_batches" / "step_3_rank_0.pt", weights_only=True)
+    assert batch["q_target"].isnan().all() and batch["q"].shape == (64, 7)
+    state = load_checkpoint(tmp_path / "checkpoints" / "final_model.pth")
+    assert all(value.isfinite().all() for value in state["ema"].values())
+
+
+def test_too_many_such_steps_end_the_run_with_a_remedy(panda):
+    source = online(panda)
+    run = trainer(panda, max_bad_steps=2)
+    with warnings.catch_warnings(), pytest.raises(TrainingError, match=r"max_bad_steps = 2.*--learning_rate"):
+        warnings.simplefilter("ignore")
+        run.fit(Poisoned(source, {1, 2, 4}), source.validation_rows(50))
+    assert run.global_step == 4
+
+
+def start(script, *args, cwd):
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+ENDLESS = ("--robot", "panda", "--data_path", "online", "--coupling", "local", "--preset", "tiny", "--batch_size", 32)
+
+
+def wait_for(path, process, seconds=60):
+    deadline = time.time() + seconds
+    while not list(path.parent.glob(path.name)):
+        assert process.poll() is None, process.stdout.read()
+        assert time.time() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_cleanly(tmp_path, number):
+    process = start("train", *ENDLESS, "--output_dir", "run", "--save_interval", 5, cwd=tmp_path)
+    wait_for(tmp_path / "run" / "checkpoints" / "checkpoint_step_*.pth", process)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    path = out[out.index("--resume_from") :].split()[1]
+    step = int(path.removesuffix(".pth").rsplit("_", 1)[1])
+    assert f"interrupted after step {step}" in out.replace(",", "")
+    assert load_checkpoint(tmp_path / path)["global_step"] == step
+    out = start("train", *ENDLESS, "--resume_from", path, "--max_steps", step + 3, "--output_dir", "run", cwd=tmp_path)
+    assert out.wait(60) == 0, out.stdout.read()
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "final_model.pth")["global_step"] == step + 3
+
+
+SAVE_FOREVER = """
+import sys, torch
+from pathlib import Path
+from mfik.train.v1 import save_checkpoint
+n = 0
+while True:
+    n += 1
+    save_checkpoint(Path(sys.argv[1]), {"n": n, "values": torch.full((200_000,), float(n))})
+    print(n, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_the_newest_complete_checkpoint_loads(tmp_path):
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(path, {"n": 0, "values": torch.zeros(200_000)})
+    dice = random.Random(0)
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        finished = int(process.stdout.readline())
+        time.sleep(dice.uniform(0, 0.05))
+        process.kill()
+        rest, _ = process.communicate()
+        finished = int(rest.split()[-1]) if rest.split() else finished
+        state = load_checkpoint(path)
+        assert state["n"] in (finished, finished + 1)
+        assert (state["values"] == state["n"]).all()
+
+
+DISTRIBUTED = """
+import sys, torch
+from mfik.data import FileSource, generate
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.robots import load_robot
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig
+torch.distributed.init_process_group("gloo")
+panda = load_robot("panda")
+torch.manual_seed(0)
+model = MeanFlowNet(ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none"))
+torch.nn.init.normal_(model.head.weight, std=0.1)
+config = TrainConfig(batch_size=64, device="cpu", gradient_clip=0.0, warmup_steps=0)
+trainer = MeanFlowTrainer(model, config, robot=panda)
+sample = trainer._sample(generate(panda, 64, seed=trainer.rank)[:], None, 64, 0, 0)
+trainer._step(sample)
+torch.save({
+    "batch": tuple(sample[0]), "counts": sample[1:],
+    "gradients": {name: p.grad for name, p in model.named_parameters()}, "model": model.state_dict(),
+}, f"{sys.argv[2]}/rank_{trainer.rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradients_of_one_with_the_joined_batch(panda, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(DISTRIBUTED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    out = subprocess.run([*command, "-", str(tmp_path)], capture_output=True, text=True, env=environment, timeout=120)
+    assert out.returncode == 0, out.stderr
+    ranks = [torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+    start_times = [rank["batch"][Batch._fields.index("r")] for rank in ranks]
+    assert not torch.equal(*start_times), "each rank draws its own times"
+    for name, gradient in ranks[0]["gradients"].items():
+        assert torch.equal(gradient, ranks[1]["gradients"][name]), name
+        assert torch.equal(ranks[0]["model"][name], ranks[1]["model"][name]), name
+
+    # One process, the joined batch: the rows with a JVP first, as the loss expects them.
+    num_jvp, num_endpoint = ranks[0]["counts"]
+    order = [
+        (rank, slice(a, b)) for a, b in ((0, num_endpoint), (num_endpoint, num_jvp), (num_jvp, 64)) for rank in (0, 1)
+    ]
+    joined = [torch.cat([ranks[rank]["batch"][i][rows] for rank, rows in order]) for i in range(7)]
+    torch.manual_seed(0)
+    model = MeanFlowNet(TINY)
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    run = MeanFlowTrainer(model, config(gradient_clip=0.0, warmup_steps=0), robot=panda)
+    run._step((Batch(*joined), 2 * num_jvp, 2 * num_endpoint))
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().max() > 0, name
+        torch.testing.assert_close(parameter.grad, ranks[0]["gradients"][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_rank_0_writes(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(ROOT / "scripts" / "train.py"), *map(str, ENDLESS), "--max_steps", "6", "--save_interval", "3"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert out.returncode == 0, out.stdout + out.stderr
+    folder = tmp_path / "outputs" / "panda"
+    state = load_checkpoint(folder / "checkpoints" / "final_model.pth")
+    assert (state["global_step"], state["samples_seen"]) == (6, 6 * 32 * 2)
+    assert json.loads((folder / "run.json").read_text())["environment"]["processes"] == 2
+    assert out.stdout.count("samples seen") == 1
+
+
+@pytest.mark.slow
+def test_a_run_is_reproduced_from_its_record(tmp_path):
+    args = (*ENDLESS, "--max_steps", 6, "--learning_rate", 3e-3, "--warmup_steps", 1)
+    for output, arguments in (("a", args), ("b", ("--config", "a/run.json"))):
+        process = start("train", *arguments, "--output_dir", output, cwd=tmp_path)
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    a, b = (load_checkpoint(tmp_path / run / "checkpoints" / "final_model.pth") for run in "ab")
+    assert all(torch.equal(value, b["model"][name]) for name, value in a["model"].items())
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["train_config"]["learning_rate"] == 3e-3 and record["arguments"]["data_path"] == "online"
+    assert {"torch", "python", "device", "threads"} <= set(record["environment"])
+    for name in ("loss.png", "error.png"):
+        assert (tmp_path / "a" / "plots" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_dry_run_writes_nothing(tmp_path):
+    process = start("train", *ENDLESS, "--num_epochs", 2, "--dry_run", cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert "62,500 steps of 32 rows would follow" in out and not list(tmp_path.iterdir())
+
+
+def test_rows_left_out_of_a_file_are_not_trained_on(panda):
+    """FileSource and the trainer together: an epoch over 3 batches touches every training row once."""
+    data = generate(panda, 192, seed=2)
+    source = FileSource(data, 64, seed=0)
+    seen = torch.cat([source.rows(step)[1] for step in range(source.steps_per_epoch)])
+    assert sorted(seen.tolist()) == list(range(192))
