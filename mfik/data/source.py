@@ -183,9 +183,20 @@ class OnlineSource:
         return IKDataset(**self._draw(_VALIDATION_STREAM, num_samples))
 
     def _draw(self, stream: int, num_rows: int) -> dict[str, Tensor]:
-        seed = _fmix32((stream + 1) & _MASK32) ^ _fmix32(_fmix32(self._seed >> 32) ^ (self._seed & _MASK32))
-        generator = torch.Generator(device=self._device).manual_seed(seed)
+        generator = stream_generator(self._seed, stream, self._device)
         return draw(self._robot, num_rows, self._coupling, self._sigma, generator)
+
+
+def stream_generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
+    """Return the generator of one of a seed's 2^32 random streams, each with a seed of its own.
+
+    Args:
+        seed: Of the training run, in [0, 2^63).
+        stream: Number of the stream, in [0, 2^32).
+        device: Of the generator.
+    """
+    mixed = _fmix32((stream + 1) & _MASK32) ^ _fmix32(_fmix32(seed >> 32) ^ (seed & _MASK32))
+    return torch.Generator(device=device).manual_seed(mixed)
 
 
 def _fmix32(value: int) -> int:

@@ -145,3 +145,68 @@ def test_meanflow_beats_untrained_and_collapsed_networks(panda):
     assert collapsed > 0.9 * untrained
     assert trained < 0.7 * untrained, f"{trained:.0f} mm after training, {untrained:.0f} mm before"
     assert trained < 0.7 * collapsed
+
+
+def linear_model(gain):
+    """u = gain * q: D along a velocity w is gain * w."""
+
+    def model(q, target_pose, r, t):
+        return gain * q
+
+    return model
+
+
+@pytest.mark.parametrize(("tangent", "along"), [("conditional", lambda b: b.v), ("predicted", lambda b: 2.0 * b.q)])
+def test_the_jvp_runs_along_the_chosen_velocity(panda, tangent, along):
+    batch = batch_of(panda, 16, 16, 0)
+    config = TrainConfig(jvp_tangent=tangent, loss_weight_type="uniform", fk_loss_weight=0.0)
+    loss = meanflow_loss(linear_model(2.0), batch, 16, 0, config, panda).loss
+    target = batch.v + (batch.t - batch.r) * 2.0 * along(batch)
+    torch.testing.assert_close(loss, (2.0 * batch.q - target).square().sum(-1).mean())
+
+
+def test_the_correction_is_clipped_to_the_velocity(panda):
+    batch = batch_of(panda, 16, 16, 16)
+    config = TrainConfig(jvp_clip=0.5, loss_weight_type="uniform", fk_loss_weight=0.0)
+    loss = meanflow_loss(linear_model(2.0), batch, 16, 16, config, panda).loss
+    torch.testing.assert_close(loss, (2.0 * batch.q - 1.5 * batch.v).square().sum(-1).mean())
+
+
+def test_hard_examples_are_the_rows_of_the_largest_loss(panda):
+    batch = batch_of(panda, 10, 0, 0)
+    config = TrainConfig(hard_ratio=0.25, loss_weight_type="uniform")
+    loss = meanflow_loss(linear_model(2.0), batch, 0, 0, config, panda).loss
+    squared = (2.0 * batch.q - batch.v).square().sum(-1)
+    torch.testing.assert_close(loss, squared.sort().values[-3:].mean())  # ceil(2.5)
+
+
+def sampled(panda, data, step, **settings):
+    config = TrainConfig(device="cpu", **settings)
+    trainer = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config, robot=panda)
+    trainer.global_step = step
+    return trainer._training_sample(data[:], None, len(data))
+
+
+def test_the_curriculum_goes_from_short_and_near_to_whole(panda):
+    data = generate(panda, 64, coupling="global", seed=3)
+    whole, _, num_endpoint = sampled(panda, data, 9)
+    half, _, no_endpoint = sampled(panda, data, 4, curriculum_steps=10)
+    last = sampled(panda, data, 9, curriculum_steps=10)
+    assert all(torch.equal(a, b) for a, b in zip(last[0], whole, strict=True)) and last[2] == num_endpoint == 8
+    full = sampled(panda, data, 4)[0]
+    assert no_endpoint == 0
+    torch.testing.assert_close(half.v, 0.5 * full.v)
+    torch.testing.assert_close(half.t - half.r, 0.5 * (full.t - full.r))
+    torch.testing.assert_close(half.q + (1 - half.r) * half.v, half.q_target, rtol=0, atol=1e-5)
+    expected = ops.adaptive_weight(half.q, half.q_target)
+    assert torch.equal(half.weight, expected)
+
+
+def test_augmentation_moves_the_reference_and_keeps_the_solution(panda):
+    data = generate(panda, 64, coupling="local", sigma=0.1, seed=3)
+    plain, (noisy, _, num_endpoint) = sampled(panda, data, 4)[0], sampled(panda, data, 4, reference_noise=0.2)
+    again, other = (sampled(panda, data, step, reference_noise=0.2)[0] for step in (4, 5))
+    assert torch.equal(noisy.q, again.q) and not torch.equal(noisy.v - plain.v, other.v - sampled(panda, data, 5)[0].v)
+    assert num_endpoint == 8 and torch.equal(noisy.q_target, plain.q_target)
+    torch.testing.assert_close(noisy.q + (1 - noisy.r) * noisy.v, noisy.q_target, rtol=0, atol=1e-5)
+    assert (noisy.v - plain.v).std() == pytest.approx(0.2, rel=0.2)

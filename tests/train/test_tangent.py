@@ -150,9 +150,9 @@ def test_derivative_stays_in_float32_under_autocast(panda):
     data = generate(panda, 32, coupling="local", seed=3)
     batch = ops.sample_batch(data.q, data.target_pose, data.q_target, data.r, seed=0, step=0, num_jvp=8, num_endpoint=4)
     model = random_net(torch.float32, dof=7)
-    u, derivative = velocity_and_derivative(model, batch, 8)
+    u, derivative = velocity_and_derivative(model, batch, batch.v[:8])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        u_rounded, same_derivative = velocity_and_derivative(model, batch, 8)
+        u_rounded, same_derivative = velocity_and_derivative(model, batch, batch.v[:8])
     assert u_rounded.dtype == derivative.dtype == torch.float32
     assert not torch.equal(u_rounded, u)  # the pass that is trained does run in bfloat16
     # Another batch size: other rounding of the matrix products, 1e-7 relative; bfloat16 would be 4e-3.

@@ -183,3 +183,43 @@ def test_bad_batches_and_models_are_named(panda, data):
         MeanFlowTrainer(MeanFlowNet(TINY), config(robot="ur10"))
     with pytest.raises(ArgumentError, match="batch_size"):
         fit(trainer(panda, batch_size=4096), data)
+
+
+def test_optimiser_is_adamw_with_the_configured_numbers(panda):
+    run = trainer(panda, learning_rate=3e-4, weight_decay=0.02, betas=(0.8, 0.95))
+    assert type(run.optimizer) is torch.optim.AdamW
+    group = run.optimizer.param_groups[0]
+    assert (group["weight_decay"], group["betas"]) == (0.02, (0.8, 0.95))
+    run.train_step(generate(panda, 64, seed=3)[:])
+    assert group["lr"] == 0.0  # the first step of the warm-up
+
+
+def test_gradients_are_clipped_to_their_norm_and_reported_before(panda, data):
+    free, clipped = trainer(panda, gradient_clip=0.0), trainer(panda, gradient_clip=0.01)
+    norms = [run.train_step(data[:64])["grad_norm"] for run in (free, clipped)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5) and norms[0] > 0.01
+    total = torch.cat([p.grad.flatten() for p in clipped.model.parameters()]).norm()
+    assert total.item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_every_field_changes_the_run_it_configures(panda, data):
+    """A field that does nothing is a defect: each of these has to leave another network behind."""
+
+    def outcome(**changes):
+        run = trainer(panda, **{"warmup_steps": 0, **changes})
+        run.total_steps = 50
+        for step in range(6):
+            run.train_step(data[64 * step : 64 * step + 64])
+            run.global_step += 1
+        return run.model.head.weight.detach().clone()
+
+    base = outcome()
+    changes = {
+        "learning_rate": 5e-4, "weight_decay": 0.5, "betas": (0.5, 0.9), "warmup_steps": 3, "scheduler_type": "linear",
+        "min_lr": 5e-4, "gradient_clip": 1e-4, "loss_type": "residual", "loss_weight_type": "error",
+        "adaptive_weight_c": 0.5, "adaptive_weight_p": 1.0, "flow_matching_ratio": 0.2, "endpoint_ratio": 1.0,
+        "fk_loss_weight": 0.0, "jvp_tangent": "predicted", "jvp_clip": 1e-3, "curriculum_steps": 10,
+        "reference_noise": 0.1, "hard_ratio": 0.5, "seed": 7,
+    }  # fmt: skip
+    for name, value in changes.items():
+        assert not torch.equal(outcome(**{name: value}), base), name

@@ -11,6 +11,7 @@ from mfik.errors import ArgumentError
 SCHEDULERS = ("cosine", "linear")
 LOSS_TYPES = ("meanflow", "residual")
 WEIGHT_TYPES = ("adaptive", "uniform", "error")
+TANGENTS = ("conditional", "predicted")
 
 
 @dataclass
@@ -39,6 +40,13 @@ class TrainConfig:
         flow_matching_ratio: Share of the rows with t = r (plain flow matching, no JVP).
         endpoint_ratio: Share of the other rows at (r, t) = (0, 1), the point that inference uses.
         fk_loss_weight: Weight of the forward-kinematics error of the one-step solution, on the (0, 1) rows.
+        jvp_tangent: Velocity along which the JVP differentiates: "conditional", the row's own v, or "predicted", the
+            network's u(q, r, r) (improved mean flows, Geng et al. 2025), at the price of one more forward pass.
+        jvp_clip: Largest norm of the correction (t - r) D in units of the row's ||v||; 0 turns clipping off.
+        curriculum_steps: Steps over which intervals grow from short to whole and references from near to far; 0 starts
+            with whole ones.
+        reference_noise: On-the-fly augmentation: N(0, s^2) noise on each row's reference, s in [rad] (or [m]).
+        hard_ratio: Online hard-example mining: share of a batch's rows, those of the largest loss, that are trained on.
         ema_decay: Decay of the averaged weights that are validated and exported.
         val_fraction: Share of the file's rows (its last ones) held out for validation, at most 10,000 rows.
         log_interval: Steps between TensorBoard records.
@@ -68,6 +76,11 @@ class TrainConfig:
     flow_matching_ratio: float = 0.75
     endpoint_ratio: float = 0.5
     fk_loss_weight: float = 1.0
+    jvp_tangent: str = "conditional"
+    jvp_clip: float = 0.0
+    curriculum_steps: int = 0
+    reference_noise: float = 0.0
+    hard_ratio: float = 1.0
     ema_decay: float = 0.999
     val_fraction: float = 0.01
     log_interval: int = 50
@@ -91,17 +104,18 @@ class TrainConfig:
     def quick_test(cls) -> TrainConfig:
         """A run of seconds that touches every part of the trainer."""
         return cls(
-            learning_rate=1e-3, warmup_steps=20, batch_size=256, num_epochs=2, ema_decay=0.99, log_interval=10
+            learning_rate=2e-3, warmup_steps=20, num_epochs=5, loss_weight_type="error", ema_decay=0.98, log_interval=10
         )  # fmt: skip
 
     def validate(self) -> None:
         """Raise ArgumentError for the first field that is out of range."""
-        positive = ("learning_rate", "batch_size", "num_epochs", "adaptive_weight_c", "log_interval")
+        positive = ("learning_rate", "batch_size", "num_epochs", "adaptive_weight_c", "log_interval", "hard_ratio")
         not_negative = (
             "weight_decay", "warmup_steps", "min_lr", "max_steps", "gradient_clip", "adaptive_weight_p",
             "fk_loss_weight", "save_interval", "keep_checkpoints", "max_bad_steps",
+            "jvp_clip", "curriculum_steps", "reference_noise",
         )  # fmt: skip
-        share = ("flow_matching_ratio", "endpoint_ratio")
+        share = ("flow_matching_ratio", "endpoint_ratio", "hard_ratio")
         for name in (*positive, *not_negative, *share, "ema_decay", "val_fraction"):
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and math.isfinite(value)):
@@ -120,7 +134,12 @@ class TrainConfig:
                 raise ArgumentError(f"TrainConfig.{name}: expected a number in [0, 1), got {getattr(self, name)}")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ArgumentError(f"TrainConfig.betas: expected two numbers in [0, 1), got {self.betas!r}")
-        choices = {"scheduler_type": SCHEDULERS, "loss_type": LOSS_TYPES, "loss_weight_type": WEIGHT_TYPES}
+        choices = {
+            "scheduler_type": SCHEDULERS,
+            "loss_type": LOSS_TYPES,
+            "loss_weight_type": WEIGHT_TYPES,
+            "jvp_tangent": TANGENTS,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ArgumentError(f"TrainConfig.{name}: expected one of {allowed}, got {getattr(self, name)!r}")

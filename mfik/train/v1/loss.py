@@ -48,23 +48,24 @@ def total_derivative(
     return torch.func.jvp(lambda q, r: model(q, target_pose, r, t), (q, r), (v, torch.ones_like(r)))
 
 
-def velocity_and_derivative(model: nn.Module, batch: Batch, num_jvp: int) -> tuple[Tensor, Tensor]:
-    """Return u of all rows [B, J], with gradient, and D of the first `num_jvp` rows [num_jvp, J], without.
+def velocity_and_derivative(model: nn.Module, batch: Batch, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Return u of all rows [B, J], with gradient, and D along `tangent` [n, J] of the first n rows [n, J], without.
 
     One pass where the model has `forward_with_tangent`, else a second one by `torch.func.jvp`. Under autocast the
     tangents stay in float32, in a pass of their own beside the one that is trained (with its own dropout mask).
     """
     if isinstance(model, DistributedDataParallel):  # of VelocityAndDerivative
-        return model(batch, num_jvp)
+        return model(batch, tangent)
     state = (batch.q, batch.target_pose, batch.r, batch.t)
     device = batch.q.device.type
+    num_jvp = len(tangent)
     one_pass = hasattr(model, "forward_with_tangent")
     if num_jvp and one_pass and not torch.is_autocast_enabled(device):
-        return model.forward_with_tangent(*state, batch.v[:num_jvp])
+        return model.forward_with_tangent(*state, tangent)
     u = model(*state).float()
     if num_jvp == 0:
-        return u, batch.v[:0]
-    rows = [tensor[:num_jvp] for tensor in (*state, batch.v)]
+        return u, tangent
+    rows = [*(tensor[:num_jvp] for tensor in state), tangent]
     with torch.no_grad(), torch.autocast(device, enabled=False):
         _, derivative = model.forward_with_tangent(*rows) if one_pass else total_derivative(model, *rows)
     return u, derivative
@@ -81,9 +82,9 @@ class VelocityAndDerivative(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, num_jvp: int) -> tuple[Tensor, Tensor]:
-        """Return `velocity_and_derivative(self.model, batch, num_jvp)`."""
-        return velocity_and_derivative(self.model, batch, num_jvp)
+    def forward(self, batch: Batch, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `velocity_and_derivative(self.model, batch, tangent)`."""
+        return velocity_and_derivative(self.model, batch, tangent)
 
 
 def meanflow_loss(
@@ -97,7 +98,7 @@ def meanflow_loss(
             t = r, where the identity reads u = v and needs no JVP.
         num_jvp: Rows that pay for the JVP.
         num_endpoint: Rows whose one-step solution enters the forward-kinematics loss.
-        config: `loss_type`, `loss_weight_type`, `adaptive_weight_*`, `fk_loss_weight`.
+        config: `loss_type`, `loss_weight_type`, `adaptive_weight_*`, `fk_loss_weight`, `jvp_*`, `hard_ratio`.
         robot: Robot of the batch, for the forward-kinematics loss.
 
     Returns:
@@ -107,11 +108,20 @@ def meanflow_loss(
         u, residual = total_derivative(model, batch.q, batch.target_pose, batch.r, batch.t, batch.v)
         derivative = residual
     else:
-        u, derivative = velocity_and_derivative(model, batch, num_jvp)
+        tangent = batch.v[:num_jvp]
+        if config.jvp_tangent == "predicted" and num_jvp:
+            with torch.no_grad():
+                network = model.module.model if isinstance(model, DistributedDataParallel) else model
+                r = batch.r[:num_jvp]
+                tangent = network(batch.q[:num_jvp], batch.target_pose[:num_jvp], r, r).float()
+        u, derivative = velocity_and_derivative(model, batch, tangent)
         target = batch.v
         if num_jvp:
-            interval = (batch.t - batch.r)[:num_jvp]
-            target = torch.cat((target[:num_jvp] + interval * derivative, target[num_jvp:]))
+            correction = (batch.t - batch.r)[:num_jvp] * derivative
+            if config.jvp_clip:
+                largest = config.jvp_clip * target[:num_jvp].norm(dim=-1, keepdim=True)
+                correction = correction * (largest / correction.norm(dim=-1, keepdim=True)).clamp(max=1)
+            target = torch.cat((target[:num_jvp] + correction, target[num_jvp:]))
         residual = u - target
     squared = residual.square().sum(-1, keepdim=True)
     if config.loss_weight_type == "adaptive":
@@ -123,7 +133,8 @@ def meanflow_loss(
     else:
         raise ArgumentError(f"loss_weight_type: unknown {config.loss_weight_type!r}")
     row_loss = weight * squared
-    loss = row_loss.mean()
+    hardest = row_loss.flatten().topk(math.ceil(config.hard_ratio * len(row_loss))).values
+    loss = (hardest if config.hard_ratio < 1 else row_loss).mean()
     fk_loss = torch.zeros((), device=loss.device)
     if config.fk_loss_weight and num_endpoint:
         fk_loss = fk_error(robot, batch.q[:num_endpoint] + u[:num_endpoint], batch.target_pose[:num_endpoint])

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mfik import ops
-from mfik.data import FileSource, IKDataset, OnlineSource
+from mfik.data import FileSource, IKDataset, OnlineSource, stream_generator
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet, SingleStep
@@ -31,6 +31,7 @@ from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
 from mfik.train.v1.schedule import learning_rate
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
+_NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
 _VAL_REFINEMENTS = 3
 _TIME_BINS = 4
 
@@ -124,7 +125,7 @@ class MeanFlowTrainer:
         rows = {name: batch[name].to(self.device) for name in ("q", "target_pose", "q_target", "r")}
         if rows["q"].shape[-1] != self.robot.dof:
             raise ArgumentError(f"batch['q']: expected [B, {self.robot.dof}], got {list(rows['q'].shape)}")
-        return self._step(self._sample(rows, None, rows["q"].shape[0], self.config.seed, self.global_step))
+        return self._step(self._training_sample(rows, None, rows["q"].shape[0]))
 
     def _sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int):
         """Draw times on the rows' lines; return the batch and how many rows have t > r and (r, t) = (0, 1)."""
@@ -146,6 +147,28 @@ class MeanFlowTrainer:
             p=config.adaptive_weight_p,
         )
         return ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint
+
+    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int):
+        """`_sample` of this step, with the curriculum's and the augmentation's change of the rows' lines."""
+        config, step = self.config, self.global_step
+        batch, num_jvp, num_endpoint = self._sample(rows, index, size, config.seed, step)
+        reach = min(1.0, (step + 1) / config.curriculum_steps) if config.curriculum_steps else 1.0
+        if reach == 1 and not config.reference_noise:
+            return batch, num_jvp, num_endpoint
+        v = batch.v
+        if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
+            stream = step * self.world_size + self.rank
+            generator = stream_generator(config.seed ^ _NOISE_SALT, stream, self.device)
+            v = v - config.reference_noise * torch.randn(v.shape, generator=generator, device=self.device)
+        v = reach * v  # nearer references: the line shrinks towards its end
+        q = batch.q_target - (1 - batch.r) * v
+        batch = batch._replace(
+            q=q,
+            v=v,
+            t=batch.r + reach * (batch.t - batch.r),
+            weight=ops.adaptive_weight(q, batch.q_target, config.adaptive_weight_c, config.adaptive_weight_p),
+        )
+        return batch, num_jvp, num_endpoint if reach == 1 else 0  # a shorter interval does not end at the solution
 
     def _loss(self, model: nn.Module, sample: tuple[ops.Batch, int, int]) -> LossOutput:
         with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
@@ -268,7 +291,7 @@ class MeanFlowTrainer:
         ):
             while self.global_step < self.total_steps and not self.interrupted:
                 rows, index = source.rows(self.global_step)
-                step_metrics = self._step(self._sample(rows, index, config.batch_size, config.seed, self.global_step))
+                step_metrics = self._step(self._training_sample(rows, index, config.batch_size))
                 self.global_step += 1
                 bar.update()
                 if self.global_step % config.log_interval == 0:
@@ -299,6 +322,11 @@ class MeanFlowTrainer:
     def _end_epoch(self, val: IKDataset, writer: SummaryWriter | None, epoch: int) -> None:
         self.accuracy = self.validate(val)
         self._record(writer, "val", self.accuracy)
+        m, k = self.accuracy, _VAL_REFINEMENTS
+        tqdm.write(
+            f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
+            f"{m['rot_deg_p50']:.2f} deg, solved after {k} refinements {m[f'solved_{k}']:.1%}"
+        )
         if self.accuracy["val_loss"] < self.best_val_loss:
             self.best_val_loss = self.accuracy["val_loss"]
             self.save("best_model.pth")
