@@ -8,11 +8,26 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+
 from mfik.errors import ArgumentError, MfikError
-from mfik.eval import REFERENCES, evaluate, format_table, load_targets, make_targets
-from mfik.export import NATIVE_FILE, document, write_native
+from mfik.eval import (
+    LEVELS,
+    REFERENCES,
+    ErrorCalibration,
+    Targets,
+    evaluate,
+    format_table,
+    load_targets,
+    make_targets,
+    plot_reliability,
+    reliability,
+)
+from mfik.export import NATIVE_FILE, document, load_bundle, write_native
 from mfik.solve import Solver
 from mfik.train.v1 import load_model
+
+_CALIBRATION_ROWS = 20_000
 
 
 def main() -> None:
@@ -26,6 +41,7 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=0.3, help="spread of local references [rad]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn poses")
     parser.add_argument("--refine", type=int, default=10, help="largest number of refinements K")
+    parser.add_argument("--reliability", type=Path, help="calibrate the one-step error estimate; draw this PNG")
     parser.add_argument("--json", type=Path, help="also write the report here")
     args = parser.parse_args()
     if args.refine < 0:
@@ -38,9 +54,27 @@ def main() -> None:
         targets = make_targets(solver.robot, args.num, reference=args.reference, sigma=args.sigma, seed=args.seed)
     report = evaluate(solver, targets, refine=args.refine)
     print(format_table(report))
+    if args.reliability is not None:
+        report["uncertainty"] = check_uncertainty(args, targets)
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:
+    """Calibrate the error estimate on poses of another seed, judge it on the targets, print and draw the outcome."""
+    model, robot = (load_model if args.model.suffix == ".pth" else load_bundle)(args.model)[:2]
+    others = make_targets(robot, _CALIBRATION_ROWS, reference=args.reference, sigma=args.sigma, seed=args.seed + 1)
+    seen, asked = ([torch.from_numpy(array).float() for array in (t.q_ref, t.pose)] for t in (others, targets))
+    estimate = ErrorCalibration.fit(model, robot, *seen).estimate(model, *asked)
+    result = reliability(estimate, robot, asked[1])
+    print("one-step error estimate, share of poses within its bounds:")
+    for level, pos, rot in zip(LEVELS, result.coverage_pos, result.coverage_rot, strict=True):
+        print(f"  promised {level:.0%}: position {pos:.1%}, rotation {rot:.1%}")
+    print(f"  rank correlation: position {result.rank_correlation_pos:.2f}, rotation {result.rank_correlation_rot:.2f}")
+    args.reliability.parent.mkdir(parents=True, exist_ok=True)
+    plot_reliability(args.reliability, result)
+    return {"levels": LEVELS, **result._asdict()}
 
 
 def load_solver(path: Path) -> Solver:

@@ -15,7 +15,7 @@ ALLOWED = {
     "train": {"model", "data", "ops", "robots", "kinematics"},
     "export": {"model", "robots"},
     "solve": {"model", "ops", "robots", "kinematics"},
-    "eval": {"solve", "robots", "kinematics"},
+    "eval": {"solve", "robots", "kinematics", "model"},
 }
 
 
