@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -142,6 +143,9 @@ def main() -> None:
                 f"dry run: {steps:,} steps of {config.batch_size} rows would follow; first loss {metrics['loss']:.3f}"
             )
         return
+    if main_process and args.resume_from is None:
+        for name in ("checkpoints", "logs", "plots", "bad_batches"):  # of the run that --overwrite replaces
+            shutil.rmtree(output_dir / name, ignore_errors=True)
     if main_process:
         write_run(output_dir / "run.json", args, trainer, data)
     metrics = trainer.fit(source, val)

@@ -35,6 +35,8 @@ def test_the_whole_line_runs(tmp_path):
     before = (checkpoints / "final_model.pth").read_bytes()
     assert "--resume_from" in run("train", *train, cwd=tmp_path, ok=False)
     assert (checkpoints / "final_model.pth").read_bytes() == before
+    run("train", *train, "--warmup_steps", 5, "--save_interval", 10, "--overwrite", cwd=tmp_path)
+    assert len(list((checkpoints.parent / "logs").iterdir())) == 1, "nothing of the run before is left"
     run("train", *train, "--warmup_steps", 5, "--resume_from", checkpoints / "checkpoint_step_10.pth", cwd=tmp_path)
     run("export", "--checkpoint", checkpoints / "final_model.pth", "--output", "bundle", cwd=tmp_path)
     assert {p.name for p in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.ts", "model.onnx"}

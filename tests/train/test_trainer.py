@@ -223,3 +223,15 @@ def test_every_field_changes_the_run_it_configures(panda, data):
     }  # fmt: skip
     for name, value in changes.items():
         assert not torch.equal(outcome(**{name: value}), base), name
+
+
+def test_records_of_steps_that_are_taken_again_are_withdrawn(panda, data, tmp_path):
+    first = trainer(panda, tmp_path, save_interval=9, keep_checkpoints=0)
+    fit(first, data)
+    second = trainer(panda, tmp_path)
+    second.resume(tmp_path / "checkpoints" / "checkpoint_step_9.pth")
+    fit(second, data)
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15, 20, 25]
+    assert [event.step for event in events.Scalars("val/val_loss")] == [9, 18, 27]

@@ -280,7 +280,9 @@ class MeanFlowTrainer:
         self.total_steps = config.num_epochs * source.steps_per_epoch
         if config.max_steps:
             self.total_steps = min(self.total_steps, config.max_steps)
-        writer = None if self.output_dir is None or self.rank else SummaryWriter(str(self.output_dir / "logs"))
+        writer = None
+        if self.output_dir is not None and self.rank == 0:  # records past the step that is resumed from are withdrawn
+            writer = SummaryWriter(str(self.output_dir / "logs"), purge_step=self.global_step + 1)
         clock, clock_step = time.perf_counter(), self.global_step
         self.interrupted = False
         with (
