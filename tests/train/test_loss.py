@@ -181,7 +181,7 @@ def test_hard_examples_are_the_rows_of_the_largest_loss(panda):
 
 
 def sampled(panda, data, step, **settings):
-    config = TrainConfig(device="cpu", **settings)
+    config = TrainConfig(device="cpu", endpoint_ratio=0.5, **settings)
     trainer = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config, robot=panda)
     trainer.global_step = step
     return trainer._training_sample(data[:], None, len(data))

@@ -74,7 +74,7 @@ class TrainConfig:
     adaptive_weight_c: float = 1e-4
     adaptive_weight_p: float = 0.5
     flow_matching_ratio: float = 0.75
-    endpoint_ratio: float = 0.5
+    endpoint_ratio: float = 0.8
     fk_loss_weight: float = 1.0
     jvp_tangent: str = "conditional"
     jvp_clip: float = 0.0
