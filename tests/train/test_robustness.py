@@ -247,3 +247,33 @@ def test_rows_left_out_of_a_file_are_not_trained_on(panda):
     source = FileSource(data, 64, seed=0)
     seen = torch.cat([source.rows(step)[1] for step in range(source.steps_per_epoch)])
     assert sorted(seen.tolist()) == list(range(192))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_trains_like_float32(panda, dtype):
+    """What CUDA switches on, run on the CPU: autocast, loss scaling with fp16, tangents in float32."""
+    data = generate(panda, 640, coupling="local", seed=3)
+    runs = {}
+    for name in ("float32", "mixed"):
+        run = trainer(panda, warmup_steps=0, learning_rate=1e-3)
+        if name == "mixed":
+            run._amp_dtype = dtype
+            run.scaler = torch.amp.GradScaler("cpu", enabled=dtype == torch.float16)
+        losses = []
+        for step in range(10):
+            losses.append(run.train_step(data[64 * step : 64 * step + 64])["loss"])
+            run.global_step += 1
+        runs[name] = torch.tensor(losses)
+        assert run.bad_steps == 0 and all(p.dtype == torch.float32 for p in run.model.parameters())
+    torch.testing.assert_close(runs["mixed"], runs["float32"], rtol=0.03, atol=0.01)
+    assert not torch.equal(runs["mixed"], runs["float32"])
+
+
+def test_an_overflow_of_the_loss_scale_costs_one_step_and_lowers_the_scale(panda):
+    run = trainer(panda, warmup_steps=0, max_bad_steps=0)
+    run._amp_dtype = torch.float16
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, enabled=True)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train_step(generate(panda, 64, seed=3)[:])
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    assert run.scaler.get_scale() == 2.0**59 and run.bad_steps == 0
