@@ -40,14 +40,13 @@ def plot_run(output_dir: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     paths = []
     for name, (label, curves) in _FIGURES.items():
+        drawn = {curve: events.Scalars(tag) for curve, tag in curves.items() if tag in recorded}
+        if not drawn:  # interrupted before the first record
+            continue
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel=label, yscale="log")
-        for curve, tag in curves.items():
-            if tag in recorded:
-                scalars = events.Scalars(tag)
-                axes.plot(
-                    [s.step for s in scalars], [s.value for s in scalars], label=curve, marker="." * (len(scalars) < 50)
-                )
+        for curve, scalars in drawn.items():
+            axes.plot([s.step for s in scalars], [s.value for s in scalars], label=curve, marker=".")
         axes.grid(alpha=0.3)
         axes.legend()
         figure.savefig(folder / name, dpi=120)

@@ -104,7 +104,8 @@ class MeanFlowTrainer:
         self.best_val_loss = math.inf
         self.total_steps: int | None = config.max_steps or None
         self.accuracy: dict[str, float] = {}  # last validation
-        self.interrupted = False
+        self.interrupted = False  # the last `fit` was ended by a signal
+        self._stop_requested = False
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class MeanFlowTrainer:
         if self.output_dir is not None and self.rank == 0:  # records past the step that is resumed from are withdrawn
             writer = SummaryWriter(str(self.output_dir / "logs"), purge_step=self.global_step + 1)
         clock, clock_step = time.perf_counter(), self.global_step
-        self.interrupted = False
+        self.interrupted = self._stop_requested = False
         with (
             _signals_set(self),
             tqdm(
@@ -302,8 +303,7 @@ class MeanFlowTrainer:
                     clock, clock_step = now, self.global_step
                     bar.set_postfix(self._progress(rate), refresh=False)
                     self._record(writer, "train", {**step_metrics, "samples_per_s": rate})
-                if self.distributed:
-                    self._agree_on_interruption()
+                self.interrupted = self._any_process(self._stop_requested)
                 epoch_ends = self.global_step % source.steps_per_epoch == 0 or self.global_step == self.total_steps
                 if epoch_ends and self.rank == 0:
                     self._end_epoch(val, writer, -(-self.global_step // source.steps_per_epoch))
@@ -315,11 +315,13 @@ class MeanFlowTrainer:
             writer.close()
         return self.accuracy
 
-    def _agree_on_interruption(self) -> None:
-        """Stop all processes after the same step when any was told to."""
-        flag = torch.tensor([self.interrupted], dtype=torch.int32, device=self.device)
-        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-        self.interrupted = bool(flag.item())
+    def _any_process(self, flag: bool) -> bool:
+        """Tell whether the flag is set in any process, so that all act on it after the same step."""
+        if not self.distributed:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.int32, device=self.device)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        return bool(flags.item())
 
     def _end_epoch(self, val: IKDataset, writer: SummaryWriter | None, epoch: int) -> None:
         self.accuracy = self.validate(val)
@@ -407,7 +409,7 @@ def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
     previous: dict[int, Any] = {}
 
     def stop(number: int, frame: Any) -> None:
-        trainer.interrupted = True
+        trainer._stop_requested = True
         signal.signal(number, previous[number])
 
     try:
