@@ -22,6 +22,8 @@ from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_ru
 
 _QUICK_TEST_ROWS = 50_000
 _MAX_VAL_ROWS = 10_000
+_SINGLE_THREAD_PARAMETERS = 300_000
+_RUN_FOLDERS = ("checkpoints", "logs", "plots", "bad_batches")
 
 
 def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
@@ -31,7 +33,7 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
         "--data_path", help="training file of scripts/generate_data.py, or 'online' to draw rows as training goes"
     )
     parser.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")
-    parser.add_argument("--preset", choices=PRESETS, default="default", help="size: 17.9M, 1M or 0.1M parameters")
+    parser.add_argument("--preset", choices=PRESETS, help="size: 17.9M (default), 1M or 0.1M parameters")
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
     parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="of online rows")
@@ -47,13 +49,16 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
     parser.add_argument("--dry_run", action="store_true", help="check everything, take one step, write nothing")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
     known, _ = parser.parse_known_args([arg for arg in sys.argv[1:] if arg not in ("-h", "--help")])
-    base = TrainConfig.quick_test() if known.quick_test else TrainConfig()
+    base, recorded_model = (TrainConfig.quick_test() if known.quick_test else TrainConfig()), None
     if known.resume_from is not None:
-        base = TrainConfig.from_dict(json.loads(load_checkpoint(known.resume_from)["train_config"]))
+        state = load_checkpoint(known.resume_from)
+        base, recorded_model = (json.loads(state[name]) for name in ("train_config", "model_config"))
+        base = TrainConfig.from_dict(base)
     elif known.config is not None:
         recorded = read_run(known.config)
-        base = TrainConfig.from_dict(recorded["train_config"])
+        base, recorded_model = TrainConfig.from_dict(recorded["train_config"]), recorded["model_config"]
         parser.set_defaults(**recorded["arguments"])
+    parser.set_defaults(recorded_model=recorded_model)
     settings = parser.add_argument_group("training settings (TrainConfig)")
     for field in fields(TrainConfig):
         default = getattr(base, field.name)
@@ -74,15 +79,15 @@ def read_run(path: Path) -> dict:
     """Read a run.json, the record that every run leaves in its folder."""
     try:
         record = json.loads(path.read_text())
-        return {"train_config": record["train_config"], "arguments": record["arguments"]}
-    except (OSError, ValueError, KeyError) as error:
+        return {name: record[name] for name in ("train_config", "model_config", "arguments")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"--config {path}: not a run.json of an earlier run ({error})") from error
 
 
 def write_run(path: Path, args: argparse.Namespace, trainer: MeanFlowTrainer, data: dict) -> None:
     """Record what reproduces the run, and where it ran."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = ("data_path", "preset", "base_link", "tip_link", "coupling", "sigma", "skip_bad_rows")
+    kept = ("data_path", "base_link", "tip_link", "coupling", "sigma", "skip_bad_rows", "quick_test")
     record = {
         "command": sys.argv,
         "arguments": {name: getattr(args, name) for name in kept},
@@ -107,10 +112,10 @@ def write_run(path: Path, args: argparse.Namespace, trainer: MeanFlowTrainer, da
 def main() -> None:
     args, config = parse_args()
     robot = load_robot(config.robot, base_link=args.base_link, tip_link=args.tip_link)
-    preset = "tiny" if args.quick_test else args.preset
     output_dir = args.output_dir or Path("outputs") / ("quick_test" if args.quick_test else robot.name)
     anew = args.overwrite or (args.quick_test and args.output_dir is None)
-    if (output_dir / "checkpoints").exists() and not (args.resume_from or anew or args.dry_run):
+    holds_run = (output_dir / "run.json").is_file() or (output_dir / "checkpoints").exists()
+    if holds_run and not (args.resume_from or anew or args.dry_run):
         raise ArgumentError(
             f"--output_dir {output_dir}: holds a run already; continue it with --resume_from, give another folder, "
             "or start anew with --overwrite"
@@ -119,14 +124,14 @@ def main() -> None:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    if preset == "tiny" and "OMP_NUM_THREADS" not in os.environ:
+    torch.manual_seed(config.seed)
+    if args.preset is None and args.recorded_model is not None:
+        model = MeanFlowNet(ModelConfig.from_dict(args.recorded_model))
+    else:
+        model = MeanFlowNet(ModelConfig.preset(robot.dof, args.preset or ("tiny" if args.quick_test else "default")))
+    if model.num_parameters() < _SINGLE_THREAD_PARAMETERS and "OMP_NUM_THREADS" not in os.environ:
         # A second thread gains a tiny network a fifth on idle cores, and costs it a multiple on busy ones.
         torch.set_num_threads(1)
-    torch.manual_seed(config.seed)
-    model_config = ModelConfig.preset(robot.dof, preset)
-    if args.resume_from is not None:
-        model_config = ModelConfig.from_dict(json.loads(load_checkpoint(args.resume_from)["model_config"]))
-    model = MeanFlowNet(model_config)
     trainer = MeanFlowTrainer(model, config, robot=robot, output_dir=None if args.dry_run else output_dir)
     source, val, data = open_data(args, trainer)
     if args.resume_from is not None:
@@ -143,10 +148,10 @@ def main() -> None:
                 f"dry run: {steps:,} steps of {config.batch_size} rows would follow; first loss {metrics['loss']:.3f}"
             )
         return
-    if main_process and args.resume_from is None:
-        for name in ("checkpoints", "logs", "plots", "bad_batches"):  # of the run that --overwrite replaces
+    if main_process and holds_run and args.resume_from is None:  # --overwrite: only what a run wrote
+        for name in _RUN_FOLDERS:
             shutil.rmtree(output_dir / name, ignore_errors=True)
-    if main_process:
+    if main_process and not (args.resume_from and holds_run):  # a resumed run keeps the record it began with
         write_run(output_dir / "run.json", args, trainer, data)
     metrics = trainer.fit(source, val)
     if not main_process:

@@ -234,6 +234,28 @@ def test_a_run_is_reproduced_from_its_record(tmp_path):
         assert (tmp_path / "a" / "plots" / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_a_new_run_touches_nothing_that_is_not_a_runs(tmp_path):
+    """A folder with logs of its own is no run: they stay, and no --overwrite is asked for."""
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    (tmp_path / "run" / "logs" / "mine.txt").write_text("keep")
+    process = start("train", *ENDLESS, "--max_steps", 2, "--output_dir", "run", cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert (tmp_path / "run" / "logs" / "mine.txt").read_text() == "keep"
+    # Killed before its first checkpoint, it still counts as a run; resumed, it keeps the record it began with.
+    record = (tmp_path / "run" / "run.json").read_text()
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "elsewhere")
+    process = start("train", *ENDLESS, "--output_dir", "run", cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "--overwrite" in out
+    resume = ("--resume_from", "elsewhere/final_model.pth", "--data_path", "online", "--max_steps", 3)
+    process = start("train", *resume, "--output_dir", "run", cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "104,327 parameters" in out, out
+    assert (tmp_path / "run" / "run.json").read_text() == record
+
+
 def test_dry_run_writes_nothing(tmp_path):
     process = start("train", *ENDLESS, "--num_epochs", 2, "--dry_run", cwd=tmp_path)
     out, _ = process.communicate(timeout=60)

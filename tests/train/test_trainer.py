@@ -179,6 +179,8 @@ def test_bad_batches_and_models_are_named(panda, data):
         run.train_step({"q": data.q, "target_pose": data.target_pose, "r": data.r})
     with pytest.raises(ArgumentError, match=r"\[B, 7\]"):
         run.train_step({**data[:8], "q": data.q[:8, :6]})
+    with pytest.raises(ArgumentError, match="at least one row"):
+        run.train_step(data[:0])
     with pytest.raises(ArgumentError, match="6 joints"):
         MeanFlowTrainer(MeanFlowNet(TINY), config(robot="ur10"))
     with pytest.raises(ArgumentError, match="batch_size"):

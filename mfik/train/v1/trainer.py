@@ -124,8 +124,10 @@ class MeanFlowTrainer:
         if missing:
             raise ArgumentError(f"batch: expected q, target_pose, q_target, r; missing {missing}, got {sorted(batch)}")
         rows = {name: batch[name].to(self.device) for name in ("q", "target_pose", "q_target", "r")}
-        if rows["q"].shape[-1] != self.robot.dof:
-            raise ArgumentError(f"batch['q']: expected [B, {self.robot.dof}], got {list(rows['q'].shape)}")
+        if rows["q"].ndim != 2 or rows["q"].shape[1] != self.robot.dof or len(rows["q"]) == 0:
+            raise ArgumentError(
+                f"batch['q']: expected [B, {self.robot.dof}] with at least one row, got {list(rows['q'].shape)}"
+            )
         return self._step(self._training_sample(rows, None, rows["q"].shape[0]))
 
     def _sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int):
