@@ -112,6 +112,14 @@ void bind_cpu(py::module_& m) {
             cpu::fk(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(pose), n}, max_threads);
         });
     });
+    m.def("jacobian_cpu", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address jac,
+                             std::int64_t n, int max_threads) {
+        const Chain chain = make_chain(origins, kinds);
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cpu::jacobian(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, max_threads);
+        });
+    });
     m.def("refine_cpu",
           [](bool is_double, Address q, Address target_pose, Address origins, const std::vector<int>& kinds,
              Address lower, Address upper, Address q_out, Address converged, Address iterations, std::int64_t n,

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/host_device.hpp"
+#include "kernels/lanes.hpp"
 
 namespace mfik {
 
@@ -24,17 +25,20 @@ struct Chain {
     double upper[kMaxJoints] = {};           // [rad] or [m]
 };
 
-/// Rigid transform: rotation (row-major) and translation [m].
-struct Transform {
-    double R[9];
-    double p[3];
+/// Rigid transform: rotation (row-major) and translation [m]. V: double, or Lanes for several problems side by side.
+template <class V>
+struct TransformOf {
+    V R[9];
+    V p[3];
 };
+using Transform = TransformOf<double>;
 
 /// T <- T * origin, with `origin` a 3x4 row-major transform.
-MFIK_HOST_DEVICE inline void compose_origin(Transform& T, const double* origin) {
-    Transform out;
+template <class V>
+MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const double* origin) {
+    TransformOf<V> out;
     for (int i = 0; i < 3; ++i) {
-        const double a = T.R[3 * i], b = T.R[3 * i + 1], c = T.R[3 * i + 2];
+        const V a = T.R[3 * i], b = T.R[3 * i + 1], c = T.R[3 * i + 2];
         for (int j = 0; j < 3; ++j) out.R[3 * i + j] = a * origin[j] + b * origin[4 + j] + c * origin[8 + j];
         out.p[i] = T.p[i] + a * origin[3] + b * origin[7] + c * origin[11];
     }
@@ -42,14 +46,16 @@ MFIK_HOST_DEVICE inline void compose_origin(Transform& T, const double* origin) 
 }
 
 /// T <- T * Rot_z(q) or Trans_z(q).
-MFIK_HOST_DEVICE inline void compose_joint(Transform& T, JointKind kind, double q) {
+template <class V>
+MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, const V& q) {
     if (kind == JointKind::kPrismatic) {
         for (int i = 0; i < 3; ++i) T.p[i] += q * T.R[3 * i + 2];
         return;
     }
-    const double s = std::sin(q), c = std::cos(q);
+    V s, c;
+    sine_cosine(q, s, c);
     for (int i = 0; i < 3; ++i) {
-        const double x = T.R[3 * i], y = T.R[3 * i + 1];
+        const V x = T.R[3 * i], y = T.R[3 * i + 1];
         T.R[3 * i] = c * x + s * y;
         T.R[3 * i + 1] = c * y - s * x;
     }
@@ -57,12 +63,13 @@ MFIK_HOST_DEVICE inline void compose_joint(Transform& T, JointKind kind, double 
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
 /// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian.
-MFIK_HOST_DEVICE inline Transform forward(const Chain& chain, const double* q, double (*axis)[3] = nullptr,
-                                          double (*point)[3] = nullptr) {
-    Transform T;
+template <class V>
+MFIK_HOST_DEVICE inline TransformOf<V> forward(const Chain& chain, const V* q, V (*axis)[3] = nullptr,
+                                               V (*point)[3] = nullptr) {
+    TransformOf<V> T;
     for (int i = 0; i < 3; ++i) {
-        for (int j = 0; j < 3; ++j) T.R[3 * i + j] = chain.origin[0][4 * i + j];
-        T.p[i] = chain.origin[0][4 * i + 3];
+        for (int j = 0; j < 3; ++j) T.R[3 * i + j] = chain.origin[0][4 * i + j] - V();
+        T.p[i] = chain.origin[0][4 * i + 3] - V();
     }
     for (int j = 0; j < chain.dof; ++j) {
         if (j > 0) compose_origin(T, chain.origin[j]);
@@ -79,13 +86,13 @@ MFIK_HOST_DEVICE inline Transform forward(const Chain& chain, const double* q, d
 }
 
 /// Column of the geometric Jacobian, twist order [v, w], base frame, at the tool origin `p` [m].
-MFIK_HOST_DEVICE inline void jacobian_column(JointKind kind, const double* axis, const double* point, const double* p,
-                                             double* column) {
+template <class V>
+MFIK_HOST_DEVICE inline void jacobian_column(JointKind kind, const V* axis, const V* point, const V* p, V* column) {
     if (kind == JointKind::kPrismatic) {
-        for (int i = 0; i < 3; ++i) column[i] = axis[i], column[3 + i] = 0.0;
+        for (int i = 0; i < 3; ++i) column[i] = axis[i], column[3 + i] = V();
         return;
     }
-    const double rx = p[0] - point[0], ry = p[1] - point[1], rz = p[2] - point[2];
+    const V rx = p[0] - point[0], ry = p[1] - point[1], rz = p[2] - point[2];
     column[0] = axis[1] * rz - axis[2] * ry;
     column[1] = axis[2] * rx - axis[0] * rz;
     column[2] = axis[0] * ry - axis[1] * rx;
@@ -101,24 +108,26 @@ MFIK_HOST_DEVICE inline void quat_to_matrix(const double* quat, double* R) {
 }
 
 /// Unit quaternion (w, x, y, z), w >= 0, of a rotation matrix (Shepperd 1978: the largest component divides).
-MFIK_HOST_DEVICE inline void matrix_to_quat(const double* R, double* quat) {
-    const double trace = R[0] + R[4] + R[8];
-    double w, x, y, z;
-    if (trace >= R[0] && trace >= R[4] && trace >= R[8]) {
-        w = 1 + trace, x = R[7] - R[5], y = R[2] - R[6], z = R[3] - R[1];
-    } else if (R[0] >= R[4] && R[0] >= R[8]) {
-        w = R[7] - R[5], x = 1 + R[0] - R[4] - R[8], y = R[1] + R[3], z = R[2] + R[6];
-    } else if (R[4] >= R[8]) {
-        w = R[2] - R[6], x = R[1] + R[3], y = 1 - R[0] + R[4] - R[8], z = R[5] + R[7];
-    } else {
-        w = R[3] - R[1], x = R[2] + R[6], y = R[5] + R[7], z = 1 - R[0] - R[4] + R[8];
-    }
-    const double scale = (w < 0 ? -1.0 : 1.0) / std::sqrt(w * w + x * x + y * y + z * z);
+template <class V>
+MFIK_HOST_DEVICE inline void matrix_to_quat(const V* R, V* quat) {
+    const V trace = R[0] + R[4] + R[8];
+    const V wx = R[7] - R[5], wy = R[2] - R[6], wz = R[3] - R[1];  // 4 w x, ...
+    const V xy = R[1] + R[3], yz = R[5] + R[7], xz = R[2] + R[6];
+    const V xx = 1 + R[0] - R[4] - R[8], yy = 1 - R[0] + R[4] - R[8], zz = 1 - R[0] - R[4] + R[8];
+    const Mask<V> by_w = (trace >= R[0]) & (trace >= R[4]) & (trace >= R[8]);
+    const Mask<V> by_x = (R[0] >= R[4]) & (R[0] >= R[8]), by_y = R[4] >= R[8];
+    const V w = select(by_w, 1 + trace, select(by_x, wx, select(by_y, wy, wz)));
+    const V x = select(by_w, wx, select(by_x, xx, select(by_y, xy, xz)));
+    const V y = select(by_w, wy, select(by_x, xy, select(by_y, yy, yz)));
+    const V z = select(by_w, wz, select(by_x, xz, select(by_y, yz, zz)));
+    const V length = square_root(w * w + x * x + y * y + z * z);
+    const V scale = 1.0 / select(w < 0.0, -length, length);
     quat[0] = w * scale, quat[1] = x * scale, quat[2] = y * scale, quat[3] = z * scale;
 }
 
 /// Pose [x, y, z, qw, qx, qy, qz] of a transform.
-MFIK_HOST_DEVICE inline void to_pose(const Transform& T, double* pose) {
+template <class V>
+MFIK_HOST_DEVICE inline void to_pose(const TransformOf<V>& T, V* pose) {
     for (int i = 0; i < 3; ++i) pose[i] = T.p[i];
     matrix_to_quat(T.R, pose + 3);
 }
@@ -132,37 +141,56 @@ MFIK_HOST_DEVICE inline Transform from_pose(const double* pose) {
 }
 
 /// Rotation vector [rad] of R_target * R^T, in the base frame: what the tool still has to turn.
-MFIK_HOST_DEVICE inline void rotation_error(const double* R_target, const double* R, double* error) {
-    double D[9];  // R_target * R^T
+template <class V>
+MFIK_HOST_DEVICE inline void rotation_error(const V* R_target, const V* R, V* error) {
+    V D[9];  // R_target * R^T
     for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j)
             D[3 * i + j] =
                 R_target[3 * i] * R[3 * j] + R_target[3 * i + 1] * R[3 * j + 1] + R_target[3 * i + 2] * R[3 * j + 2];
-    // sin(angle) * axis and cos(angle); near pi the skew part vanishes and the quaternion takes over.
-    const double vx = 0.5 * (D[7] - D[5]), vy = 0.5 * (D[2] - D[6]), vz = 0.5 * (D[3] - D[1]);
-    const double sine = std::sqrt(vx * vx + vy * vy + vz * vz);
-    const double cosine = 0.5 * (D[0] + D[4] + D[8] - 1.0);
-    double scale = 1.0;
-    if (cosine > -0.9) {
-        if (sine > 1e-9) scale = std::atan2(sine, cosine) / sine;
-        error[0] = scale * vx, error[1] = scale * vy, error[2] = scale * vz;
-        return;
+    // sin(angle) * axis and cos(angle)
+    const V v[3] = {0.5 * (D[7] - D[5]), 0.5 * (D[2] - D[6]), 0.5 * (D[3] - D[1])};
+    const V sine = square_root(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    const V cosine = 0.5 * (D[0] + D[4] + D[8] - 1.0);
+    const V angle = half_plane_angle(sine, cosine);
+    const Mask<V> tiny = sine < 1e-9;
+    const V scale = select(tiny, V() + 1.0, angle / select(tiny, V() + 1.0, sine));
+    for (int i = 0; i < 3; ++i) error[i] = scale * v[i];
+
+    const Mask<V> near_pi = cosine < -0.9;
+    if (!any(near_pi)) return;
+    // The skew part vanishes at pi. The symmetric part is cos I + (1 - cos) a a^T: the axis is its longest column.
+    const V inverse = 1.0 / (1.0 - cosine);
+    V column[3] = {}, diagonal = V() - 1.0;
+    for (int k = 0; k < 3; ++k) {
+        const V d = (D[4 * k] - cosine) * inverse;
+        const Mask<V> longer = d > diagonal;
+        diagonal = select(longer, d, diagonal);
+        for (int i = 0; i < 3; ++i) {
+            const V b = i == k ? d : 0.5 * (D[3 * i + k] + D[3 * k + i]) * inverse;
+            column[i] = select(longer, b, column[i]);
+        }
     }
-    double quat[4];
-    matrix_to_quat(D, quat);
-    const double norm = std::sqrt(quat[1] * quat[1] + quat[2] * quat[2] + quat[3] * quat[3]);
-    scale = 2.0 * std::atan2(norm, quat[0]) / norm;
-    error[0] = scale * quat[1], error[1] = scale * quat[2], error[2] = scale * quat[3];
+    const V along = column[0] * v[0] + column[1] * v[1] + column[2] * v[2];
+    const V length = square_root(column[0] * column[0] + column[1] * column[1] + column[2] * column[2]);
+    const V signed_angle = select(along < 0.0, -angle, angle) / length;
+    for (int i = 0; i < 3; ++i) error[i] = select(near_pi, signed_angle * column[i], error[i]);
 }
 
 /// Pose error [position [m]; rotation vector [rad]] of T against T_target, base frame.
-MFIK_HOST_DEVICE inline void pose_error(const Transform& T_target, const Transform& T, double* error) {
+template <class V>
+MFIK_HOST_DEVICE inline void pose_error(const TransformOf<V>& T_target, const TransformOf<V>& T, V* error) {
     for (int i = 0; i < 3; ++i) error[i] = T_target.p[i] - T.p[i];
     rotation_error(T_target.R, T.R, error + 3);
 }
 
+template <class V>
+MFIK_HOST_DEVICE inline V squared_norm3(const V* v) {
+    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+}
+
 MFIK_HOST_DEVICE inline double norm3(const double* v) {
-    return std::sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2]);
+    return std::sqrt(squared_norm3(v));
 }
 
 /// Unit quaternion with w >= 0 from pose [7]; false (pose untouched) when the pose is not finite or the quaternion is

@@ -1,8 +1,11 @@
 // Marks functions that run on the host and, when compiled by nvcc, on the device too.
 #pragma once
 
-#ifdef __CUDACC__
+#if defined(__CUDACC__)
 #define MFIK_HOST_DEVICE __host__ __device__
+#elif defined(__GNUC__)
+// Inlined always, so that each is compiled for the instruction set of the function that uses it.
+#define MFIK_HOST_DEVICE __attribute__((always_inline))
 #else
 #define MFIK_HOST_DEVICE
 #endif

@@ -12,7 +12,7 @@ namespace mfik {
 template <typename T>
 struct FkArgs {
     const T* q;  // [n, dof]
-    T* pose;     // [n, 7]
+    T* out;      // poses [n, 7], or Jacobians [n, 6, dof]
     std::int64_t n;
 };
 
@@ -42,6 +42,10 @@ std::int64_t sample_batch(const SampleBatchArgs<T>& args, int max_threads);
 /// Computed in double whatever T.
 template <typename T>
 void fk(const Chain& chain, const FkArgs<T>& args, int max_threads);
+
+/// Geometric Jacobian, twist order [v, w], base frame, at the tool origin. Computed in double whatever T.
+template <typename T>
+void jacobian(const Chain& chain, const FkArgs<T>& args, int max_threads);
 
 /// Computed in double whatever T. `converged` speaks of the returned, rounded joints, which lie within the limits. A
 /// row with a value that is not finite or a zero quaternion gets NaN joints, not converged, 0 iterations.

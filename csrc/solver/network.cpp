@@ -257,14 +257,21 @@ Network::Network(const Bundle& bundle) {
     layers_.head = pack_linear(bundle, "head", config.width, kHeadPanel);
 }
 
-std::size_t Network::scratch_size() const noexcept {
+std::size_t Network::scratch_size(int) const noexcept {
     return Buffers(layers_.config, nullptr).size;
 }
 
-void Network::evaluate(const float* input, float* u, float* scratch) const noexcept {
+void Network::evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
+                       float* scratch) const noexcept {
     const Buffers buffers(layers_.config, scratch);
-    evaluate_layers(layers_, buffers, input);
-    std::copy_n(buffers.head, layers_.config.dof, u);
+    const int dof = layers_.config.dof;
+    float input[kMaxJoints + kPoseSize];
+    for (int row = 0; row < rows; ++row) {
+        std::copy_n(q + row * dof, dof, input);
+        std::copy_n(poses + (num_poses == 1 ? 0 : row * kPoseSize), kPoseSize, input + dof);
+        evaluate_layers(layers_, buffers, input);
+        std::copy_n(buffers.head, dof, u + row * dof);
+    }
 }
 
 }  // namespace mfik

@@ -6,6 +6,7 @@
 #include <new>
 #include <vector>
 
+#include "mfik/solver.hpp"
 #include "solver/bundle.hpp"
 
 namespace mfik {
@@ -54,18 +55,13 @@ struct Layers {
     std::vector<Block> blocks;
 };
 
-class Network {
+class Network : public Engine {
   public:
     explicit Network(const Bundle& bundle);
 
-    /// Number of floats of `scratch` in `evaluate`.
-    std::size_t scratch_size() const noexcept;
-
-    /// Compute u(q, 0, 1).
-    /// @param[in] input  q [J], then position [m] and unit quaternion (qw >= 0) of the target.
-    /// @param[out] u  Mean velocity [J].
-    /// @param[in,out] scratch  On a cache line boundary.
-    void evaluate(const float* input, float* u, float* scratch) const noexcept;
+    std::size_t scratch_size(int rows) const noexcept override;
+    void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
+                  float* scratch) const noexcept override;
 
   private:
     Layers layers_;

@@ -4,13 +4,17 @@
 #include <atomic>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "kernels/chain.hpp"
+#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/philox.hpp"
 #include "kernels/refine.hpp"
+#include "kernels/search.hpp"
 #include "solver/bundle.hpp"
 #include "solver/network.hpp"
 
@@ -18,37 +22,114 @@ namespace mfik {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kTwoPi = 6.28318530717958647692;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kTwoPi = 2.0 * kPi;
 constexpr std::size_t kPoseSize = 7;
-constexpr std::size_t kBatchChunk = 32;  // rows that a thread of solve_batch takes at a time
-constexpr Result kInvalid{Status::kInvalidInput, kNaN, kNaN, 0};
+constexpr std::size_t kBatchChunk = 32;           // rows that a thread of solve_batch takes at a time
+constexpr std::uint64_t kTableSeed = 0x6d66696b;  // of the stored configurations
+constexpr double kMostTurns = 1e6;                // beyond these, a joint's turns are not counted: it would lose digits
+constexpr double kStuck = 0.9;                    // share of the error that stays when no motion lessens it
+constexpr double kInside = 0.999999;  // of a tolerance: what was refined to it passes the check after rounding
+constexpr double kAtLimit = 1e-9;     // a joint this close to a limit is at it [rad] or [m]
 
-bool is_valid(const Options& options) {
-    const auto tolerance = [](double value) { return std::isfinite(value) && value >= 0; };
-    return tolerance(options.tol_pos_m) && tolerance(options.tol_rot_rad) && options.max_iterations >= 0 &&
-           options.max_iterations <= kMaxIterations;
+using Clock = std::chrono::steady_clock;
+
+double microseconds_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+}
+
+Result invalid(const char* reason) {
+    return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason};
 }
 
 bool is_finite(Span<const double> values) {
     return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
 }
 
-bool has_unit_quat(const Pose& pose) {
-    const double norm = std::sqrt(pose[3] * pose[3] + pose[4] * pose[4] + pose[5] * pose[5] + pose[6] * pose[6]);
-    return std::abs(norm - 1.0) <= kQuatNormTolerance;
+bool is_tolerance(double value) {
+    return std::isfinite(value) && value >= 0;
 }
 
-/// Continuous joints to the same angle in [-pi, pi].
-void wrap(const Chain& chain, double* q) {
-    for (int j = 0; j < chain.dof; ++j)
-        if (chain.kind[j] == JointKind::kContinuous) q[j] = std::remainder(q[j], kTwoPi);
+/// Pose with a quaternion of norm 1; false when it is not finite or its norm is off by more than kQuatNormTolerance.
+bool checked_pose(const Pose& pose, double* out) {
+    const double norm = std::sqrt(pose[3] * pose[3] + pose[4] * pose[4] + pose[5] * pose[5] + pose[6] * pose[6]);
+    return std::abs(norm - 1.0) <= kQuatNormTolerance && normalize_pose(pose.data(), out);
 }
 
 bool within_limits(const Chain& chain, const double* q) {
-    for (int j = 0; j < chain.dof; ++j)
-        if (!(q[j] >= chain.lower[j] && q[j] <= chain.upper[j])) return false;
+    for (int j = 0; j < chain.dof; ++j) {
+        if (chain.kind[j] != JointKind::kContinuous && !(q[j] >= chain.lower[j] && q[j] <= chain.upper[j]))
+            return false;
+    }
     return true;
 }
+
+/// Of all equivalent turns of each joint, the one within the limits that is nearest to q_ref.
+void unwind(const Chain& chain, const double* q_ref, double* q) {
+    for (int j = 0; j < chain.dof; ++j) {
+        if (chain.kind[j] == JointKind::kPrismatic) continue;
+        double turns = std::nearbyint((q_ref[j] - q[j]) / kTwoPi);
+        if (chain.kind[j] == JointKind::kRevolute) {
+            turns = std::max(turns, std::ceil((chain.lower[j] - q[j]) / kTwoPi));
+            turns = std::min(turns, std::floor((chain.upper[j] - q[j]) / kTwoPi));
+        }
+        if (turns == 0.0 || !(std::abs(turns) <= kMostTurns)) continue;
+        const double turned = q[j] + turns * kTwoPi;
+        const bool inside = turned >= chain.lower[j] && turned <= chain.upper[j];
+        if (inside || chain.kind[j] == JointKind::kContinuous) q[j] = turned;
+    }
+}
+
+void clamp(const Chain& chain, const Terms& terms, const double* q, double* out) {
+    for (int j = 0; j < chain.dof; ++j) out[j] = std::clamp(q[j], terms.lower[j], terms.upper[j]);
+}
+
+/// T * inverse(other).
+Transform times_inverse(const Transform& T, const Transform& other) {
+    Transform out{};
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j)
+            for (int k = 0; k < 3; ++k) out.R[3 * i + j] += T.R[3 * i + k] * other.R[3 * j + k];
+        out.p[i] = T.p[i];
+    }
+    for (int i = 0; i < 3; ++i)
+        for (int k = 0; k < 3; ++k) out.p[i] -= out.R[3 * i + k] * other.p[k];
+    return out;
+}
+
+SeedTable make_seed_table(const Chain& chain) {
+    SeedTable table{};
+    table.reach = chain_reach(chain);
+    const bool turns = chain.kind[0] != JointKind::kPrismatic;
+    table.middle0 = 0.5 * (chain.lower[0] + chain.upper[0]);
+    table.half0 = turns && chain.kind[0] == JointKind::kRevolute ? 0.5 * (chain.upper[0] - chain.lower[0]) : kInfinity;
+    for (int i = 0; i < SeedTable::kSize; ++i) {
+        double* q = table.q[i];
+        for (int j = 0; j < chain.dof; ++j) {
+            const Philox4 draw =
+                philox4x32_10({{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j), 0, 0}}, kTableSeed);
+            // A joint that can turn more than once needs one turn only.
+            const double middle = 0.5 * (chain.lower[j] + chain.upper[j]), range = chain.upper[j] - chain.lower[j];
+            const double width = chain.kind[j] == JointKind::kPrismatic ? range : std::min(range, kTwoPi);
+            q[j] = middle + width * (static_cast<double>(uniform24(draw.x[0])) - 0.5);
+        }
+        const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, q));
+        table.turn[i] = turns ? q[0] - feature.azimuth : table.middle0;
+        for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
+    }
+    return table;
+}
+
+/// A call's input, checked, as the kernels want it.
+struct Problem {
+    const char* error = nullptr;  // why the input is refused
+    const Chain* chain = nullptr;
+    Terms terms{};
+    Transform T_target{};  // of the tool
+    Transform T_tip{};     // of the tip, which seeds and network know
+    double tip_pose[kPoseSize]{};
+    bool too_far = false;  // beyond the reach of the arm
+};
 
 }  // namespace
 
@@ -58,8 +139,12 @@ const char* to_string(Status status) noexcept {
             return "solved";
         case Status::kNotConverged:
             return "not converged";
-        case Status::kOutsideLimits:
-            return "outside limits";
+        case Status::kUnreachable:
+            return "unreachable";
+        case Status::kAtLimits:
+            return "at limits";
+        case Status::kJumpBound:
+            return "jump bound";
         case Status::kInvalidInput:
             return "invalid input";
     }
@@ -69,6 +154,8 @@ const char* to_string(Status status) noexcept {
 struct Workspace::Impl {
     std::size_t size;
     AlignedBuffer scratch;
+    Chain tool_chain;  // of the last call with a tool
+    SolutionPool pool;
 };
 
 Workspace::Workspace(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -77,10 +164,27 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 
 struct Solver::Impl {
-    explicit Impl(Bundle read) : network(read), bundle(std::move(read)) { bundle.tensors.clear(); }
+    Impl(Bundle read, std::unique_ptr<const Engine> other)
+        : engine(std::move(other)), bundle(std::move(read)), table(make_seed_table(bundle.chain)) {
+        if (engine == nullptr && bundle.num_parameters > 0) engine = std::make_unique<Network>(bundle);
+        bundle.tensors.clear();
+    }
 
-    Network network;
-    Bundle bundle;  // without the tensors, which the network has packed
+    std::unique_ptr<const Engine> engine;  // null: the bundle has no network
+    Bundle bundle;                         // without the tensors, which the engine has packed
+    SeedTable table;
+    const cpu::LaneKernels* kernels = &cpu::lane_kernels();
+
+    std::size_t scratch_size(int rows) const { return engine == nullptr ? 0 : engine->scratch_size(rows); }
+
+    Problem check(const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
+                  Workspace::Impl* workspace) const;
+    void network_seed(const Problem& problem, const double* q_ref, float* scratch, double* q) const;
+    void free_seed(const Problem& problem, const double* q_ref, Seed seed, double* q) const;
+    SearchTask search_task(const Problem& problem, const double* q_ref, const Options& options) const;
+    Result run(const Problem& problem, const double* q_ref, const double* seed, const Options& options,
+               double* q) const;
+    Result judge(const Problem& problem, const double* q, const Options& options) const;
 };
 
 Solver::Solver(std::unique_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -89,58 +193,333 @@ Solver& Solver::operator=(Solver&&) noexcept = default;
 Solver::~Solver() = default;
 
 Solver Solver::load(const std::string& path) {
-    return Solver(std::make_unique<const Impl>(read_bundle(path)));
+    return load(path, nullptr);
+}
+
+Solver Solver::load(const std::string& path, std::unique_ptr<const Engine> engine) {
+    return Solver(std::make_unique<const Impl>(read_bundle(path), std::move(engine)));
 }
 
 Workspace Solver::make_workspace() const {
-    const std::size_t size = impl_ == nullptr ? 0 : impl_->network.scratch_size();
-    return Workspace(std::make_unique<Workspace::Impl>(Workspace::Impl{size, AlignedBuffer(size)}));
+    const std::size_t size = impl_ == nullptr ? 0 : impl_->scratch_size(1);
+    return Workspace(std::make_unique<Workspace::Impl>(Workspace::Impl{size, AlignedBuffer(size), {}, {}}));
+}
+
+Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
+                            Workspace::Impl* workspace) const {
+    Problem problem;
+    const std::size_t dof = static_cast<std::size_t>(bundle.chain.dof);
+    const auto refuse = [&problem](const char* error) {
+        problem.error = error;
+        return problem;
+    };
+    if (workspace == nullptr || workspace->size != scratch_size(1)) {
+        return refuse("workspace: expected one from this solver's make_workspace()");
+    }
+    if (q_ref.size() != dof) return refuse("q_ref: expected dof() values");
+    if (!is_finite(q_ref)) return refuse("q_ref: expected finite values");
+    if (!is_tolerance(options.tol_pos_m)) return refuse("tol_pos_m: expected a finite number of at least 0");
+    if (!is_tolerance(options.tol_rot_rad)) return refuse("tol_rot_rad: expected a finite number of at least 0");
+    if (options.max_iterations < 0 || options.max_iterations > kMaxIterations) {
+        return refuse("max_iterations: expected 0 to kMaxIterations");
+    }
+    if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts) {
+        return refuse("max_attempts: expected 1 to kMaxAttempts");
+    }
+    double pose[kPoseSize], tool[kPoseSize];
+    if (!checked_pose(T_base_tool, pose)) {
+        return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
+    }
+    if (!checked_pose(options.T_tip_tool, tool)) {
+        return refuse("T_tip_tool: expected finite values with a unit quaternion in the last four");
+    }
+    if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) {
+        return refuse("preference_gain: expected 0 to 1");
+    }
+    if (!options.q_preferred.empty() && (options.q_preferred.size() != dof || !is_finite(options.q_preferred))) {
+        return refuse("q_preferred: expected dof() finite values or none");
+    }
+    bool has_slack = false;
+    for (const double slack : options.slack) {
+        if (!(slack >= 0.0)) return refuse("slack: expected numbers of at least 0, infinity to free an axis");
+        has_slack = has_slack || slack > 0.0;
+    }
+    if (options.locked >> dof != 0) return refuse("locked: expected bits of the joints 0 to dof() - 1 only");
+
+    problem.chain = &bundle.chain;
+    problem.T_target = problem.T_tip = from_pose(pose);
+    if (options.T_tip_tool != Options{}.T_tip_tool) {
+        const Transform T_tip_tool = from_pose(tool);
+        problem.T_tip = times_inverse(problem.T_target, T_tip_tool);
+        Chain& chain = workspace->tool_chain;
+        chain = bundle.chain;
+        double* last = chain.origin[chain.dof];
+        Transform T_joint_tip;
+        for (int i = 0; i < 3; ++i) {
+            for (int j = 0; j < 3; ++j) T_joint_tip.R[3 * i + j] = last[4 * i + j];
+            T_joint_tip.p[i] = last[4 * i + 3];
+        }
+        double tip_tool[12];
+        for (int i = 0; i < 3; ++i) {
+            for (int j = 0; j < 3; ++j) tip_tool[4 * i + j] = T_tip_tool.R[3 * i + j];
+            tip_tool[4 * i + 3] = T_tip_tool.p[i];
+        }
+        compose_origin(T_joint_tip, tip_tool);
+        for (int i = 0; i < 3; ++i) {
+            for (int j = 0; j < 3; ++j) last[4 * i + j] = T_joint_tip.R[3 * i + j];
+            last[4 * i + 3] = T_joint_tip.p[i];
+        }
+        problem.chain = &chain;
+    }
+    to_pose(problem.T_tip, problem.tip_pose);
+    const double* origin = bundle.chain.origin[0];
+    const double* p = problem.T_tip.p;
+    const double from_joint1[3] = {p[0] - origin[3], p[1] - origin[7], p[2] - origin[11]};
+    problem.too_far = norm3(from_joint1) > table.reach + options.tol_pos_m && !has_slack;
+    set_limits(bundle.chain, problem.terms);
+    if (has_slack) problem.terms.slack = options.slack.data();
+    if (!options.q_preferred.empty()) {
+        problem.terms.preferred = options.q_preferred.data();
+        problem.terms.preference_gain = options.preference_gain;
+    }
+    for (std::size_t j = 0; j < dof; ++j) {
+        if (!(options.locked >> j & 1u)) continue;
+        if (!(q_ref[j] >= problem.terms.lower[j] && q_ref[j] <= problem.terms.upper[j])) {
+            return refuse("q_ref: expected locked joints within their limits");
+        }
+        problem.terms.lower[j] = problem.terms.upper[j] = q_ref[j];
+    }
+    return problem;
+}
+
+/// q_ref + u(q_ref, 0, 1).
+void Solver::Impl::network_seed(const Problem& problem, const double* q_ref, float* scratch, double* q) const {
+    float input[kMaxJoints], pose[kPoseSize], u[kMaxJoints];
+    for (int j = 0; j < bundle.chain.dof; ++j) input[j] = static_cast<float>(q_ref[j]);
+    for (std::size_t i = 0; i < kPoseSize; ++i) pose[i] = static_cast<float>(problem.tip_pose[i]);
+    engine->evaluate(1, input, pose, 1, u, scratch);
+    for (int j = 0; j < bundle.chain.dof; ++j) {
+        // Inputs of absurd size overflow float32: then the reference itself is the start.
+        q[j] = std::isfinite(u[j]) ? q_ref[j] + static_cast<double>(u[j]) : q_ref[j];
+    }
+}
+
+/// The joints that a seed other than the network names.
+void Solver::Impl::free_seed(const Problem& problem, const double* q_ref, Seed seed, double* q) const {
+    const Chain& chain = bundle.chain;
+    std::copy_n(q_ref, chain.dof, q);
+    if (seed == Seed::kReference) return;
+    for (int j = 0; j < chain.dof; ++j) q[j] = 0.5 * (chain.lower[j] + chain.upper[j]);
+    if (seed == Seed::kTurned && chain.kind[0] != JointKind::kPrismatic) {
+        const SeedFeature now = seed_feature(chain, table.reach, forward(chain, q));
+        const SeedFeature wanted = seed_feature(chain, table.reach, problem.T_tip);
+        q[0] += std::remainder(wanted.azimuth - now.azimuth, kTwoPi);
+    }
+}
+
+/// Errors and status of joints; a failure is not explained yet (kNotConverged).
+Result Solver::Impl::judge(const Problem& problem, const double* q, const Options& options) const {
+    Iterate<double> at;
+    std::copy_n(q, bundle.chain.dof, at.q);
+    linearize(*problem.chain, problem.terms, problem.T_target, at);
+    Result result{Status::kNotConverged, std::sqrt(at.pos2), std::sqrt(at.rot2), 0, 0, 0, 0.0, ""};
+    if (!within_limits(bundle.chain, q)) {
+        result.status = Status::kAtLimits;
+        result.reason = "the answer violates a joint limit; let it be refined";
+    } else if (result.pos_error_m <= options.tol_pos_m && result.rot_error_rad <= options.tol_rot_rad) {
+        result.status = Status::kSolved;
+        result.solutions = 1;
+        result.reason = "both errors are within tolerance";
+    } else if (problem.too_far) {
+        result.status = Status::kUnreachable;
+        result.reason = "the target is farther from the first joint than the arm reaches";
+    } else {
+        result.reason = "the error was still falling when the iterations ran out; allow more, or more attempts";
+        double dq[kMaxJoints], left[6], column[6];
+        dls_step(*problem.chain, problem.terms, problem.T_target, at, dq);
+        std::copy_n(at.error, 6, left);
+        bool at_limit = false;
+        for (int j = 0; j < bundle.chain.dof; ++j) {
+            jacobian_column(problem.chain->kind[j], at.axis[j], at.point[j], at.tip, column);
+            if (problem.terms.slack != nullptr) {
+                rotate_back(problem.T_target.R, column);
+                rotate_back(problem.T_target.R, column + 3);
+            }
+            for (int a = 0; a < 6; ++a) left[a] -= column[a] * dq[j];
+            at_limit = at_limit || q[j] - problem.terms.lower[j] < kAtLimit || problem.terms.upper[j] - q[j] < kAtLimit;
+        }
+        const double after = squared_norm3(left) + squared_norm3(left + 3);
+        if (after > kStuck * kStuck * (at.pos2 + at.rot2)) {
+            result.status = at_limit ? Status::kAtLimits : Status::kUnreachable;
+            result.reason = at_limit ? "joint limits hold the best attempt back"
+                                     : "no joint motion lessens the error of the best attempt";
+        }
+    }
+    return result;
+}
+
+/// The search that the options ask for, with q_ref as the first seed.
+SearchTask Solver::Impl::search_task(const Problem& problem, const double* q_ref, const Options& options) const {
+    SearchTask task{};
+    task.chain = problem.chain;
+    task.terms = &problem.terms;
+    task.table = &table;
+    task.feature = seed_feature(bundle.chain, table.reach, problem.T_tip);
+    task.T_target = problem.T_target;
+    task.tol_pos_m = options.tol_pos_m;
+    task.tol_rot_rad = options.tol_rot_rad;
+    task.max_iterations = options.max_iterations;
+    task.max_attempts = problem.too_far ? 1 : options.max_attempts;
+    clamp(bundle.chain, problem.terms, q_ref, task.q_ref);
+    return task;
+}
+
+Result Solver::Impl::run(const Problem& problem, const double* q_ref, const double* seed, const Options& options,
+                         double* q) const {
+    const Chain& chain = bundle.chain;
+    SearchResult found{};
+    if (options.max_iterations == 0) {
+        std::copy_n(seed, chain.dof, q);
+        found.attempts = 1;
+    } else {
+        SearchTask task = search_task(problem, q_ref, options);
+        task.exhaust = options.nearest;
+        task.has_first_seed = options.seed != Seed::kReference;
+        clamp(chain, problem.terms, seed, task.first_seed);
+        kernels->search(task, found, nullptr);
+        std::copy_n(found.q, chain.dof, q);
+    }
+    if (found.solved && problem.terms.preferred != nullptr) {
+        double leant[kMaxJoints];
+        std::copy_n(q, chain.dof, leant);
+        const RefineOutcome outcome =
+            kernels->refine_one(*problem.chain, problem.terms, problem.T_target, leant, 2 * options.max_iterations,
+                                kInside * options.tol_pos_m, kInside * options.tol_rot_rad, options.max_iterations);
+        found.iterations += outcome.iterations;
+        if (outcome.converged) std::copy_n(leant, chain.dof, q);
+    }
+    if (!found.solved && options.max_iterations > 0) {
+        // Where the best attempt leads to in the end, so that the status can say why it fails.
+        found.iterations += kernels
+                                ->refine_one(*problem.chain, problem.terms, problem.T_target, q, options.max_iterations,
+                                             kInside * options.tol_pos_m, kInside * options.tol_rot_rad, 0)
+                                .iterations;
+    }
+    if (options.max_iterations > 0) unwind(chain, q_ref, q);
+    Result result = judge(problem, q, options);
+    result.iterations = found.iterations;
+    result.attempts = found.attempts;
+    return result;
 }
 
 Result Solver::solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out, Workspace& workspace,
                      const Options& options) const noexcept {
-    if (impl_ == nullptr || workspace.impl_ == nullptr) return kInvalid;
+    const Clock::time_point start = Clock::now();
+    if (impl_ == nullptr) return invalid("solver: it was moved from");
+    const Problem problem = impl_->check(T_base_tool, q_ref, options, workspace.impl_.get());
+    if (problem.error != nullptr) return invalid(problem.error);
+    if (q_out.size() != q_ref.size()) return invalid("q_out: expected dof() values");
+    double seed[kMaxJoints], q[kMaxJoints];
+    if (options.seed == Seed::kNetwork) {
+        if (impl_->engine == nullptr) return invalid("seed: the bundle holds no network");
+        impl_->network_seed(problem, q_ref.data(), workspace.impl_->scratch.data(), seed);
+    } else {
+        impl_->free_seed(problem, q_ref.data(), options.seed, seed);
+    }
+    Result result = impl_->run(problem, q_ref.data(), seed, options, q);
+    std::copy_n(q, q_out.size(), q_out.data());
+    result.time_us = microseconds_since(start);
+    return result;
+}
+
+Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
+                     Workspace& workspace, const Options& options) const noexcept {
+    const Clock::time_point start = Clock::now();
+    if (impl_ == nullptr) return invalid("solver: it was moved from");
+    Problem problem = impl_->check(T_base_tool, q_prev, options, workspace.impl_.get());
+    if (problem.error != nullptr) return invalid(problem.error);
+    if (q_out.size() != q_prev.size()) return invalid("q_out: expected dof() values");
+    if (!(std::isfinite(max_step) && max_step > 0)) return invalid("max_step: expected a finite number above 0");
+
+    const int n = impl_->bundle.chain.dof;
+    const Terms limits = problem.terms;
+    double q[kMaxJoints], previous[kMaxJoints];
+    for (int j = 0; j < n; ++j) {
+        q[j] = previous[j] = q_prev[static_cast<std::size_t>(j)];
+        // The bound holds for the difference as it is computed, rounding included.
+        double low = q[j] - max_step, high = q[j] + max_step;
+        if (q[j] - low > max_step) low = std::nextafter(low, kInfinity);
+        if (high - q[j] > max_step) high = std::nextafter(high, -kInfinity);
+        problem.terms.lower[j] = std::clamp(limits.lower[j], low, high);
+        problem.terms.upper[j] = std::clamp(limits.upper[j], low, high);
+    }
+    const RefineOutcome outcome = impl_->kernels->refine_one(
+        *problem.chain, problem.terms, problem.T_target, q, options.max_iterations, kInside * options.tol_pos_m,
+        kInside * options.tol_rot_rad, problem.terms.preferred != nullptr ? 1 : 0);
+    Result result = impl_->judge(problem, q, options);
+    result.iterations = outcome.iterations;
+    result.attempts = 1;
+    if (result.status != Status::kSolved) {
+        for (int j = 0; j < n; ++j) {
+            const bool low = q[j] - problem.terms.lower[j] < kAtLimit && problem.terms.lower[j] > limits.lower[j];
+            const bool high = problem.terms.upper[j] - q[j] < kAtLimit && problem.terms.upper[j] < limits.upper[j];
+            if (!(low || high)) continue;
+            result.status = Status::kJumpBound;
+            result.reason = "the target needs a larger step of some joint than max_step";
+        }
+    }
+    std::copy_n(q, n, q_out.data());
+    result.time_us = microseconds_since(start);
+    return result;
+}
+
+Result Solver::solve_all(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out, Workspace& workspace,
+                         double min_distance, const Options& options) const noexcept {
+    const Clock::time_point start = Clock::now();
+    if (impl_ == nullptr) return invalid("solver: it was moved from");
+    const Problem problem = impl_->check(T_base_tool, q_ref, options, workspace.impl_.get());
+    if (problem.error != nullptr) return invalid(problem.error);
+    const std::size_t dof = q_ref.size(), wanted = q_out.size() / dof;
+    if (q_out.size() % dof != 0 || wanted == 0) return invalid("q_out: expected n * dof() values, n at least 1");
+    if (!(std::isfinite(min_distance) && min_distance > 0)) {
+        return invalid("min_distance: expected a finite number above 0");
+    }
+    if (options.max_iterations == 0) return invalid("max_iterations: expected at least 1 to find all solutions");
+
     const Chain& chain = impl_->bundle.chain;
-    const Network& network = impl_->network;
-    const std::size_t dof = static_cast<std::size_t>(chain.dof);
-    double pose[kPoseSize];
-    if (q_ref.size() != dof || q_out.size() != dof || workspace.impl_->size != network.scratch_size() ||
-        !is_valid(options) || !is_finite(q_ref) || !has_unit_quat(T_base_tool) ||
-        !normalize_pose(T_base_tool.data(), pose)) {
-        return kInvalid;
+    SolutionPool& pool = workspace.impl_->pool;
+    pool.size = 0;
+    pool.min_distance = min_distance;
+    SearchTask task = impl_->search_task(problem, q_ref.data(), options);
+    task.exhaust = true;
+    SearchResult found{};
+    impl_->kernels->search(task, found, &pool);
+    Result result = impl_->judge(problem, found.q, options);
+    result.solutions = 0;
+    if (found.solved) {
+        // The nearest to q_ref first, then always the one whose distance from those taken is largest.
+        double gap[SolutionPool::kCapacity];
+        for (int i = 0; i < pool.size; ++i) {
+            unwind(chain, q_ref.data(), pool.q[i]);
+            gap[i] = -joint_distance(chain, pool.q[i], q_ref.data());
+        }
+        while (static_cast<std::size_t>(result.solutions) < wanted && result.solutions < pool.size) {
+            const int taken = static_cast<int>(std::max_element(gap, gap + pool.size) - gap);
+            const Result one = impl_->judge(problem, pool.q[taken], options);
+            std::copy_n(pool.q[taken], dof, q_out.data() + static_cast<std::size_t>(result.solutions) * dof);
+            result.pos_error_m = std::max(result.pos_error_m, one.pos_error_m);
+            result.rot_error_rad = std::max(result.rot_error_rad, one.rot_error_rad);
+            for (int i = 0; i < pool.size; ++i) {
+                const double distance = joint_distance(chain, pool.q[i], pool.q[taken]);
+                gap[i] = result.solutions == 0 ? distance : std::min(gap[i], distance);
+            }
+            gap[taken] = -1.0;
+            ++result.solutions;
+        }
     }
-
-    float input[kMaxJoints + kPoseSize], u[kMaxJoints];
-    for (std::size_t j = 0; j < dof; ++j) input[j] = static_cast<float>(q_ref[j]);
-    for (std::size_t i = 0; i < kPoseSize; ++i) input[dof + i] = static_cast<float>(pose[i]);
-    network.evaluate(input, u, workspace.impl_->scratch.data());
-
-    // Inputs of absurd size overflow float32: then the reference itself is the start.
-    const bool usable = std::all_of(u, u + dof, [](float value) { return std::isfinite(value); });
-    double q[kMaxJoints];
-    for (std::size_t j = 0; j < dof; ++j) {
-        q[j] = usable ? q_ref[j] + static_cast<double>(u[j]) : std::clamp(q_ref[j], chain.lower[j], chain.upper[j]);
-    }
-    wrap(chain, q);
-
-    Result result{Status::kNotConverged, kNaN, kNaN, 0};
-    const Transform T_target = from_pose(pose);
-    if (options.max_iterations > 0) {
-        result.iterations =
-            refine(chain, T_target, q, options.max_iterations, options.tol_pos_m, options.tol_rot_rad).iterations;
-        wrap(chain, q);
-    }
-    // Judge the very values that are handed out.
-    double error[6];
-    pose_error(T_target, forward(chain, q), error);
-    result.pos_error_m = norm3(error);
-    result.rot_error_rad = norm3(error + 3);
-    if (!within_limits(chain, q)) {
-        result.status = Status::kOutsideLimits;
-    } else if (result.pos_error_m <= options.tol_pos_m && result.rot_error_rad <= options.tol_rot_rad) {
-        result.status = Status::kSolved;
-    }
-    std::copy_n(q, dof, q_out.data());
+    result.iterations = found.iterations;
+    result.attempts = found.attempts;
+    result.time_us = microseconds_since(start);
     return result;
 }
 
@@ -157,11 +536,8 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
             for (std::size_t i = begin; i < std::min(begin + kBatchChunk, rows); ++i) {
                 Pose pose;
                 std::copy_n(poses.data() + i * kPoseSize, kPoseSize, pose.begin());
-                const auto start = std::chrono::steady_clock::now();
                 results[i] = solve(pose, q_ref.subspan(i * dof, dof), q_out.subspan(i * dof, dof), workspace, options);
-                if (time_us.empty()) continue;
-                time_us[i] =
-                    std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+                if (!time_us.empty()) time_us[i] = results[i].time_us;
             }
         }
     };
@@ -174,13 +550,37 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
     try {
         for (std::size_t i = 1; i < workers; ++i) helpers.emplace_back(work, std::ref(workspaces[i]));
     } catch (const std::system_error&) {
-        // No more threads to be had: those that run, and this one, do the work.
+        // Fewer threads are to be had: those that run take all rows.
     }
     work(workspaces[0]);
     for (std::thread& helper : helpers) helper.join();
     const auto failed = std::find_if(results.begin(), results.end(),
                                      [](const Result& result) { return result.status != Status::kSolved; });
     return failed == results.end() ? Status::kSolved : failed->status;
+}
+
+std::string Solver::explain(const Result& result, Span<const double> q_out) const {
+    std::string text = std::string(to_string(result.status)) + ": " + result.reason;
+    if (result.status == Status::kInvalidInput || impl_ == nullptr) return text;
+    char numbers[160];
+    std::snprintf(numbers, sizeof(numbers),
+                  "; position error %.3g mm, rotation error %.3g deg after %d steps, %d attempt%s",
+                  1e3 * result.pos_error_m, result.rot_error_rad * 180.0 / kPi, result.iterations, result.attempts,
+                  result.attempts == 1 ? "" : "s");
+    text += numbers;
+    const Chain& chain = impl_->bundle.chain;
+    if (q_out.size() != static_cast<std::size_t>(chain.dof)) return text;
+    std::string at;
+    for (std::size_t j = 0; j < q_out.size(); ++j) {
+        if (chain.kind[j] == JointKind::kContinuous) continue;
+        const bool low = q_out[j] <= chain.lower[j] + kAtLimit, high = q_out[j] >= chain.upper[j] - kAtLimit;
+        if (!low && !high) continue;
+        std::snprintf(numbers, sizeof(numbers), " %s limit (%.4g)", low ? "lower" : "upper",
+                      low ? chain.lower[j] : chain.upper[j]);
+        at += (at.empty() ? "" : ", ") + impl_->bundle.joint_names[j] + numbers;
+    }
+    if (!at.empty()) text += "; at or beyond: " + at;
+    return text;
 }
 
 Pose Solver::fk(Span<const double> q) const noexcept {
@@ -220,6 +620,9 @@ Span<const double> Solver::lower() const noexcept {
 Span<const double> Solver::upper() const noexcept {
     if (impl_ == nullptr) return {};
     return {impl_->bundle.chain.upper, static_cast<std::size_t>(dof())};
+}
+int Solver::lanes() const noexcept {
+    return impl_ == nullptr ? 0 : impl_->kernels->lanes;
 }
 std::size_t Solver::num_parameters() const noexcept {
     return impl_ == nullptr ? 0 : impl_->bundle.num_parameters;

@@ -3,14 +3,14 @@
 
 #include <cmath>
 #include <random>
+#include <vector>
 
 #include "kernels/chain.hpp"
+#include "kernels/cpu/lane_kernels.hpp"
 #include "kernels/refine.hpp"
 
 namespace mfik {
 namespace {
-
-constexpr double kPi = 3.14159265358979323846;
 
 void set_transform(double* origin, double angle, const double (&axis)[3], const double (&p)[3]) {
     const double s = std::sin(angle / 2);
@@ -47,10 +47,17 @@ struct Kernels : ::testing::Test {
     }
 
     void expect_within_limits(const double* q) const {
+        const Terms terms = limits();
         for (int j = 0; j < chain.dof; ++j) {
-            EXPECT_GE(q[j], chain.lower[j]) << j;
-            EXPECT_LE(q[j], chain.upper[j]) << j;
+            EXPECT_GE(q[j], terms.lower[j]) << j;
+            EXPECT_LE(q[j], terms.upper[j]) << j;
         }
+    }
+
+    Terms limits() const {
+        Terms terms;
+        set_limits(chain, terms);
+        return terms;
     }
 
     Chain chain = mixed_arm();
@@ -131,7 +138,7 @@ TEST_F(Kernels, RefinementConvergesWithinLimits) {
         sample(q_target);
         for (int j = 0; j < chain.dof; ++j) q[j] = q_target[j] + std::normal_distribution<double>(0, 0.1)(random);
         const Transform T_target = forward(chain, q_target);
-        const RefineOutcome outcome = refine(chain, T_target, q, 20, 1e-9, 1e-9);
+        const RefineOutcome outcome = refine(chain, limits(), T_target, q, 20, 1e-9, 1e-9);
         expect_within_limits(q);
         pose_error(T_target, forward(chain, q), error);
         EXPECT_NEAR(outcome.pos_error_m, norm3(error), 1e-12);
@@ -144,7 +151,7 @@ TEST_F(Kernels, RefinementConvergesWithinLimits) {
 TEST_F(Kernels, RefinementTakesNoStepWhenAlreadyThere) {
     double q[kMaxJoints];
     sample(q);
-    const RefineOutcome outcome = refine(chain, forward(chain, q), q, 20, 1e-9, 1e-9);
+    const RefineOutcome outcome = refine(chain, limits(), forward(chain, q), q, 20, 1e-9, 1e-9);
     EXPECT_TRUE(outcome.converged);
     EXPECT_EQ(outcome.iterations, 0);
 }
@@ -155,23 +162,23 @@ TEST_F(Kernels, RefinementIsBounded) {
     Transform far = forward(chain, q);
     far.p[0] += 100;
     for (const int iterations : {0, 1, 7}) {
-        const RefineOutcome outcome = refine(chain, far, q, iterations, 1e-5, 1e-5);
+        const RefineOutcome outcome = refine(chain, limits(), far, q, iterations, 1e-5, 1e-5);
         EXPECT_FALSE(outcome.converged);
         EXPECT_EQ(outcome.iterations, iterations);
         expect_within_limits(q);
     }
 }
 
-TEST_F(Kernels, ContinuousJointsWrapAndTurnTheShortWay) {
+TEST_F(Kernels, ContinuousJointsTurnTheShortWay) {
     double q_target[kMaxJoints], q[kMaxJoints];
     sample(q_target);
     q_target[6] = kPi - 0.05;
     std::copy_n(q_target, chain.dof, q);
     q[6] = -kPi + 0.05 + 6 * kPi;  // 0.1 rad past it, three turns up
-    const RefineOutcome outcome = refine(chain, forward(chain, q_target), q, 20, 1e-10, 1e-10);
+    const RefineOutcome outcome = refine(chain, limits(), forward(chain, q_target), q, 20, 1e-10, 1e-10);
     EXPECT_TRUE(outcome.converged);
     EXPECT_LE(outcome.iterations, 6);
-    expect_within_limits(q);
+    EXPECT_NEAR(q[6], kPi - 0.05 + 4 * kPi, 0.5);  // it stays on its turn
 }
 
 TEST(ActiveSet, JointAtItsLimitLeavesTheStepToTheOthers) {
@@ -187,11 +194,105 @@ TEST(ActiveSet, JointAtItsLimitLeavesTheStepToTheOthers) {
     chain.upper[0] = 0;
     double q[2] = {0, 0};
     const double q_target[2] = {-0.4, 0.9};
-    const RefineOutcome outcome = refine(chain, forward(chain, q_target), q, 20, 1e-9, 1e-9);
+    Terms terms;
+    set_limits(chain, terms);
+    const RefineOutcome outcome = refine(chain, terms, forward(chain, q_target), q, 20, 1e-9, 1e-9);
     EXPECT_TRUE(outcome.converged);
     EXPECT_EQ(q[0], 0.0);
     EXPECT_NEAR(q[1], 0.5, 1e-9);
     EXPECT_LE(outcome.iterations, 5);
+}
+
+/// Kernels of every instruction set that this machine runs.
+std::vector<const cpu::LaneKernels*> variants() {
+    std::vector<const cpu::LaneKernels*> all{&cpu::baseline::kKernels};
+#ifdef MFIK_HAS_X86_LEVELS
+    const int lanes = cpu::lane_kernels().lanes;
+    if (lanes >= cpu::avx2::kKernels.lanes) all.push_back(&cpu::avx2::kKernels);
+    if (lanes >= cpu::avx512::kKernels.lanes) all.push_back(&cpu::avx512::kKernels);
+#endif
+    return all;
+}
+
+TEST_F(Kernels, LanesAgreeWithOneProblemAtATimeOnEveryInstructionSet) {
+    constexpr int kRows = 101;  // no multiple of the lanes
+    constexpr double kTolerance = 1e-9;
+    const std::size_t n = static_cast<std::size_t>(chain.dof);
+    std::vector<double> q(kRows * n), poses(kRows * 7), expected(kRows * n);
+    std::vector<int> steps(kRows);
+    std::vector<char> solved(kRows);
+    for (std::size_t i = 0; i < kRows; ++i) {
+        double q_target[kMaxJoints];
+        sample(q_target);
+        to_pose(forward(chain, q_target), &poses[i * 7]);
+        sample(&q[i * n]);
+        std::copy_n(&q[i * n], n, &expected[i * n]);
+        const RefineOutcome outcome =
+            refine(chain, limits(), from_pose(&poses[i * 7]), &expected[i * n], 15, kTolerance, kTolerance);
+        steps[i] = outcome.iterations;
+        solved[i] = outcome.converged;
+        expected[i * n + 6] = std::remainder(expected[i * n + 6], 2 * kPi);
+    }
+    poses[7 * 5] = NAN;
+    for (const cpu::LaneKernels* kernels : variants()) {
+        std::vector<double> out(kRows * n), pose(kRows * 7);
+        bool converged[kRows];
+        std::int32_t iterations[kRows];
+        kernels->refine_double(
+            chain, {q.data(), poses.data(), out.data(), converged, iterations, kRows, 15, kTolerance, kTolerance}, 0,
+            kRows);
+        kernels->fk_double(chain, {q.data(), pose.data(), kRows}, 0, kRows);
+        int compared = 0;
+        for (std::size_t i = 0; i < kRows; ++i) {
+            double one[7];
+            to_pose(forward(chain, &q[i * n]), one);
+            for (std::size_t k = 0; k < 7; ++k) EXPECT_NEAR(pose[i * 7 + k], one[k], 1e-14);
+            if (i == 5) {
+                EXPECT_TRUE(std::isnan(out[i * n]) && !converged[i] && iterations[i] == 0);
+                continue;
+            }
+            EXPECT_EQ(converged[i], solved[i] != 0) << i;
+            if (!converged[i]) continue;
+            EXPECT_EQ(iterations[i], steps[i]);
+            for (std::size_t j = 0; j < n; ++j) EXPECT_NEAR(out[i * n + j], expected[i * n + j], 1e-6);  // rounding
+            ++compared;
+        }
+        EXPECT_GT(compared, 30);
+    }
+}
+
+TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
+    SeedTable table{};
+    table.reach = chain_reach(chain);
+    table.half0 = kPi;
+    for (int i = 0; i < SeedTable::kSize; ++i) {
+        sample(table.q[i]);
+        const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, table.q[i]));
+        table.turn[i] = table.q[i][0] - feature.azimuth;
+        for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
+    }
+    const Terms terms = limits();
+    for (const cpu::LaneKernels* kernels : variants()) {
+        for (int trial = 0; trial < 200; ++trial) {
+            double q_target[kMaxJoints], error[6];
+            sample(q_target);
+            SearchTask task{};
+            task.chain = &chain, task.terms = &terms, task.table = &table;
+            task.T_target = forward(chain, q_target);
+            task.feature = seed_feature(chain, table.reach, task.T_target);
+            task.tol_pos_m = task.tol_rot_rad = 1e-8;
+            task.max_iterations = 12, task.max_attempts = 160;
+            sample(task.q_ref);
+            SearchResult result{};
+            kernels->search(task, result, nullptr);
+            ASSERT_TRUE(result.solved) << kernels->lanes;
+            pose_error(task.T_target, forward(chain, result.q), error);
+            EXPECT_LE(std::max(norm3(error), norm3(error + 3)), 1e-8);
+            expect_within_limits(result.q);
+            EXPECT_LE(result.attempts, task.max_attempts);
+            EXPECT_LE(result.iterations, (task.max_attempts / kernels->lanes + 1) * (task.max_iterations + 1));
+        }
+    }
 }
 
 TEST(NormalizePose, TakesEitherSignAndRefusesWhatIsNoRotation) {

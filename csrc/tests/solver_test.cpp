@@ -71,6 +71,7 @@ class SolverTest : public ::testing::Test {
 
 TEST_F(SolverTest, OneStepAgreesWithPyTorch) {
     Options raw;
+    raw.seed = Seed::kNetwork;
     raw.max_iterations = 0;
     double worst = 0, moved = 0;
     for (std::size_t i = 0; i < golden().q_ref.size(); ++i) {
@@ -89,14 +90,16 @@ TEST_F(SolverTest, OneStepAgreesWithPyTorch) {
 
 TEST_F(SolverTest, OneStepReportsItsErrorsAndLimits) {
     Options raw;
+    raw.seed = Seed::kNetwork;
     raw.max_iterations = 0;
     int outside = 0;
     for (std::size_t i = 0; i < golden().q_ref.size(); ++i) {
         const Pose target = to_array(golden().target_pose[i]);
         Joints q;
         const Result result = solver_.solve(target, golden().q_ref[i], q, workspace_, raw);
-        EXPECT_EQ(result.status, within_limits(q) ? Status::kNotConverged : Status::kOutsideLimits);
-        outside += result.status == Status::kOutsideLimits;
+        EXPECT_NE(result.status, Status::kSolved);
+        EXPECT_TRUE(within_limits(q) || result.status == Status::kAtLimits);
+        outside += !within_limits(q);
         EXPECT_NEAR(result.pos_error_m, position_distance(solver_.fk(q), target), 1e-6);  // float32 poses
         EXPECT_NEAR(result.rot_error_rad, rotation_distance(solver_.fk(q), target), 1e-6);
     }
@@ -105,7 +108,7 @@ TEST_F(SolverTest, OneStepReportsItsErrorsAndLimits) {
     Joints q, above;
     std::copy(solver_.upper().begin(), solver_.upper().end(), above.begin());
     for (double& x : above) x += 3;
-    EXPECT_EQ(solver_.solve(solver_.fk(above), above, q, workspace_, raw).status, Status::kOutsideLimits);
+    EXPECT_EQ(solver_.solve(solver_.fk(above), above, q, workspace_, raw).status, Status::kAtLimits);
 }
 
 TEST_F(SolverTest, RefinementSolvesNearbyPosesWithinLimits) {
@@ -116,22 +119,22 @@ TEST_F(SolverTest, RefinementSolvesNearbyPosesWithinLimits) {
         for (double& x : q_ref) x += std::normal_distribution<double>(0, 0.2)(random_);
         const Pose target = solver_.fk(q_target);
         const Result result = solver_.solve(target, q_ref, q, workspace_);
-        EXPECT_LE(result.iterations, Options().max_iterations);
+        EXPECT_LE(result.iterations, (Options().max_attempts / solver_.lanes() + 1) * (Options().max_iterations + 1));
         EXPECT_TRUE(within_limits(q));
         const bool reached =
             position_distance(solver_.fk(q), target) <= 1e-5 && rotation_distance(solver_.fk(q), target) <= 1e-5;
         EXPECT_EQ(result.status == Status::kSolved, reached);
         solved += result.status == Status::kSolved;
     }
-    EXPECT_GT(solved, 400);  // an untrained network's step from a local reference; 96 % seen
+    EXPECT_GT(solved, 495);  // all seen
 }
 
-TEST_F(SolverTest, UnreachablePoseIsNotConverged) {
+TEST_F(SolverTest, PoseBeyondTheReachIsUnreachable) {
     Joints q;
     for (const double x : {3.0, 1e6, 1e200, 1e308}) {
         const Result result = solver_.solve({x, 0, 0, 1, 0, 0, 0}, random_joints(), q, workspace_);
-        EXPECT_EQ(result.status, Status::kNotConverged) << x;
-        EXPECT_EQ(result.iterations, Options().max_iterations);
+        EXPECT_EQ(result.status, Status::kUnreachable) << x;
+        EXPECT_EQ(result.attempts, 1);
         EXPECT_GT(result.pos_error_m, 1.0);
         EXPECT_TRUE(within_limits(q));
     }
@@ -311,7 +314,7 @@ TEST_F(SolverTest, MovedFromSolverAnswersInvalidInput) {
 TEST(StatusTest, HasNames) {
     EXPECT_STREQ(to_string(Status::kSolved), "solved");
     EXPECT_STREQ(to_string(Status::kNotConverged), "not converged");
-    EXPECT_STREQ(to_string(Status::kOutsideLimits), "outside limits");
+    EXPECT_STREQ(to_string(Status::kAtLimits), "at limits");
     EXPECT_STREQ(to_string(Status::kInvalidInput), "invalid input");
     EXPECT_STREQ(to_string(static_cast<Status>(9)), "unknown status");
 }

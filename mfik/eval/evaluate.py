@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mfik.eval.targets import Targets
-from mfik.solve import Solver
+from mfik.solve import Seed, Solver
 
 _SHARES = {
     "within_5mm_5deg": (5e-3, np.deg2rad(5)),
@@ -31,11 +31,14 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
     """
     limited = np.array([kind != "continuous" for kind in solver.robot.kinds])
     lower, upper = solver.robot.lower.numpy(), solver.robot.upper.numpy()
-    solver.solve_batch(targets.pose, targets.q_ref, max_iterations=0)  # warms caches before the first timed stage
+    one = {"seed": Seed.NETWORK, "max_attempts": 1}
+    solver.solve_batch(
+        targets.pose, targets.q_ref, max_iterations=0, **one
+    )  # warms caches before the first timed stage
     stages = []
     for k in range(refine + 1):
         out = solver.solve_batch(
-            targets.pose, targets.q_ref, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k, time_each=True
+            targets.pose, targets.q_ref, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k, **one
         )
         outside = (((out.q < lower) | (out.q > upper)) & limited).any(axis=1)
         stage: dict[str, Any] = {

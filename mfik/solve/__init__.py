@@ -1,5 +1,5 @@
-"""Inverse kinematics with an exported network: Python face of the C++ solver."""
+"""Inverse kinematics: Python face of the C++ solver."""
 
-from mfik.solve.solver import BatchResult, Result, Solver, Status
+from mfik.solve.solver import BatchResult, Options, Result, Seed, Solver, Status
 
-__all__ = ["BatchResult", "Result", "Solver", "Status"]
+__all__ = ["BatchResult", "Options", "Result", "Seed", "Solver", "Status"]

@@ -1,11 +1,13 @@
-"""The C++ solver from Python: one network evaluation, bounded refinement, check by forward kinematics."""
+"""The C++ solver from Python: seeds, bounded refinement, check by forward kinematics."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from types import ModuleType
 from typing import Any
 
@@ -21,21 +23,106 @@ class Status(IntEnum):
     """Outcome of a solve."""
 
     SOLVED = 0  # both errors within tolerance, every joint within its limits
-    NOT_CONVERGED = 1  # an error exceeds its tolerance: unreachable pose, or too few iterations
-    OUTSIDE_LIMITS = 2  # only with max_iterations=0: refinement stays within the limits
-    INVALID_INPUT = 3  # C++ only: here invalid input raises ArgumentError
+    NOT_CONVERGED = 1  # the error was still falling when the iterations ran out
+    UNREACHABLE = 2  # out of the arm's reach, or the best attempt ended where no joint motion lessens the error
+    AT_LIMITS = 3  # joint limits hold the best attempt back, or the raw network answer violates one
+    JUMP_BOUND = 4  # Solver.track only: no answer within max_step of q_prev
+    INVALID_INPUT = 5  # C++ only: here invalid input raises ArgumentError
+
+
+class Seed(str, Enum):
+    """Where `Solver.solve` begins; later attempts begin at q_ref and at stored configurations that suit the target."""
+
+    REFERENCE = "reference"  # q_ref: the default, because it measured fastest (docs/solver.md)
+    NETWORK = "network"  # q_ref + u(q_ref, 0, 1), the network's answer
+    MIDDLE = "middle"  # the middle of the limits
+    TURNED = "turned"  # the middle with the first joint turned towards the target
+
+
+@dataclass(frozen=True)
+class Options:
+    """Keyword arguments of `Solver.solve`, `track`, `solve_batch` and `solve_all`.
+
+    Attributes:
+        tol_pos: Largest accepted position error [m].
+        tol_rot: Largest accepted rotation error [rad].
+        max_iterations: Refinement steps of each attempt; 0 returns the first seed as it is.
+        max_attempts: Seeds to try; 1: the first alone.
+        seed: First seed, a `Seed` or its value.
+        nearest: Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
+        tool: T_tip_tool, the tool that the target speaks of in the robot's tip frame, [7] like a pose.
+        slack: Error accepted along and about the axes of the target frame beyond the tolerances, [6]: x, y, z [m] and
+            rotation vector x, y, z [rad]; infinity frees the axis.
+        locked: Indices of the joints that stay at q_ref.
+        q_preferred: Posture to lean to with the motion that the target leaves free, [J].
+        preference_gain: Share of the way to q_preferred taken in each step, 0 to 1.
+
+    Raises:
+        ArgumentError: A value is out of its range.
+    """
+
+    tol_pos: float = 1e-5
+    tol_rot: float = 1e-5
+    max_iterations: int = 12
+    max_attempts: int = 160
+    seed: Seed | str = Seed.REFERENCE
+    nearest: bool = False
+    tool: ArrayLike = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    slack: ArrayLike = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    locked: Sequence[int] = ()
+    q_preferred: ArrayLike | None = None
+    preference_gain: float = 0.1
+
+    def __post_init__(self) -> None:
+        native = _import_native()
+        _number("tol_pos", self.tol_pos, 0.0, math.inf, "1e-5")
+        _number("tol_rot", self.tol_rot, 0.0, math.inf, "1e-5")
+        _number("preference_gain", self.preference_gain, 0.0, 1.0, "0.1")
+        _integer("max_iterations", self.max_iterations, 0, native.MAX_ITERATIONS)
+        _integer("max_attempts", self.max_attempts, 1, native.MAX_ATTEMPTS)
+        if self.seed not in list(Seed):
+            raise ArgumentError(f"seed: expected one of {[seed.value for seed in Seed]}, got {self.seed!r}")
+        slack = _array("slack", self.slack, (6,))
+        if not (slack >= 0).all():
+            raise ArgumentError(f"slack: expected 6 numbers of at least 0, got {slack.tolist()}; inf frees an axis")
+        _poses(_array("tool", self.tool, (7,)), "tool")
+
+    def native(self, dof: int) -> Any:
+        """Return the options of the C++ solver of a robot with `dof` joints."""
+        for joint in self.locked:
+            _integer("locked", joint, 0, dof - 1)
+        preferred = (
+            [] if self.q_preferred is None else _finite(_array("q_preferred", self.q_preferred, (dof,)), "q_preferred")
+        )
+        return _import_native().Options(
+            float(self.tol_pos),
+            float(self.tol_rot),
+            int(self.max_iterations),
+            int(self.max_attempts),
+            list(Seed).index(Seed(self.seed)),
+            bool(self.nearest),
+            np.asarray(self.tool, dtype=np.float64).tolist(),
+            np.asarray(self.slack, dtype=np.float64).tolist(),
+            sum({1 << int(joint) for joint in self.locked}),
+            list(preferred),
+            float(self.preference_gain),
+        )
 
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome of `Solver.solve`.
+    """Outcome of `Solver.solve`, `track` and `solve_all`.
 
     Attributes:
-        q: Best joints found [rad or m], continuous joints in [-pi, pi], [J], float64. Check `status` before moving.
+        q: Best joints found [rad or m], [J], float64; from `solve_all` the solutions, [M, J]. Of all equivalent turns
+            of a joint the one nearest to the reference within the limits. Check `status` before moving.
         status: Whether q solves the pose.
-        pos_error: Distance between the target and FK(q), [m].
-        rot_error: Angle between the target and FK(q), [rad].
-        iterations: Refinement steps taken.
+        pos_error: Distance between the target and FK(q) beyond the slack, [m]; the largest of all solutions.
+        rot_error: Angle between the target and FK(q) beyond the slack, [rad]; likewise.
+        iterations: Refinement steps taken one after the other.
+        attempts: Seeds begun.
+        time_us: Wall time, measured in C++, [us].
+        reason: Why it ended so, in words; `Solver.explain` adds numbers.
     """
 
     q: np.ndarray
@@ -43,6 +130,9 @@ class Result:
     pos_error: float
     rot_error: float
     iterations: int
+    attempts: int
+    time_us: float
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -54,8 +144,9 @@ class BatchResult:
         status: `Status` values, [N], int64.
         pos_error: Distance between the target and FK(q), [m], [N].
         rot_error: Angle between the target and FK(q), [rad], [N].
-        iterations: Refinement steps taken, [N], int64.
-        time_us: Wall time of each solve, measured in C++, [us], [N]; None unless asked for.
+        iterations: Refinement steps taken one after the other, [N], int64.
+        attempts: Seeds begun, [N], int64.
+        time_us: Wall time of each solve, measured in C++, [us], [N]; None when not asked for.
     """
 
     q: np.ndarray
@@ -63,11 +154,12 @@ class BatchResult:
     pos_error: np.ndarray
     rot_error: np.ndarray
     iterations: np.ndarray
+    attempts: np.ndarray
     time_us: np.ndarray | None
 
 
 class Solver:
-    """Inverse kinematics of one robot with one exported network; make it with `Solver.load`.
+    """Inverse kinematics of one robot, with its exported network; make it with `Solver.load`.
 
     Attributes:
         robot: The robot that the network was trained for.
@@ -114,64 +206,107 @@ class Solver:
         """Return the number of trained scalars of the network."""
         return self._native.num_parameters
 
-    def solve(
-        self,
-        pose: ArrayLike,
-        q_ref: ArrayLike,
-        *,
-        tol_pos: float = 1e-5,
-        tol_rot: float = 1e-5,
-        max_iterations: int = 20,
-    ) -> Result:
+    def solve(self, pose: ArrayLike, q_ref: ArrayLike, **options: Any) -> Result:
         """Find joints that bring the tool to a pose.
 
         Args:
             pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [7].
             q_ref: Joints to start from [rad or m], finite, may lie outside the limits, [J].
-            tol_pos: Largest accepted position error [m].
-            tol_rot: Largest accepted rotation error [rad].
-            max_iterations: Refinement steps; 0 returns the network's answer as it is.
+            options: See `Options`.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.
         """
-        pose = _poses(_array("pose", pose, (7,)))
-        q_ref = _finite("q_ref", _array("q_ref", q_ref, (self.dof,)))
-        q, status, *rest = self._native.solve(pose, q_ref, *_options(tol_pos, tol_rot, max_iterations))
-        return Result(q, Status(status), *rest)
+        pose = _poses(_array("pose", pose, (7,)), "pose")
+        q_ref = _finite(_array("q_ref", q_ref, (self.dof,)), "q_ref")
+        return self._result(self._native.solve, pose, q_ref, self._options(options))
+
+    def track(self, pose: ArrayLike, q_prev: ArrayLike, max_step: float, **options: Any) -> Result:
+        """Follow a path: refine from q_prev, no joint further than `max_step` from it whatever the status.
+
+        Args:
+            pose: T_base_tool, see `solve`, [7].
+            q_prev: Joints now [rad or m], [J].
+            max_step: Largest change of any joint [rad or m].
+            options: See `Options`; `seed`, `max_attempts` and `nearest` have no meaning here.
+
+        Raises:
+            ArgumentError: An argument has the wrong shape or value.
+        """
+        pose = _poses(_array("pose", pose, (7,)), "pose")
+        q_prev = _finite(_array("q_prev", q_prev, (self.dof,)), "q_prev")
+        _positive("max_step", max_step)
+        return self._result(self._native.track, pose, q_prev, float(max_step), self._options(options))
+
+    def solve_all(
+        self, pose: ArrayLike, n: int, q_ref: ArrayLike | None = None, *, min_distance: float = 0.1, **options: Any
+    ) -> Result:
+        """Find up to n different solutions, spread over all that `max_attempts` seeds lead to.
+
+        Args:
+            pose: T_base_tool, see `solve`, [7].
+            n: Number of solutions wanted.
+            q_ref: Joints [rad or m], [J]: the nearest solution comes first, turns are chosen nearest to it, locked
+                joints stay there. Default: the middle of the limits.
+            min_distance: Two solutions differ when some joint differs by more than this [rad or m].
+            options: See `Options`.
+
+        Returns:
+            Solutions q [M, J], M <= n: after the first always the one farthest from those before it.
+
+        Raises:
+            ArgumentError: An argument has the wrong shape or value.
+        """
+        pose = _poses(_array("pose", pose, (7,)), "pose")
+        _integer("n", n, 1, 100_000)
+        if q_ref is None:
+            q_ref = 0.5 * (self.robot.lower + self.robot.upper)
+        q_ref = _finite(_array("q_ref", q_ref, (self.dof,)), "q_ref")
+        _positive("min_distance", min_distance)
+        return self._result(self._native.solve_all, pose, q_ref, int(n), float(min_distance), self._options(options))
 
     def solve_batch(
-        self,
-        pose: ArrayLike,
-        q_ref: ArrayLike,
-        *,
-        tol_pos: float = 1e-5,
-        tol_rot: float = 1e-5,
-        max_iterations: int = 20,
-        time_each: bool = False,
-        threads: int = 1,
+        self, pose: ArrayLike, q_ref: ArrayLike, *, time_each: bool = True, threads: int = 1, **options: Any
     ) -> BatchResult:
         """Solve N poses, each exactly as `solve` would; other Python threads run meanwhile.
 
         Args:
             pose: T_base_tool, see `solve`, [N, 7].
             q_ref: Joints to start from [rad or m], [N, J].
-            tol_pos: Largest accepted position error [m].
-            tol_rot: Largest accepted rotation error [rad].
-            max_iterations: Refinement steps; 0 returns the network's answers as they are.
-            time_each: Measure the time of each solve.
+            time_each: Report the time of each solve.
             threads: Threads to use; the results do not depend on it.
+            options: See `Options`.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.
         """
-        pose = _poses(_array("pose", pose, (None, 7)))
-        q_ref = _finite("q_ref", _array("q_ref", q_ref, (len(pose), self.dof)))
-        if not _is_integer(threads) or threads < 1:
-            raise ArgumentError(f"threads: expected an integer of at least 1, got {threads!r}; 1 uses this thread only")
-        threads = min(int(threads), 1024)
-        options = _options(tol_pos, tol_rot, max_iterations)
-        return BatchResult(*self._native.solve_batch(pose, q_ref, *options, bool(time_each), threads))
+        pose = _poses(_array("pose", pose, (None, 7)), "pose")
+        q_ref = _finite(_array("q_ref", q_ref, (len(pose), self.dof)), "q_ref")
+        _integer("threads", threads, 1, 1024)
+        return BatchResult(
+            *self._native.solve_batch(pose, q_ref, self._options(options), bool(time_each), int(threads))
+        )
+
+    def explain(self, result: Result) -> str:
+        """Return a result of `solve` or `track` in a sentence or two, with numbers and the joints at their limits."""
+        fields = (result.pos_error, result.rot_error, result.iterations, result.attempts, result.reason)
+        return self._native.explain(result.q, int(result.status), *fields)
+
+    def _options(self, options: dict[str, Any]) -> Any:
+        unknown = sorted(set(options) - set(Options.__dataclass_fields__))
+        if unknown:
+            raise ArgumentError(f"{unknown[0]}: no such option; expected some of {list(Options.__dataclass_fields__)}")
+        options = Options(**options)
+        if Seed(options.seed) is Seed.NETWORK and self.num_parameters() == 0:
+            raise ArgumentError("seed: expected another than 'network', because this solver was made without a network")
+        return options.native(self.dof)
+
+    def _result(self, call: Any, *args: Any) -> Result:
+        try:
+            q, status, *rest = call(*args)
+        except ValueError as error:
+            raise ArgumentError(str(error)) from error
+        return Result(q, Status(status), *rest)
 
 
 def _import_native() -> ModuleType:
@@ -198,12 +333,13 @@ def _array(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.nda
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
         expected = ", ".join("N" if size is None else str(size) for size in shape)
         other = "solve_batch" if array.ndim == 2 else "solve"
-        remedy = f"Solver.{other} takes that many dimensions" if array.ndim != len(shape) else "check its size"
+        known = name in ("pose", "q_ref") and array.ndim != len(shape)
+        remedy = f"Solver.{other} takes that many dimensions" if known else "check its size"
         raise ArgumentError(f"{name}: expected shape [{expected}], got {list(array.shape)}; {remedy}")
     return array
 
 
-def _finite(name: str, array: np.ndarray) -> np.ndarray:
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
     finite = np.isfinite(array)
     if not finite.all():
         index = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -213,14 +349,14 @@ def _finite(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _poses(poses: np.ndarray) -> np.ndarray:
+def _poses(poses: np.ndarray, name: str) -> np.ndarray:
     """Return poses [..., 7] after checking values and quaternion norms."""
-    _finite("pose", poses)
+    _finite(poses, name)
     norm = np.linalg.norm(poses[..., 3:], axis=-1)
     wrong = np.abs(norm - 1.0) > _import_native().QUAT_NORM_TOLERANCE
     if wrong.any():
         row = np.argwhere(wrong)[0]
-        where = f"pose[{row[0]}]" if poses.ndim == 2 else "pose"
+        where = f"{name}[{row[0]}]" if poses.ndim == 2 else name
         quat = poses[tuple(row)][3:]
         raise ArgumentError(
             f"{where}: expected a unit quaternion (qw, qx, qy, qz) in its last four numbers, got {quat.tolist()} "
@@ -229,21 +365,23 @@ def _poses(poses: np.ndarray) -> np.ndarray:
     return poses
 
 
-def _options(tol_pos: float, tol_rot: float, max_iterations: int) -> tuple[float, float, int]:
-    for name, value in (("tol_pos", tol_pos), ("tol_rot", tol_rot)):
-        try:
-            valid = np.isfinite(value) and value >= 0
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            raise ArgumentError(f"{name}: expected a finite number of at least 0, got {value!r}; the default is 1e-5")
-    limit = _import_native().MAX_ITERATIONS
-    if not _is_integer(max_iterations) or not 0 <= max_iterations <= limit:
-        raise ArgumentError(
-            f"max_iterations: expected an integer from 0 to {limit}, got {max_iterations!r}; the default is 20"
-        )
-    return float(tol_pos), float(tol_rot), int(max_iterations)
+def _number(name: str, value: Any, low: float, high: float, default: str) -> None:
+    try:
+        valid = bool(np.isfinite(value)) and low <= value <= high
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ArgumentError(f"{name}: expected a finite number of {expected}, got {value!r}; the default is {default}")
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+def _positive(name: str, value: Any) -> None:
+    _number(name, value, 0.0, math.inf, "0.1")
+    if value == 0:
+        raise ArgumentError(f"{name}: expected a number above 0, got {value!r}")
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> None:
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or not low <= value <= high:
+        raise ArgumentError(f"{name}: expected an integer from {low} to {high}, got {value!r}")

@@ -1,13 +1,15 @@
-// mfik: one network evaluation, a bounded number of refinement steps, and a check by forward kinematics.
+// mfik: inverse kinematics for controllers. Seeds, a bounded refinement, and a check by forward kinematics.
 //
 //     const mfik::Solver solver = mfik::Solver::load("panda_bundle");        // throws mfik::Error; takes all memory
 //     mfik::Workspace workspace = solver.make_workspace();                   // one per thread
-//     const mfik::Result result = solver.solve(T_base_tool, q_now, q_next, workspace);  // real time
+//     mfik::Result result = solver.solve(T_base_tool, q_now, q_goal, workspace);          // any solution, any distance
+//     result = solver.track(T_base_tool, q_now, max_step, q_next, workspace);              // the next sample of a path
 //     if (result.status == mfik::Status::kSolved) command(q_next);
 #pragma once
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -22,8 +24,9 @@ using Pose = std::array<double, 7>;
 
 /// Largest accepted deviation of a quaternion's norm from 1; smaller ones are normalised away.
 constexpr double kQuatNormTolerance = 1e-3;
-/// Largest accepted Options::max_iterations.
+/// Largest accepted Options::max_iterations and Options::max_attempts.
 constexpr int kMaxIterations = 1000;
+constexpr int kMaxAttempts = 10000;
 
 /// View of contiguous elements that somebody else owns.
 template <class T>
@@ -54,32 +57,77 @@ class Span {
 };
 
 enum class Status : int {
-    kSolved = 0,         ///< Both errors are within tolerance and every joint is within its limits.
-    kNotConverged = 1,   ///< An error exceeds its tolerance: unreachable pose, or too few iterations.
-    kOutsideLimits = 2,  ///< A joint violates its limits; only with max_iterations = 0, refinement stays within them.
-    kInvalidInput = 3,   ///< Non-finite or misshapen input, non-unit quaternion, or bad options; nothing was written.
+    kSolved = 0,        ///< Both errors are within tolerance and every joint is within its limits.
+    kNotConverged = 1,  ///< The error was still falling when the iterations ran out.
+    kUnreachable = 2,   ///< Out of the arm's reach, or the best attempt ended where no joint motion lessens the error.
+    kAtLimits = 3,      ///< Joint limits hold the best attempt back, or the raw network answer violates one.
+    kJumpBound = 4,     ///< track() only: no answer within max_step of q_prev.
+    kInvalidInput = 5,  ///< Non-finite or misshapen input, non-unit quaternion, or bad options; nothing was written.
 };
 
 /// Name of a status, such as "solved".
 [[nodiscard]] const char* to_string(Status status) noexcept;
 
+/// Where solve() begins. Later attempts begin at q_ref and at stored configurations that suit the target.
+enum class Seed : int {
+    kReference = 0,  ///< q_ref: the default, because it measured fastest (docs/solver.md).
+    kNetwork = 1,    ///< q_ref + u(q_ref, 0, 1), the network's answer.
+    kMiddle = 2,     ///< The middle of the limits.
+    kTurned = 3,     ///< The middle with the first joint turned towards the target.
+};
+
 struct Options {
     double tol_pos_m = 1e-5;    ///< Largest accepted position error [m]; finite, >= 0.
     double tol_rot_rad = 1e-5;  ///< Largest accepted rotation error [rad]; finite, >= 0.
-    int max_iterations = 20;    ///< Refinement steps, 0 to kMaxIterations; 0: the network's answer as it is.
+    int max_iterations = 12;    ///< Refinement steps of each attempt, 0 to kMaxIterations; 0: the first seed as it is.
+    int max_attempts = 160;     ///< Seeds to try, 1 to kMaxAttempts; lanes() are refined at a time. 1: the first alone.
+    Seed seed = Seed::kReference;
+    bool nearest = false;  ///< Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
+    Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m].
+    /// Error accepted along and about the axes of the target frame, beyond the tolerances: [x, y, z] [m], rotation
+    /// vector [x, y, z] [rad]; each >= 0, infinity frees the axis.
+    std::array<double, 6> slack{};
+    std::uint32_t locked = 0;  ///< Bit j: joint j stays at q_ref[j].
+    /// Posture to lean to with the motion that the target leaves free, dof() joints, or empty.
+    Span<const double> q_preferred{};
+    double preference_gain = 0.1;  ///< Share of the way to q_preferred taken in each step, 0 to 1.
 };
 
 struct Result {
     Status status;
-    double pos_error_m;    ///< Distance between the target and the FK of q_out [m]; NaN on kInvalidInput.
-    double rot_error_rad;  ///< Angle between the target and the FK of q_out [rad]; NaN on kInvalidInput.
-    int iterations;        ///< Refinement steps taken.
+    double pos_error_m;    ///< Position error beyond the slack at q_out [m]; NaN on kInvalidInput.
+    double rot_error_rad;  ///< Rotation error beyond the slack at q_out [rad]; NaN on kInvalidInput.
+    int iterations;        ///< Refinement steps taken one after the other.
+    int attempts;          ///< Seeds begun.
+    int solutions;         ///< Rows of q_out that hold a solution: 0 or 1, up to n from solve_all().
+    double time_us;        ///< Wall time of the call [us].
+    const char* reason;    ///< Why it ended so, in words; static memory.
 };
 
 /// A bundle that cannot be used. The message names file, element, expectation, value and remedy.
 class Error : public std::runtime_error {
   public:
     using std::runtime_error::runtime_error;
+};
+
+/// What evaluates a trained network. The built-in engine needs nothing but the C++ library; mfik/torchscript.hpp and
+/// mfik/onnx.hpp offer others.
+class Engine {
+  public:
+    virtual ~Engine() = default;
+
+    /// Number of floats of `scratch` that evaluate() needs for so many rows.
+    [[nodiscard]] virtual std::size_t scratch_size(int rows) const noexcept = 0;
+
+    /// Compute u(q, 0, 1). Row by row the same numbers, whatever the number of rows.
+    /// @param[in] rows  At least 1.
+    /// @param[in] q  Joints [rad or m], [rows, dof] row-major.
+    /// @param[in] poses  Positions [m] and unit quaternions (qw >= 0), [num_poses, 7] row-major.
+    /// @param[in] num_poses  `rows`, or 1 for the same pose in every row.
+    /// @param[out] u  Mean velocities, [rows, dof]; NaN where the engine failed.
+    /// @param[in,out] scratch  On a cache line boundary.
+    virtual void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
+                          float* scratch) const noexcept = 0;
 };
 
 /// Scratch memory of Solver::solve: one per thread, usable with every solver of the same network size.
@@ -104,6 +152,9 @@ class Solver {
     /// @throw Error  The file is missing, malformed, foreign, of another version, or has non-finite weights.
     [[nodiscard]] static Solver load(const std::string& path);
 
+    /// The same with another engine for the bundle's network.
+    [[nodiscard]] static Solver load(const std::string& path, std::unique_ptr<const Engine> engine);
+
     Solver(Solver&&) noexcept;
     Solver& operator=(Solver&&) noexcept;
     ~Solver();
@@ -111,15 +162,40 @@ class Solver {
     /// Allocate the scratch memory that solve() needs.
     [[nodiscard]] Workspace make_workspace() const;
 
-    /// Find joints that bring the tool to T_base_tool, near q_ref where the network was trained so.
-    /// Real-time safe: no allocation, lock, I/O or exception; bounded iterations; same input, same output.
+    /// Find joints that bring the tool to T_base_tool.
+    /// Real-time safe: no allocation, lock, I/O or exception; at most
+    /// (max_attempts / lanes() + 1) * (max_iterations + 1) refinement steps; same input, same output on every thread of
+    /// a machine.
     /// @param[in] T_base_tool  Target pose, see Pose.
     /// @param[in] q_ref  Joints to start from [rad or m], dof() finite values; may lie outside the limits.
-    /// @param[out] q_out  Best joints found [rad or m], dof() values, continuous joints in [-pi, pi]; written whatever
-    ///     the status but kInvalidInput, so check the status before moving a robot. May be q_ref's memory.
+    /// @param[out] q_out  Best joints found [rad or m], dof() values, of all equivalent turns of a joint the one
+    /// nearest
+    ///     to q_ref within the limits; written whatever the status but kInvalidInput, so check the status before
+    ///     moving a robot. May be q_ref's memory.
     /// @param[in,out] workspace  Of make_workspace(), used by no other thread meanwhile.
     [[nodiscard]] Result solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
+
+    /// Follow a path: refine from q_prev, no joint further than max_step from it whatever the status. Real-time safe,
+    /// at most options.max_iterations refinement steps. Plain refinement: a network has nothing to add here.
+    /// @param[in] q_prev  Joints now [rad or m], dof() finite values.
+    /// @param[in] max_step  Largest change of any joint [rad or m], > 0.
+    /// @param[out] q_out  Joints to command [rad or m], dof() values; where the status is not kSolved, the nearest that
+    ///     was found within the bound. May be q_prev's memory.
+    /// @param[in] options  seed, max_attempts and nearest have no meaning here.
+    [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
+                               Workspace& workspace, const Options& options = {}) const noexcept;
+
+    /// Find up to n = q_out.size() / dof() different solutions, spread over all that max_attempts seeds lead to.
+    /// Real-time safe, bounded as solve() is.
+    /// @param[in] q_ref  Joints [rad or m], dof() values: locked joints stay there, turns are chosen nearest to it.
+    /// @param[out] q_out  Solutions [rad or m], [n, dof()] row-major: the nearest to q_ref first, then always the one
+    ///     farthest from those before it. Only the first Result::solutions rows are written.
+    /// @param[in] min_distance  Two solutions differ when some joint differs by more than this [rad or m], > 0.
+    /// @return  Errors are the largest of all solutions; kSolved when there is at least one.
+    [[nodiscard]] Result solve_all(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
+                                   Workspace& workspace, double min_distance = 0.1,
+                                   const Options& options = {}) const noexcept;
 
     /// Solve N rows, each exactly as solve() would. Allocates, and starts threads: not for real-time use.
     /// @param[in] poses  Target poses, [N, 7] row-major.
@@ -133,6 +209,9 @@ class Solver {
     Status solve_batch(Span<const double> poses, Span<const double> q_ref, Span<double> q_out, Span<Result> results,
                        Span<double> time_us = {}, const Options& options = {}, int threads = 1) const;
 
+    /// A result in a sentence or two, with numbers and joint names. Allocates: not for real-time use.
+    [[nodiscard]] std::string explain(const Result& result, Span<const double> q_out) const;
+
     /// Forward kinematics: T_base_tool of joints q [rad or m], qw >= 0; NaN when q has not dof() finite values.
     [[nodiscard]] Pose fk(Span<const double> q) const noexcept;
 
@@ -141,9 +220,12 @@ class Solver {
     [[nodiscard]] const std::string& base_link() const noexcept;                 ///< Frame of the poses.
     [[nodiscard]] const std::string& tip_link() const noexcept;                  ///< Tool frame.
     [[nodiscard]] const std::vector<std::string>& joint_names() const noexcept;  ///< From base to tip.
-    [[nodiscard]] Span<const double> lower() const noexcept;    ///< Lower limits [rad or m], -pi for continuous joints.
-    [[nodiscard]] Span<const double> upper() const noexcept;    ///< Upper limits [rad or m], pi for continuous joints.
-    [[nodiscard]] std::size_t num_parameters() const noexcept;  ///< Trained scalars of the network.
+    [[nodiscard]] Span<const double> lower()
+        const noexcept;  ///< Lower limits [rad or m]; continuous joints have none (-pi).
+    [[nodiscard]] Span<const double> upper()
+        const noexcept;                        ///< Upper limits [rad or m]; continuous joints have none (pi).
+    [[nodiscard]] int lanes() const noexcept;  ///< Attempts refined at a time on this machine.
+    [[nodiscard]] std::size_t num_parameters() const noexcept;        ///< Trained scalars of the network.
     [[nodiscard]] const std::string& metadata_json() const noexcept;  ///< The bundle's JSON document about itself.
 
   private:

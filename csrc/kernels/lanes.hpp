@@ -1,0 +1,125 @@
+// Arithmetic that kernels need beyond + - * /, for one number or for several problems side by side: the same kernel
+// source runs on double and on Lanes, a vector register of doubles. Sources that use Lanes are compiled once for each
+// instruction set (cpu/lane_kernels.cpp).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/host_device.hpp"
+
+namespace mfik {
+
+MFIK_HOST_DEVICE inline double select(bool mask, double a, double b) {
+    return mask ? a : b;
+}
+MFIK_HOST_DEVICE inline bool any(bool mask) {
+    return mask;
+}
+/// a and not b.
+MFIK_HOST_DEVICE inline bool and_not(bool a, bool b) {
+    return a && !b;
+}
+MFIK_HOST_DEVICE inline double square_root(double x) {
+    return std::sqrt(x);
+}
+MFIK_HOST_DEVICE inline void sine_cosine(double x, double& sine, double& cosine) {
+    sine = std::sin(x), cosine = std::cos(x);
+}
+/// Angle [rad] of the point (x, y), y >= 0.
+MFIK_HOST_DEVICE inline double half_plane_angle(double y, double x) {
+    return std::atan2(y, x);
+}
+
+/// What comparing two V gives.
+template <class V>
+using Mask = decltype(V() < V());
+
+#ifndef __CUDACC__
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 8;
+#elif defined(__AVX__)
+constexpr int kLanes = 4;
+#else
+constexpr int kLanes = 2;
+#endif
+using Lanes = double __attribute__((vector_size(kLanes * sizeof(double))));
+using LaneMask = Mask<Lanes>;  // all bits of a lane set or none
+
+MFIK_HOST_DEVICE inline Lanes select(const LaneMask& mask, const Lanes& a, const Lanes& b) {
+    return mask ? a : b;
+}
+MFIK_HOST_DEVICE inline bool any(const LaneMask& mask) {
+    std::int64_t bits = 0;
+    for (int i = 0; i < kLanes; ++i) bits |= mask[i];
+    return bits != 0;
+}
+MFIK_HOST_DEVICE inline LaneMask and_not(const LaneMask& a, const LaneMask& b) {
+    return a & ~b;
+}
+MFIK_HOST_DEVICE inline Lanes broadcast(double x) {
+    return x - Lanes{};
+}
+MFIK_HOST_DEVICE inline Lanes square_root(const Lanes& x) {
+    Lanes y;
+    for (int i = 0; i < kLanes; ++i) y[i] = __builtin_sqrt(x[i]);
+    return y;
+}
+
+/// Absolute error 2e-16 up to |x| = 1e5, NaN where not finite. Reduction by multiples of pi/2 in two parts, then the
+/// polynomials of Cephes sin.c (Moshier 1984).
+MFIK_HOST_DEVICE inline void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cosine) {
+    constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
+    const Lanes quarters = (x * 0.63661977236758134308 + kRound) - kRound;
+    Lanes r = x - quarters * 1.57079632673412561417;  // the first 33 bits of pi/2: the product is exact
+    r = r - quarters * 6.07710050650619224932e-11;    // the rest
+    const Lanes z = r * r;
+    Lanes s = z * 1.58962301576546568060e-10 - 2.50507477628578072866e-8;
+    s = s * z + 2.75573136213857245213e-6;
+    s = s * z - 1.98412698295895385996e-4;
+    s = s * z + 8.33333333332211858878e-3;
+    s = s * z - 1.66666666666666307295e-1;
+    s = s * z * r + r;
+    Lanes c = z * -1.13585365213876817300e-11 + 2.08757008419747316778e-9;
+    c = c * z - 2.75573141792967388112e-7;
+    c = c * z + 2.48015872888517045348e-5;
+    c = c * z - 1.38888888888730564116e-3;
+    c = c * z + 4.16666666666665929218e-2;
+    c = c * z * z - 0.5 * z + 1.0;
+    const Lanes fours = (0.25 * quarters + kRound) - kRound;
+    const Lanes k = quarters - 4.0 * fours;  // -2, -1, 0, 1 or 2
+    const LaneMask odd = k * k == 1.0, half = k * k == 4.0;
+    const Lanes unsigned_sine = select(odd, c, s), unsigned_cosine = select(odd, s, c);
+    sine = select((k == -1.0) | half, -unsigned_sine, unsigned_sine);
+    cosine = select((k == 1.0) | half, -unsigned_cosine, unsigned_cosine);
+}
+
+/// Absolute error 4e-16. Reduction to [0, 1] and by pi/4, then the rational function of Cephes atan.c (Moshier 1984).
+MFIK_HOST_DEVICE inline Lanes half_plane_angle(const Lanes& y, const Lanes& x) {
+    const Lanes width = select(x < 0.0, -x, x);
+    const LaneMask steep = y > width;
+    const Lanes small = select(steep, width, y), large = select(steep, y, width);
+    // atan(a) = pi/4 + atan((a - 1) / (a + 1)) where a = small / large is above tan(pi/8).
+    const LaneMask upper = small > 0.41421356237309504880 * large;
+    const Lanes numerator = select(upper, small - large, small), denominator = select(upper, small + large, large);
+    const Lanes a = numerator / select(denominator == 0.0, denominator + 1.0, denominator);
+    const Lanes z = a * a;
+    Lanes p = z * -8.750608600031904122785e-1 - 1.615753718733365076637e1;
+    p = p * z - 7.500855792314704667340e1;
+    p = p * z - 1.228866684490136173410e2;
+    p = p * z - 6.485021904942025371773e1;
+    Lanes d = z + 2.485846490142306297962e1;
+    d = d * z + 1.650270098316988542046e2;
+    d = d * z + 4.328810604912902668951e2;
+    d = d * z + 4.853903996359136964868e2;
+    d = d * z + 1.945506571482613964425e2;
+    Lanes angle = a + a * z * p / d;
+    angle = select(upper, angle + 0.78539816339744830962, angle);
+    angle = select(steep, 1.57079632679489661923 - angle, angle);
+    return select(x < 0.0, 3.14159265358979323846 - angle, angle);
+}
+
+#endif
+
+}  // namespace mfik

@@ -1,0 +1,110 @@
+// Search for joints that reach one pose: several attempts are refined side by side, one in each lane of a vector
+// register, and an attempt that fails makes room for the next seed.
+#pragma once
+
+#include "kernels/refine.hpp"
+
+namespace mfik {
+
+/// How a tip pose looks from the first joint. Where that is revolute, the pose is turned back about its axis to the
+/// half plane of azimuth 0, so that one stored configuration serves every azimuth.
+struct SeedFeature {
+    double azimuth;   // [rad]
+    double value[7];  // position [reach / 2], quaternion
+};
+
+/// Configurations drawn uniformly within the limits. [kSize] is a multiple of every kLanes.
+struct SeedTable {
+    static constexpr int kSize = 512;
+
+    double reach;           // [m]: the tip is never farther from joint 1
+    double middle0, half0;  // of the first joint's range [rad]; half0 infinite where it does not matter
+    double q[kSize][kMaxJoints];
+    double turn[kSize];  // q[.][0] - azimuth
+    double feature[7][kSize];
+};
+
+/// SeedFeature of a tip pose.
+inline SeedFeature seed_feature(const Chain& chain, double reach, const Transform& T) {
+    const double* origin = chain.origin[0];
+    double p[3], R[9];
+    for (int i = 0; i < 3; ++i) {
+        p[i] = 0.0;
+        for (int k = 0; k < 3; ++k) p[i] += origin[4 * k + i] * (T.p[k] - origin[4 * k + 3]);
+        for (int j = 0; j < 3; ++j)
+            R[3 * i + j] = origin[i] * T.R[j] + origin[4 + i] * T.R[3 + j] + origin[8 + i] * T.R[6 + j];
+    }
+    SeedFeature feature{};
+    if (chain.kind[0] != JointKind::kPrismatic) {
+        const double radius = std::hypot(p[0], p[1]);
+        const double c = radius > 1e-9 ? p[0] / radius : 1.0, s = radius > 1e-9 ? p[1] / radius : 0.0;
+        for (int j = 0; j < 3; ++j) {
+            const double x = R[j], y = R[3 + j];
+            R[j] = c * x + s * y;
+            R[3 + j] = c * y - s * x;
+        }
+        p[0] = radius, p[1] = 0.0;
+        feature.azimuth = std::atan2(s, c);
+    }
+    for (int i = 0; i < 3; ++i) feature.value[i] = p[i] / (0.5 * reach);
+    matrix_to_quat(R, feature.value + 3);
+    return feature;
+}
+
+/// Largest distance of the tip from the first joint [m].
+inline double chain_reach(const Chain& chain) {
+    double reach = 0.0;
+    for (int j = 1; j <= chain.dof; ++j) {
+        const double* o = chain.origin[j];
+        reach += std::sqrt(o[3] * o[3] + o[7] * o[7] + o[11] * o[11]);
+    }
+    for (int j = 0; j < chain.dof; ++j)
+        if (chain.kind[j] == JointKind::kPrismatic)
+            reach += std::fmax(std::fabs(chain.lower[j]), std::fabs(chain.upper[j]));
+    return reach;
+}
+
+/// What to look for.
+struct SearchTask {
+    const Chain* chain;
+    const Terms* terms;
+    const SeedTable* table;
+    SeedFeature feature;  // of the target, for the table
+    Transform T_target;
+    double tol_pos_m, tol_rot_rad;
+    double q_ref[kMaxJoints];       // within the limits: solutions near it are preferred
+    double first_seed[kMaxJoints];  // within the limits
+    bool has_first_seed;            // else the first seed is q_ref
+    int max_iterations;             // steps of each attempt, at least 1
+    int max_attempts;
+    bool exhaust;  // go on after a solution, until the last attempt
+};
+
+/// Solutions that differ from each other.
+struct SolutionPool {
+    static constexpr int kCapacity = 256;
+    int size;
+    double min_distance;  // [rad] or [m]
+    double q[kCapacity][kMaxJoints];
+};
+
+struct SearchResult {
+    bool solved;
+    int iterations;        // steps taken one after the other
+    int attempts;          // seeds begun
+    double q[kMaxJoints];  // the solution nearest to q_ref, else the best attempt
+};
+
+/// Largest joint difference [rad] or [m], where full turns of joints that can make them do not count.
+MFIK_HOST_DEVICE inline double joint_distance(const Chain& chain, const double* a, const double* b) {
+    double largest = 0.0;
+    for (int j = 0; j < chain.dof; ++j) {
+        double d = a[j] - b[j];
+        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi)
+            d -= 2 * kPi * std::nearbyint(d / (2 * kPi));
+        if (!(std::fabs(d) <= largest)) largest = std::fabs(d);
+    }
+    return largest;
+}
+
+}  // namespace mfik
