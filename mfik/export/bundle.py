@@ -29,7 +29,6 @@ import torch
 from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
-from mfik.kinematics.chain import MAX_JOINTS
 from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
 from mfik.robots import Robot
 
@@ -46,7 +45,7 @@ _CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
 _MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_JSON_DEPTH = 32
-_MAX_SIZES = {"dof": MAX_JOINTS, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 14, "encoding_dim": 1 << 14}
+_MAX_SIZES = {"dof": 16, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 14, "encoding_dim": 1 << 14}
 
 
 def document(

@@ -221,9 +221,9 @@ class Robot:
             # Neither True nor "1" is a number, though torch.tensor and float take them for one.
             for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
                 if type(value) not in types:
-                    expected = " or ".join(kind.__name__ for kind in types)
                     raise RobotError(
-                        f"robot document: expected {expected}, got {value!r:.60}; write it with Robot.to_dict"
+                        f"robot document: expected the types of Robot.to_dict, got {value!r:.60} for "
+                        f"{' or '.join(kind.__name__ for kind in types)}; write it anew"
                     )
             return cls(
                 name=document["name"],
