@@ -1,6 +1,7 @@
 #include "solver/bundle.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +10,8 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
 
 #include "mfik/solver.hpp"
 
@@ -21,12 +24,60 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::uint64_t kMaxHeaderBytes = 16u << 20;
+// Limits of what a file may claim, mirrored in mfik/export/bundle.py. A header of a megabyte describes more tensors
+// than kMaxBlocks blocks have, and its parsed form takes up to 36 times its size.
+constexpr std::uint64_t kMaxFileBytes = 1u << 30;
+constexpr std::uint64_t kMaxHeaderBytes = 1u << 20;
+constexpr std::size_t kMaxJsonDepth = 32;
 constexpr int kMaxWidth = 1 << 14;
 constexpr int kMaxBlocks = 256;
-constexpr int kBundleVersion = 1;
-constexpr double kOrthonormalTolerance = 1e-6;
+constexpr int kBundleVersion = 2;
+constexpr double kOrthonormalTolerance = 1e-9;
+constexpr double kPi = 3.14159265358979323846;
 constexpr char kExportAgain[] = "export the bundle again with scripts/export.py";
+constexpr char kDamaged[] = "the file is damaged: copy or export it again";
+
+/// Text from the file for a message: cut, and printable.
+std::string quote(std::string_view text) {
+    constexpr std::size_t kLength = 60;
+    std::string shown(text.substr(0, kLength));
+    // A damaged file may hold anything: keep messages printable.
+    std::replace_if(shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    return "'" + shown + (text.size() <= kLength ? "'" : "...'");
+}
+
+/// What is asked of a text before it is parsed into memory: bounded depth, so that no function that walks the document
+/// exhausts the stack, and keys that occur once, as parsers differ in which of two counts.
+struct JsonRules : nlohmann::json_sax<Json> {
+    std::string broken, got;                  // the first rule that does not hold
+    std::vector<std::set<std::string>> keys;  // of the open objects and arrays
+
+    bool open() {
+        keys.emplace_back();
+        if (keys.size() > kMaxJsonDepth) broken = "at most " + std::to_string(kMaxJsonDepth) + " levels", got = "more";
+        return broken.empty();
+    }
+    bool close() {
+        keys.pop_back();
+        return true;
+    }
+    bool key(std::string& name) override {
+        if (!keys.back().insert(name).second) broken = "every key once", got = quote(name) + " twice";
+        return broken.empty();
+    }
+    bool start_object(std::size_t) override { return open(); }
+    bool start_array(std::size_t) override { return open(); }
+    bool end_object() override { return close(); }
+    bool end_array() override { return close(); }
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(std::int64_t) override { return true; }
+    bool number_unsigned(std::uint64_t) override { return true; }
+    bool number_float(double, const std::string&) override { return true; }
+    bool string(std::string&) override { return true; }
+    bool binary(Json::binary_t&) override { return true; }
+    bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+};
 
 /// Reads checked values of a JSON document; `where` is the element's name in messages.
 class Reader {
@@ -38,9 +89,14 @@ class Reader {
         throw Error(file_ + ": " + where + ": expected " + expected + ", got " + got + "; " + remedy);
     }
 
-    Json parse(const std::string& text, const std::string& where) const {
-        Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-        if (!document.is_object()) fail(where, "a JSON object", excerpt(text));
+    /// A JSON object that keeps to JsonRules.
+    Json parse(std::string_view text, const std::string& where) const {
+        JsonRules rules;
+        const bool holds = Json::sax_parse(text, &rules);
+        if (!rules.broken.empty()) fail(where, rules.broken, rules.got);
+        const bool has_nul = text.find('\0') != text.npos;  // where nlohmann::json stops reading
+        Json document = holds && !has_nul ? Json::parse(text) : Json();
+        if (!document.is_object()) fail(where, "a JSON object", quote(text));
         return document;
     }
 
@@ -73,15 +129,7 @@ class Reader {
     }
 
     static std::string excerpt(const Json& value) {
-        return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-    }
-
-    static std::string excerpt(const std::string& text) {
-        constexpr std::size_t kLength = 60;
-        std::string shown = text.substr(0, kLength);
-        // A damaged file may hold anything: keep messages printable.
-        std::replace_if(shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
-        return "'" + shown + (text.size() <= kLength ? "'" : "...'");
+        return quote(value.dump(-1, ' ', false, Json::error_handler_t::replace));
     }
 
   private:
@@ -108,7 +156,7 @@ void read_transform(const Reader& reader, const Json& value, const std::string& 
     for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) {
             double dot = i == j ? -1.0 : 0.0;
-            for (int k = 0; k < 3; ++k) dot += out[4 * i + k] * out[4 * j + k];
+            for (int k = 0; k < 3; ++k) dot += out[4 * k + i] * out[4 * k + j];
             defect = std::max(defect, std::abs(dot));
         }
     }
@@ -116,7 +164,7 @@ void read_transform(const Reader& reader, const Json& value, const std::string& 
                                out[1] * (out[4] * out[10] - out[6] * out[8]) +
                                out[2] * (out[4] * out[9] - out[5] * out[8]);
     if (!(defect <= kOrthonormalTolerance) || determinant < 0) {
-        reader.fail(where, "a rotation matrix in its first three columns (R R^T = I to 1e-6, det R = 1)",
+        reader.fail(where, "a rotation matrix in its first three columns (R^T R = I to 1e-9, det R = 1)",
                     Reader::excerpt(value));
     }
 }
@@ -136,7 +184,11 @@ void read_robot(const Reader& reader, const Json& document, Bundle& bundle) {
     for (int j = 0; j < chain.dof; ++j) {
         const Json& joint = joints[static_cast<std::size_t>(j)];
         const std::string where = "robot.joints[" + std::to_string(j) + "]";
-        bundle.joint_names.push_back(reader.string(joint, "name", where));
+        const std::string name = reader.string(joint, "name", where);
+        if (std::count(bundle.joint_names.begin(), bundle.joint_names.end(), name) > 0) {
+            reader.fail(where + ".name", "a name of its own", quote(name));
+        }
+        bundle.joint_names.push_back(name);
         const std::string kind = reader.string(joint, "kind", where);
         if (kind == "revolute") {
             chain.kind[j] = JointKind::kRevolute;
@@ -145,17 +197,19 @@ void read_robot(const Reader& reader, const Json& document, Bundle& bundle) {
         } else if (kind == "continuous") {
             chain.kind[j] = JointKind::kContinuous;
         } else {
-            reader.fail(where + ".kind", "'revolute', 'prismatic' or 'continuous'", "'" + kind + "'");
+            reader.fail(where + ".kind", "'revolute', 'prismatic' or 'continuous'", quote(kind));
         }
         const double lower = reader.number(reader.member(joint, "lower", where), where + ".lower");
         const double upper = reader.number(reader.member(joint, "upper", where), where + ".upper");
         if (!(lower < upper)) {
             reader.fail(where, "lower < upper", "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]");
         }
-        constexpr double kPi = 3.14159265358979323846;
-        const bool continuous = chain.kind[j] == JointKind::kContinuous;
-        chain.lower[j] = continuous ? -kPi : lower;
-        chain.upper[j] = continuous ? kPi : upper;
+        if (chain.kind[j] == JointKind::kContinuous && !(lower == -kPi && upper == kPi)) {
+            reader.fail(where, "[-pi, pi] as it is continuous",
+                        "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]");
+        }
+        chain.lower[j] = lower;
+        chain.upper[j] = upper;
         read_transform(reader, reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);
     }
     read_transform(reader, reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[chain.dof]);
@@ -164,7 +218,7 @@ void read_robot(const Reader& reader, const Json& document, Bundle& bundle) {
 void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     const Json& model = reader.member(document, "model", "metadata");
     const std::string type = reader.string(model, "type", "model");
-    if (type != "v1") reader.fail("model.type", "'v1'", "'" + type + "'", "update mfik to a version that reads it");
+    if (type != "v1") reader.fail("model.type", "'v1'", quote(type), "update mfik to a version that reads it");
     NetworkConfig& config = bundle.config;
     config.dof = reader.integer(model, "dof", "model", 1, kMaxJoints);
     if (config.dof != bundle.chain.dof) {
@@ -177,10 +231,10 @@ void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     const std::string encoding = reader.string(model, "encoding", "model");
     if (encoding == "none") return;
     if (encoding != "sinusoidal" && encoding != "fourier") {
-        reader.fail("model.encoding", "'sinusoidal', 'fourier' or 'none'", "'" + encoding + "'",
+        reader.fail("model.encoding", "'sinusoidal', 'fourier' or 'none'", quote(encoding),
                     "update mfik to a version that reads it");
     }
-    config.encoding_dim = reader.integer(model, "encoding_dim", "model", 2, kMaxWidth);
+    config.encoding_dim = reader.integer(model, "encoding_dim", "model", 4, kMaxWidth);
     if (config.encoding_dim % 2 != 0) {
         reader.fail("model.encoding_dim", "an even number", std::to_string(config.encoding_dim));
     }
@@ -224,9 +278,9 @@ std::map<std::string, TensorView> read_tensors(const Reader& reader, const Json&
     const auto is_size = [](const Json& value) { return value.is_number_unsigned(); };
     for (const auto& [name, entry] : header.items()) {
         if (name == "__metadata__") continue;
-        const std::string where = "tensor '" + name + "'";
+        const std::string where = "tensor " + quote(name);
         const std::string dtype = reader.string(entry, "dtype", where);
-        if (dtype != "F32") reader.fail(where + ".dtype", "'F32'", "'" + dtype + "'");
+        if (dtype != "F32") reader.fail(where + ".dtype", "'F32'", quote(dtype));
         const Json& shape = reader.member(entry, "shape", where);
         if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), is_size)) {
             reader.fail(where + ".shape", "a list of sizes", Reader::excerpt(shape));
@@ -237,7 +291,7 @@ std::map<std::string, TensorView> read_tensors(const Reader& reader, const Json&
             tensor.shape.push_back(extent.get<std::uint64_t>());
             // Also keeps the product from overflowing.
             if (tensor.shape.back() > data_size || (count *= tensor.shape.back()) > data_size) {
-                reader.fail(where + ".shape", "a size that the file holds", shape_text(tensor.shape));
+                reader.fail(where + ".shape", "a size that the file holds", Reader::excerpt(shape));
             }
         }
         const Json& offsets = reader.member(entry, "data_offsets", where);
@@ -268,10 +322,27 @@ std::map<std::string, TensorView> read_tensors(const Reader& reader, const Json&
         covered = end;
     }
     if (covered != data_size) {
-        reader.fail("data", std::to_string(covered) + " bytes for the tensors", std::to_string(data_size),
-                    "the file is damaged: copy or export it again");
+        reader.fail("data", std::to_string(covered) + " bytes for the tensors", std::to_string(data_size), kDamaged);
     }
     return tensors;
+}
+
+// Every bundle's header begins with these bytes, its checksum's digits and a quote.
+constexpr std::string_view kHeaderStart = "{\"__metadata__\":{\"crc32\":\"";
+static_assert(sizeof(std::uint64_t) + kHeaderStart.size() == kChecksumOffset);
+
+/// Refuse a file whose bytes are not those that were exported, before any of them is parsed.
+void check_checksum(const Reader& reader, std::string_view bytes, std::string_view header) {
+    if (header.size() < kHeaderStart.size() + kChecksumDigits ||
+        header.substr(0, kHeaderStart.size()) != kHeaderStart) {
+        reader.fail("header", "'" + std::string(kHeaderStart) + "' and a checksum at its begin", quote(header),
+                    "the file is a bundle of version 1, of another program, or damaged: " + std::string(kExportAgain));
+    }
+    const std::string_view stored = bytes.substr(kChecksumOffset, kChecksumDigits);
+    const std::string computed = bundle_checksum(bytes);
+    if (stored != computed) {
+        reader.fail("checksum", quote(stored) + " of the header", "'" + computed + "' of the file's bytes", kDamaged);
+    }
 }
 
 std::string read_file(const std::string& file) {
@@ -280,6 +351,10 @@ std::string read_file(const std::string& file) {
     if (!fs::exists(file, code)) throw Error(file + ": no such file; make a bundle with scripts/export.py");
     if (!fs::is_regular_file(file, code)) throw Error(file + ": expected a regular file or a bundle folder");
     const std::uintmax_t size = fs::file_size(file, code);
+    if (size > kMaxFileBytes) {
+        throw Error(file + ": size: expected at most " + std::to_string(kMaxFileBytes) + " bytes, got " +
+                    std::to_string(size) + "; it is no bundle, or its network is too large for this solver");
+    }
     std::ifstream stream(file, std::ios::binary);
     if (code || !stream) throw Error(file + ": cannot be opened for reading; check its permissions");
     std::string bytes(static_cast<std::size_t>(size), '\0');
@@ -290,6 +365,47 @@ std::string read_file(const std::string& file) {
 }
 
 }  // namespace
+
+std::uint32_t crc32(std::string_view bytes, std::uint32_t crc) noexcept {
+    // Eight tables take eight bytes a step ("slicing-by-8": Kounavis and Berry, ISCC 2005): table k advances the
+    // remainder of a byte over k more zero bytes.
+    static constexpr auto kTables = [] {
+        std::array<std::array<std::uint32_t, 256>, 8> tables{};
+        for (std::uint32_t i = 0; i < 256; ++i) {
+            std::uint32_t value = i;
+            for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ (value & 1 ? 0xEDB88320u : 0u);
+            tables[0][i] = value;
+        }
+        for (std::size_t k = 1; k < 8; ++k) {
+            for (std::size_t i = 0; i < 256; ++i) {
+                tables[k][i] = (tables[k - 1][i] >> 8) ^ tables[0][tables[k - 1][i] & 0xFF];
+            }
+        }
+        return tables;
+    }();
+    crc = ~crc;
+    std::size_t i = 0;
+    for (; i + 8 <= bytes.size(); i += 8) {
+        std::uint32_t low, high;
+        std::memcpy(&low, bytes.data() + i, sizeof(low));
+        std::memcpy(&high, bytes.data() + i + 4, sizeof(high));
+        low ^= crc;
+        crc = kTables[7][low & 0xFF] ^ kTables[6][low >> 8 & 0xFF] ^ kTables[5][low >> 16 & 0xFF] ^
+              kTables[4][low >> 24] ^ kTables[3][high & 0xFF] ^ kTables[2][high >> 8 & 0xFF] ^
+              kTables[1][high >> 16 & 0xFF] ^ kTables[0][high >> 24];
+    }
+    for (; i < bytes.size(); ++i) crc = (crc >> 8) ^ kTables[0][(crc ^ static_cast<std::uint8_t>(bytes[i])) & 0xFF];
+    return ~crc;
+}
+
+std::string bundle_checksum(std::string_view bytes) {
+    std::uint32_t crc = crc32(bytes.substr(0, kChecksumOffset));
+    crc = crc32(std::string_view("00000000", kChecksumDigits), crc);
+    crc = crc32(bytes.substr(kChecksumOffset + kChecksumDigits), crc);
+    std::string digits(kChecksumDigits, '0');
+    for (std::size_t i = 0; i < kChecksumDigits; ++i) digits[i] = "0123456789abcdef"[crc >> (28 - 4 * i) & 0xF];
+    return digits;
+}
 
 Bundle read_bundle(const std::string& path) {
     std::error_code code;
@@ -308,14 +424,16 @@ Bundle read_bundle(const std::string& path) {
         reader.fail("header length", "at most " + std::to_string(std::min(kMaxHeaderBytes, rest)) + " bytes",
                     std::to_string(header_size), "the file is damaged or no safetensors file: copy or export it again");
     }
-    const Json header = reader.parse(bytes.substr(sizeof(header_size), header_size), "header");
+    const std::string_view header_text = std::string_view(bytes).substr(sizeof(header_size), header_size);
+    check_checksum(reader, bytes, header_text);
+    const Json header = reader.parse(header_text, "header");
     const Json& metadata = reader.member(header, "__metadata__", "header");
 
     Bundle bundle;
     bundle.metadata_json = reader.string(metadata, "mfik", "__metadata__");
     const Json document = reader.parse(bundle.metadata_json, "metadata");
     const std::string format = reader.string(document, "format", "metadata");
-    if (format != "mfik-bundle") reader.fail("format", "'mfik-bundle'", Reader::excerpt(format));
+    if (format != "mfik-bundle") reader.fail("format", "'mfik-bundle'", quote(format));
     const Json& version = reader.member(document, "version", "metadata");
     if (version != kBundleVersion) {
         reader.fail("version", std::to_string(kBundleVersion), Reader::excerpt(version),
@@ -328,7 +446,7 @@ Bundle read_bundle(const std::string& path) {
     const auto tensors = read_tensors(reader, header, data, rest - header_size);
     const auto expected = expected_tensors(bundle.config);
     for (const auto& [name, tensor] : tensors) {
-        if (expected.count(name) == 0) reader.fail("tensor '" + name + "'", "no such tensor in this network", "one");
+        if (expected.count(name) == 0) reader.fail("tensor " + quote(name), "no such tensor in this network", "one");
     }
     for (const auto& [name, shape] : expected) {
         const auto it = tensors.find(name);

@@ -2,6 +2,7 @@
 
 from mfik.export.bundle import (
     BUNDLE_VERSION,
+    CHECKSUMS_FILE,
     NATIVE_FILE,
     ONNX_FILE,
     TORCHSCRIPT_FILE,
@@ -13,6 +14,7 @@ from mfik.export.bundle import (
 
 __all__ = [
     "BUNDLE_VERSION",
+    "CHECKSUMS_FILE",
     "NATIVE_FILE",
     "ONNX_FILE",
     "TORCHSCRIPT_FILE",

@@ -2,33 +2,50 @@
 
 `model.safetensors` (weights for the native C++ engine), `model.ts` (TorchScript), `model.onnx` (ONNX, dynamic batch).
 The graphs map (q_ref [N, J], target_pose [N, 7]) float32 to q_solution [N, J].
+
+`model.safetensors` carries a CRC-32 of all its bytes, which both loaders check before anything else: it finds every
+flipped bit and every damaged run of up to 32 bits for certain, and other damage but for one case in 2^32. It is no
+signature: who can write the file can write its checksum. PyTorch and ONNX Runtime load their files without a check of
+the weights, so `SHA256SUMS` beside them lists the hash of each file: `sha256sum -c SHA256SUMS` in the bundle's folder.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 import onnx
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
 from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
 from mfik.robots import Robot
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2  # 1 had no checksum
 NATIVE_FILE = "model.safetensors"
 TORCHSCRIPT_FILE = "model.ts"
 ONNX_FILE = "model.onnx"
+CHECKSUMS_FILE = "SHA256SUMS"
 _METADATA_KEY = "mfik"
+# The header begins so, behind its length; eight digits of the checksum and a quote follow.
+_HEADER_START = b'{"__metadata__":{"crc32":"'
+_CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
+# Limits of what a file may claim, as in csrc/solver/bundle.cpp.
+_MAX_FILE_BYTES = 1 << 30
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_JSON_DEPTH = 32
+_MAX_SIZES = {"dof": 16, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 14, "encoding_dim": 1 << 14}
 
 
 def document(
@@ -50,9 +67,33 @@ def document(
 
 
 def write_native(path: Path, model: MeanFlowNet, description: dict[str, Any]) -> None:
-    """Write the native engine's file: float32 weights and the JSON document in the safetensors header."""
+    """Write the native engine's file: float32 weights, the JSON document and a checksum in the safetensors header."""
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    safetensors.torch.save_file(weights, path, metadata={_METADATA_KEY: json.dumps(description)})
+    plain = safetensors.torch.save(weights)
+    header_end = 8 + int.from_bytes(plain[:8], "little")
+    # The metadata comes first and its order is fixed, unlike in safetensors' own header: the checksum's place is known.
+    metadata = {"crc32": "0" * 8, _METADATA_KEY: _to_json(description)}
+    header = json.dumps({"__metadata__": metadata, **json.loads(plain[8:header_end])}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # safetensors aligns the data to 8 bytes
+    content = bytearray(len(header).to_bytes(8, "little") + header + plain[header_end:])
+    content[_CHECKSUM] = _checksum(content)
+    Path(path).write_bytes(content)
+
+
+def _to_json(description: dict[str, Any]) -> str:
+    try:
+        return json.dumps(description, allow_nan=False)
+    except ValueError as error:
+        raise BundleError(
+            f"description: expected finite numbers, got one that is not ({error}); leave it out"
+        ) from error
+
+
+def _checksum(content: bytes | bytearray) -> bytes:
+    """Return the CRC-32 of a native file with 0 for each digit of its checksum, as lower-case hexadecimal digits."""
+    crc = zlib.crc32(content[: _CHECKSUM.start])
+    crc = zlib.crc32(b"0" * 8, crc)
+    return b"%08x" % zlib.crc32(memoryview(content)[_CHECKSUM.stop :], crc)
 
 
 def export_bundle(
@@ -84,6 +125,8 @@ def export_bundle(
         write_native(partial / NATIVE_FILE, model, description)
         _write_torchscript(partial / TORCHSCRIPT_FILE, step, description)
         _write_onnx(partial / ONNX_FILE, step, description)
+        sums = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(partial.iterdir())]
+        (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
         partial.chmod(0o755)
         if output.exists():
             shutil.rmtree(output)
@@ -102,7 +145,7 @@ def _write_torchscript(path: Path, step: SingleStep, description: dict[str, Any]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
         traced = torch.jit.freeze(torch.jit.trace(step, _example(step)))
-        torch.jit.save(traced, str(path), _extra_files={_METADATA_KEY: json.dumps(description)})
+        torch.jit.save(traced, str(path), _extra_files={_METADATA_KEY: _to_json(description)})
 
 
 def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> None:
@@ -122,7 +165,7 @@ def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> No
         )
     logger.setLevel(level)
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {_METADATA_KEY: json.dumps(description)})
+    onnx.helper.set_model_props(proto, {_METADATA_KEY: _to_json(description)})
     onnx.save(proto, str(path))
 
 
@@ -140,23 +183,124 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[MeanFlowNet, Robot, dict[
     if not file.is_file():
         raise BundleError(f"{file}: no such file; make a bundle with scripts/export.py")
     try:
-        with safe_open(file, framework="pt") as opened:
-            text = (opened.metadata() or {}).get(_METADATA_KEY)
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}
-    except (SafetensorError, OSError) as error:
-        raise BundleError(f"{file}: not a readable safetensors file ({error}); export it again") from error
-    if text is None:
-        raise BundleError(f"{file}: expected metadata {_METADATA_KEY!r}, found none; it was not written by mfik")
-    try:
-        description = json.loads(text)
+        content = _read(file)
+        header_end = 8 + _check_bytes(content)
+        text = _parse(content[8:header_end], "header")["__metadata__"][_METADATA_KEY]
+        description = _parse(text, "metadata")
         kind, version = description["format"], description["version"]
         if (kind, version) != ("mfik-bundle", BUNDLE_VERSION):
-            raise BundleError(f"{file}: expected mfik-bundle version {BUNDLE_VERSION}, got {kind} version {version}")
-        model = MeanFlowNet(ModelConfig.from_dict(description["model"]))
-        model.load_state_dict(weights)
+            raise ValueError(
+                f"expected mfik-bundle version {BUNDLE_VERSION}, got {kind!r:.60} version {version!r:.60}; "
+                "use the mfik that wrote it"
+            )
         robot = Robot.from_dict(description["robot"])
-    except BundleError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, MfikError) as error:
-        raise BundleError(f"{file}: inconsistent bundle ({error}); export it again") from error
+        config = _read_config(description["model"], robot)
+        weights = safetensors.torch.load(content)
+        model = _build(config, weights)
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read ({error}); check its permissions, or copy it again") from error
+    except KeyError as error:
+        raise BundleError(f"{file}: expected {error}, got nothing; export it again with scripts/export.py") from error
+    except (
+        ArithmeticError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        RuntimeError,  # RecursionError too
+        SafetensorError,
+        MfikError,
+    ) as error:
+        raise BundleError(f"{file}: {error}; export it again with scripts/export.py") from error
     return model.eval(), robot, description
+
+
+def _read(file: Path) -> bytes:
+    size = file.stat().st_size
+    if size > _MAX_FILE_BYTES:
+        raise ValueError(f"size: expected at most {_MAX_FILE_BYTES} bytes, got {size}; it is no bundle")
+    return file.read_bytes()
+
+
+def _check_bytes(content: bytes) -> int:
+    """Return the header's length after checking it and the checksum: nothing is parsed before."""
+    if len(content) < 8:
+        raise ValueError(f"expected a safetensors file, got {len(content)} bytes")
+    length, limit = int.from_bytes(content[:8], "little"), min(_MAX_HEADER_BYTES, len(content) - 8)
+    if length > limit:
+        raise ValueError(f"header length: expected at most {limit} bytes, got {length}; the file is damaged")
+    header = content[8 : 8 + length]
+    if not header.startswith(_HEADER_START) or length < len(_HEADER_START) + 8:
+        raise ValueError(
+            f"header: expected {_HEADER_START.decode()!r} and a checksum at its begin, got {header[:60]!r}; "
+            "the file is a bundle of version 1, was not written by mfik, or is damaged"
+        )
+    stored, computed = content[_CHECKSUM], _checksum(content)
+    if stored != computed:
+        raise ValueError(
+            f"checksum: expected {stored!r} of the header, got {computed!r} of the file's bytes; "
+            "the file is damaged: copy it again"
+        )
+    return length
+
+
+def _parse(text: str | bytes, where: str) -> dict[str, Any]:
+    """Read a JSON object under the rules of the C++ reader: bounded depth, every key once, finite numbers, UTF-8."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{where}: expected every key once, got {max(keys, key=keys.count)!r:.60} twice")
+        return members
+
+    def finite(number: str) -> float:
+        if not math.isfinite(float(number)):
+            raise ValueError(f"{where}: expected finite numbers, got {number:.60}")
+        return float(number)
+
+    if isinstance(text, bytes):
+        text = text.decode()
+    value = json.loads(text, object_pairs_hook=once, parse_float=finite, parse_constant=finite)
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected a JSON object, got {text!r:.60}")
+    depth, level = 0, [value]
+    while level := [
+        x for v in level if isinstance(v, (dict, list)) for x in (v.values() if isinstance(v, dict) else v)
+    ]:
+        depth += 1
+    if depth > _MAX_JSON_DEPTH:
+        raise ValueError(f"{where}: expected at most {_MAX_JSON_DEPTH} levels, got {depth}")
+    json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text: UnicodeEncodeError
+    return value
+
+
+def _read_config(document: Any, robot: Robot) -> ModelConfig:
+    """Check the sizes before any memory is taken for them."""
+    config = ModelConfig.from_dict(document)
+    for name, limit in _MAX_SIZES.items():
+        value = getattr(config, name)
+        if name == "encoding_dim" and config.encoding == "none":
+            continue
+        if type(value) is not int or not 1 <= value <= limit:
+            raise ValueError(f"model.{name}: expected an integer from 1 to {limit}, got {value!r:.60}")
+    if config.dof != robot.dof:
+        raise ValueError(f"model.dof: expected {robot.dof} (the robot's joints), got {config.dof}")
+    return config
+
+
+def _build(config: ModelConfig, weights: dict[str, torch.Tensor]) -> MeanFlowNet:
+    with torch.device("meta"):
+        model = MeanFlowNet(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in sorted(expected.keys() | weights.keys()):
+        where = f"tensor {name!r:.60}"
+        if name not in expected or name not in weights or weights[name].shape != expected[name]:
+            want = list(expected[name]) if name in expected else "no such tensor"
+            got = list(weights[name].shape) if name in weights else "nothing"
+            raise ValueError(f"{where}: expected shape {want}, got {got}")
+        if weights[name].dtype != torch.float32:
+            raise ValueError(f"{where}: expected torch.float32, got {weights[name].dtype}")
+        if not bool(weights[name].isfinite().all()):
+            raise ValueError(f"{where}: expected finite weights, got NaN or infinity; training diverged")
+    model.load_state_dict(weights, assign=True)
+    return model

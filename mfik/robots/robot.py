@@ -211,15 +211,29 @@ class Robot:
             rows = [*(joint["origin"] for joint in joints), document["tool"]]
             if any(len(row) != 12 for row in rows):
                 raise RobotError(f"robot document: expected 12 numbers per transform, got {[len(row) for row in rows]}")
+            names = [
+                document["name"],
+                document["base_link"],
+                document["tip_link"],
+                *(joint["name"] for joint in joints),
+            ]
+            numbers = [x for row in rows for x in row] + [joint[key] for joint in joints for key in ("lower", "upper")]
+            # Neither True nor "1" is a number, though torch.tensor and float take them for one.
+            for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
+                if type(value) not in types:
+                    raise RobotError(
+                        f"robot document: expected the types of Robot.to_dict, got {value!r:.60} for "
+                        f"{' or '.join(kind.__name__ for kind in types)}; write it anew"
+                    )
             return cls(
-                name=str(document["name"]),
-                base_link=str(document["base_link"]),
-                tip_link=str(document["tip_link"]),
+                name=document["name"],
+                base_link=document["base_link"],
+                tip_link=document["tip_link"],
                 chain=Chain(
                     origins=torch.tensor(rows, dtype=torch.float64).reshape(-1, 3, 4),
                     kinds=tuple(joint["kind"] for joint in joints),
                 ),
-                joint_names=tuple(str(joint["name"]) for joint in joints),
+                joint_names=tuple(joint["name"] for joint in joints),
                 lower=torch.tensor([joint["lower"] for joint in joints], dtype=torch.float64),
                 upper=torch.tensor([joint["upper"] for joint in joints], dtype=torch.float64),
             )

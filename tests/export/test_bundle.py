@@ -1,6 +1,8 @@
 """One network, three files: what each holds, and what writing and reading refuse."""
 
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,15 @@ import torch
 from safetensors import safe_open
 
 from mfik.errors import BundleError
-from mfik.export import NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle, load_bundle
+from mfik.export import (
+    CHECKSUMS_FILE,
+    NATIVE_FILE,
+    ONNX_FILE,
+    TORCHSCRIPT_FILE,
+    document,
+    export_bundle,
+    load_bundle,
+)
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig, SingleStep
 from mfik.robots import load_robot
 from mfik.solve import Solver
@@ -96,7 +106,7 @@ def test_every_file_carries_the_same_document(bundle):
         native = file.metadata()["mfik"]
     documents = [json.loads(text) for text in (extra["mfik"], properties["mfik"], native)]
     assert documents == [description] * 3
-    assert description["version"] == 1 and description["training"] == {"steps": 3}
+    assert description["version"] == 2 and description["training"] == {"steps": 3}
 
 
 def test_load_bundle_gives_back_network_robot_and_document(bundle):
@@ -130,25 +140,30 @@ def test_a_network_with_nan_is_not_exported(bundle, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_malformed_bundles_are_refused(bundle, tmp_path):
-    path, model, robot, description = bundle
-    raw = (path / NATIVE_FILE).read_bytes()
-    bad = tmp_path / "bad.safetensors"
-    for content in (raw[: len(raw) // 2], b"", b"not a bundle at all", raw[:8] + b"x" * 50 + raw[58:]):
-        bad.write_bytes(content)
-        with pytest.raises(BundleError, match="bad.safetensors"):
-            load_bundle(bad)
-    with pytest.raises(BundleError, match=r"scripts/export\.py"):
-        load_bundle(tmp_path / "none")
-    import safetensors.torch
+def test_numbers_that_json_lacks_are_not_exported(bundle, tmp_path):
+    _, model, _, description = bundle
+    with pytest.raises(BundleError, match="description: expected finite numbers"):
+        export_bundle(tmp_path / "b", model, {**description, "accuracy": {"pos_mm_mean": float("nan")}})
+    assert not list(tmp_path.iterdir())
 
-    safetensors.torch.save_file({"a": torch.ones(1)}, bad)
-    with pytest.raises(BundleError, match="not written by mfik"):
-        load_bundle(bad)
-    for change in ({"version": 2}, {"format": "other"}, {"model": {"type": "v9"}}, {"robot": {}}):
-        safetensors.torch.save_file(model.state_dict(), bad, metadata={"mfik": json.dumps({**description, **change})})
-        with pytest.raises(BundleError, match="bad.safetensors"):
-            load_bundle(bad)
+
+def test_checksums_find_a_flipped_bit_in_any_file(bundle, tmp_path):
+    path = shutil.copytree(bundle[0], tmp_path / "b")
+
+    def differing() -> list[str]:
+        """What `sha256sum -c SHA256SUMS` reports."""
+        lines = [line.split("  ") for line in (path / CHECKSUMS_FILE).read_text().splitlines()]
+        assert [name for _, name in lines] == [ONNX_FILE, NATIVE_FILE, TORCHSCRIPT_FILE]
+        return [name for digest, name in lines if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest]
+
+    assert differing() == []
+    for name in (NATIVE_FILE, TORCHSCRIPT_FILE, ONNX_FILE):
+        content = bytearray((path / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (path / name).write_bytes(content)
+        assert differing() == [name]
+        content[len(content) // 2] ^= 1
+        (path / name).write_bytes(content)
 
 
 def test_loading_the_torchscript_needs_no_mfik(bundle):
