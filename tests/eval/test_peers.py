@@ -101,7 +101,7 @@ def test_the_pinocchio_program_computes_poses_steps_and_solutions(name):
     solved, peer = solve.judge(robot), peers.pinocchio_loop(robot)
     for kind in ("global", "near_limits", "near_singular"):
         targets = make_targets(robot, 300, kind=kind)
-        assert solved(targets.pose, peer.solve(targets.pose, targets.q_ref, False).q).mean() >= 0.98
+        assert solved(targets.pose, peer.solve(targets.pose, targets.q_ref, False).q).mean() >= 0.995
 
 
 def test_the_report_is_written_and_counts_as_the_solver_does(tmp_path, panda):
