@@ -14,11 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from report import commit, hardware
 
 from mfik.data import generate
 from mfik.errors import ArgumentError, MfikError
@@ -98,28 +95,6 @@ def measure(
         "jvp_overhead": median["ours"] / median["flow_matching"] - 1,
         "speedup_vs_plain": median["plain"] / median["ours"],
     }
-
-
-def hardware(device: str) -> str:
-    """Return CPU model and cores, and the GPU's name where one is measured."""
-    try:
-        match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:  # not Linux
-        match = None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpu = f"{match.group(1).strip() if match else platform.processor() or platform.machine()}, {cores} cores"
-    return f"{torch.cuda.get_device_name(device)}; {cpu}" if device.startswith("cuda") else cpu
-
-
-def commit() -> str:
-    """Return the commit of the source tree, "unknown" outside git."""
-    try:
-        out = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return out.stdout.strip()
 
 
 def table(results: list[dict[str, Any]]) -> str:

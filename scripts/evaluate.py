@@ -12,8 +12,8 @@ import torch
 
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import (
+    KINDS,
     LEVELS,
-    REFERENCES,
     ErrorCalibration,
     Targets,
     evaluate,
@@ -37,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
     parser.add_argument("--num", type=int, default=1000, help="poses to draw")
-    parser.add_argument("--reference", choices=REFERENCES, default="global", help="references to draw")
+    parser.add_argument("--kind", choices=KINDS, default="global", help="poses and references to draw")
     parser.add_argument("--sigma", type=float, default=0.3, help="spread of local references [rad]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn poses")
     parser.add_argument("--refine", type=int, default=10, help="largest number of refinements K")
@@ -51,7 +51,7 @@ def main() -> None:
     if args.targets is not None:
         targets = load_targets(args.targets, solver.robot)
     else:
-        targets = make_targets(solver.robot, args.num, reference=args.reference, sigma=args.sigma, seed=args.seed)
+        targets = make_targets(solver.robot, args.num, kind=args.kind, sigma=args.sigma, seed=args.seed)
     report = evaluate(solver, targets, refine=args.refine)
     print(format_table(report))
     if args.reliability is not None:
@@ -64,7 +64,7 @@ def main() -> None:
 def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:
     """Calibrate the error estimate on poses of another seed, judge it on the targets, print and draw the outcome."""
     model, robot = (load_model if args.model.suffix == ".pth" else load_bundle)(args.model)[:2]
-    others = make_targets(robot, _CALIBRATION_ROWS, reference=args.reference, sigma=args.sigma, seed=args.seed + 1)
+    others = make_targets(robot, _CALIBRATION_ROWS, kind=args.kind, sigma=args.sigma, seed=args.seed + 1)
     seen, asked = ([torch.from_numpy(array).float() for array in (t.q_ref, t.pose)] for t in (others, targets))
     estimate = ErrorCalibration.fit(model, robot, *seen).estimate(model, *asked)
     result = reliability(estimate, robot, asked[1])

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mfik.errors import ArgumentError, DataError
 from mfik.robots import Robot
 
-REFERENCES = ("global", "local")
+KINDS = ("global", "local", "near_limits", "near_singular")
+
+_NEAR_LIMIT = (1e-3, 0.05)  # distance from the limit [rad or m]
+_NEAR_LIMIT_JOINTS = 3
+_NEAR_SINGULAR = 0.02  # least singular value; 18 % of the Panda's joint space is nearer, 24 % of the UR10's
+_DRIFT = 0.1  # share of a new direction in each step of a path
+_SINGULAR_ATTEMPTS = 100  # blocks of n rows to look through for n near-singular ones
 
 
 class Targets(NamedTuple):
@@ -22,28 +30,127 @@ class Targets(NamedTuple):
     q_ref: np.ndarray
 
 
-def make_targets(robot: Robot, n: int, *, reference: str = "global", sigma: float = 0.3, seed: int = 0) -> Targets:
-    """Draw poses of joints uniform within the limits, so each is reachable, and a reference for each.
+def make_targets(robot: Robot, n: int, *, kind: str = "global", sigma: float = 0.3, seed: int = 0) -> Targets:
+    """Draw reachable poses, as those of joints within the limits, and a reference for each.
 
     Args:
         robot: Robot to draw for.
         n: Number of poses.
-        reference: "global" (uniform within the limits, independent) or "local" (the joints + N(0, sigma^2), clamped).
+        kind: One of KINDS. "global": joints uniform within the limits, references uniform and independent.
+            "local": the same joints, references the joints + N(0, sigma^2), clamped. "near_limits": up to 3 limited
+            joints within 0.001 to 0.05 [rad or m] of a limit, the others and the references uniform. "near_singular":
+            joints with `least_singular_value` below 0.02 (elbow straight, wrist axes aligned, ...), references uniform.
         sigma: Spread of the local references, [rad] or [m].
         seed: Same arguments give the same targets.
+
+    Raises:
+        ArgumentError: An argument is out of range, or the robot has no such poses (no limits, or no singularity).
     """
     if n < 1:
         raise ArgumentError(f"n: expected at least 1 pose, got {n}")
-    if reference not in REFERENCES:
-        raise ArgumentError(f"reference: expected one of {REFERENCES}, got {reference!r}")
+    if kind not in KINDS:
+        raise ArgumentError(f"kind: expected one of {KINDS}, got {kind!r}")
     generator = torch.Generator().manual_seed(seed)
-    q = robot.sample(n, generator, dtype=torch.float64)
-    if reference == "local":
+    if kind == "near_limits":
+        q = _near_limits(robot, n, generator)
+    elif kind == "near_singular":
+        q = _near_singular(robot, n, generator)
+    else:
+        q = robot.sample(n, generator, dtype=torch.float64)
+    if kind == "local":
         noise = torch.randn(n, robot.dof, generator=generator, dtype=torch.float64)
         q_ref = robot.clamp(q + sigma * noise)
     else:
         q_ref = robot.sample(n, generator, dtype=torch.float64)
     return Targets(robot.fk(q).numpy(), q_ref.numpy())
+
+
+def make_path(
+    robot: Robot, n: int, *, min_step: float = math.radians(1), max_step: float = math.radians(3), seed: int = 0
+) -> Targets:
+    """Draw a path for tracking: the poses of joints that wander within the limits, the reference one step behind.
+
+    In each step the fastest joint moves by min_step to max_step; the direction drifts, and turns back at a limit.
+
+    Args:
+        robot: Robot to draw for.
+        n: Number of steps.
+        min_step: Least motion of the fastest joint a step [rad or m].
+        max_step: Largest motion of a joint a step [rad or m], at most half of the narrowest joint's range.
+        seed: Same arguments give the same path.
+    """
+    if n < 1:
+        raise ArgumentError(f"n: expected at least 1 step, got {n}")
+    narrowest = float((robot.upper - robot.lower).min())
+    if not 0 < min_step <= max_step <= narrowest / 2:
+        raise ArgumentError(
+            "min_step, max_step: expected 0 < min_step <= max_step <= half of the narrowest range "
+            f"({narrowest / 2:.3g}), got {min_step}, {max_step}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    q = robot.sample(1, generator, dtype=torch.float64)[0]
+    direction = torch.randn(robot.dof, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n, robot.dof, generator=generator, dtype=torch.float64)
+    sizes = min_step + (max_step - min_step) * torch.rand(n, generator=generator, dtype=torch.float64)
+    path = [q]
+    for step in range(n):
+        direction = math.sqrt(1 - _DRIFT**2) * direction + _DRIFT * noise[step]
+        move = sizes[step] * direction / direction.abs().max()
+        leaves = (q + move < robot.lower) | (q + move > robot.upper)
+        direction, move = torch.where(leaves, -direction, direction), torch.where(leaves, -move, move)
+        q = q + move
+        path.append(q)
+    joints = torch.stack(path)
+    return Targets(robot.fk(joints[1:]).numpy(), joints[:-1].numpy())
+
+
+def least_singular_value(robot: Robot, q: Tensor) -> Tensor:
+    """Compute the least singular value of the Jacobian with lengths in units of the robot's, so without dimension.
+
+    The robot's length is the sum of its joints' offsets (Panda 1.32 m, UR10 1.88 m). Dividing the position rows by it
+    weighs a metre at full reach like a radian.
+
+    Args:
+        robot: The robot, of at least 6 joints.
+        q: Joints [rad or m], [..., J].
+    Returns:
+        Least of the 6 singular values, [...].
+    """
+    length = torch.linalg.vector_norm(robot.chain.origins[..., 3], dim=-1).sum()
+    scale = torch.ones(6, 1, dtype=q.dtype)
+    scale[:3] /= length
+    return torch.linalg.svdvals(scale * robot.jacobian(q))[..., -1]
+
+
+def _near_limits(robot: Robot, n: int, generator: torch.Generator) -> Tensor:
+    """Return joints [n, J] of which up to _NEAR_LIMIT_JOINTS are near a limit."""
+    limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
+    if not limited.any():
+        raise ArgumentError(f"kind: robot {robot.name!r} has no joint limits to be near to; choose another kind")
+    q = robot.sample(n, generator, dtype=torch.float64)
+    order = torch.rand(n, robot.dof, generator=generator).masked_fill(~limited, 2.0).argsort(-1).argsort(-1)
+    near = limited & (order < _NEAR_LIMIT_JOINTS)
+    share = torch.rand(n, robot.dof, generator=generator, dtype=torch.float64)
+    distance = torch.minimum(_NEAR_LIMIT[0] + (_NEAR_LIMIT[1] - _NEAR_LIMIT[0]) * share, robot.upper - robot.lower)
+    low = torch.rand(n, robot.dof, generator=generator) < 0.5
+    return torch.where(near, torch.where(low, robot.lower + distance, robot.upper - distance), q)
+
+
+def _near_singular(robot: Robot, n: int, generator: torch.Generator) -> Tensor:
+    """Return the first n joints [n, J] of uniform ones that are near a singularity."""
+    if robot.dof < 6:
+        raise ArgumentError(
+            f"kind: robot {robot.name!r} has {robot.dof} joints; with fewer than 6 all poses are singular"
+        )
+    found = torch.empty(0, robot.dof, dtype=torch.float64)
+    for _ in range(_SINGULAR_ATTEMPTS):
+        q = robot.sample(n, generator, dtype=torch.float64)
+        found = torch.cat([found, q[least_singular_value(robot, q) < _NEAR_SINGULAR]])
+        if len(found) >= n:
+            return found[:n]
+    raise ArgumentError(
+        f"kind: found {len(found)} of {n} near-singular poses of robot {robot.name!r}; choose another kind"
+    )
 
 
 def load_targets(path: str | os.PathLike[str], robot: Robot) -> Targets:

@@ -49,7 +49,7 @@ def test_errors_are_those_of_the_references_for_a_network_that_answers_them(solv
 
 
 def test_refinement_solves_near_references(solver, panda):
-    report = evaluate(solver, make_targets(panda, 300, reference="local", sigma=0.1), refine=6)
+    report = evaluate(solver, make_targets(panda, 300, kind="local", sigma=0.1), refine=6)
     shares = [stage["within_1e-5"] for stage in report["stages"]]
     assert shares[0] == 0 and shares[6] > 0.97
     assert all(stage["limit_violations"] == 0 for stage in report["stages"][1:])
@@ -69,11 +69,11 @@ def test_answers_outside_the_limits_are_counted_and_not_called_solved(solver, pa
 def test_targets_are_reachable_and_reproducible(panda):
     first, second = make_targets(panda, 50, seed=1), make_targets(panda, 50, seed=1)
     assert np.array_equal(first.pose, second.pose) and np.array_equal(first.q_ref, second.q_ref)
-    near = make_targets(panda, 50, reference="local", sigma=1e-3, seed=1)
+    near = make_targets(panda, 50, kind="local", sigma=1e-3, seed=1)
     distance = position_error_m(panda.fk(torch.from_numpy(near.q_ref)), torch.from_numpy(near.pose))
     assert np.array_equal(near.pose, first.pose) and distance.max() < 0.02
-    with pytest.raises(ArgumentError, match="reference"):
-        make_targets(panda, 5, reference="magic")
+    with pytest.raises(ArgumentError, match="kind"):
+        make_targets(panda, 5, kind="magic")
     with pytest.raises(ArgumentError, match="n:"):
         make_targets(panda, 0)
 

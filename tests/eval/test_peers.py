@@ -1,0 +1,132 @@
+"""The comparison with other solvers: its judge, its peers where installed, its report."""
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mfik.eval import make_path, make_targets
+from mfik.export import NATIVE_FILE, document, write_native
+from mfik.kinematics import position_error_m, quat_to_matrix, rotation_error_rad
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.robots import load_robot
+
+ROOT = Path(__file__).resolve().parents[2]
+ROBOTS = ("panda", "ur10")
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import peers  # noqa: E402
+import solve  # noqa: E402
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_the_judge_accepts_answers_and_refuses_near_misses_and_limits(name):
+    robot = load_robot(name)
+    q = robot.sample(4, torch.Generator().manual_seed(1), dtype=torch.float64)
+    pose, q = robot.fk(q).numpy(), q.numpy()
+    solved = solve.judge(robot)
+    assert solved(pose, q).all() and solved(pose * [1, 1, 1, -1, -1, -1, -1], q).all()
+    shifted, turned, out, none = pose.copy(), q.copy(), q.copy(), q.copy()
+    shifted[:, 0] += 1.1e-5
+    turned[:, -1] += 1.1e-5
+    out[:, 0] = robot.upper[0].item() + 1e-9
+    none[:, 2] = np.nan
+    assert not solved(shifted, q).any() and not solved(pose, turned).any()
+    assert not solved(robot.fk(torch.from_numpy(out)).numpy(), out).any() and not solved(pose, none).any()
+
+
+@pytest.mark.parametrize("name", [name for name in peers.SOLVERS if name != "Pinocchio loop"])
+@pytest.mark.parametrize("robot_name", ROBOTS)
+def test_every_installed_peer_solves_and_a_missing_one_says_how_to_install_it(robot_name, name):
+    robot = load_robot(robot_name)
+    try:
+        peer = peers.SOLVERS[name](robot)
+    except peers.NotInstalled as error:
+        assert str(error).startswith("not installed: pip install ")
+        return
+    solved = solve.judge(robot)
+    targets, path = make_targets(robot, 30), make_path(robot, 30)
+    out = peer.solve(targets.pose, targets.q_ref, False)
+    assert solved(targets.pose, out.q).mean() >= 0.9 and (out.time_us > 0).all()
+    tracked = peer.solve(path.pose, path.q_ref, True).q
+    assert solved(path.pose, tracked).mean() >= 0.9
+    assert np.median(np.abs(tracked - path.q_ref).max(-1)) < math.radians(20)  # near q_ref, not any solution
+
+
+def test_missing_packages_are_named(monkeypatch, panda):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    ready, missing = solve.prepare(panda, None, ["mfik", "roboticstoolbox", "optik", "TRAC-IK", "ssik"])
+    assert not ready and missing == {
+        "mfik": "not measured: give --bundle (scripts/export.py)",
+        "roboticstoolbox": "not installed: pip install roboticstoolbox-python",
+        "optik": "not installed: pip install optik-py",
+        "TRAC-IK": "not installed: pip install pytracik",
+        "ssik": "not installed: pip install 'ssik[urdf]'",
+    }
+
+
+def test_pytorch_kinematics_computes_the_same_poses(panda):
+    q = panda.sample(5, torch.Generator().manual_seed(0), dtype=torch.float64)
+    try:
+        out = peers.pytorch_kinematics_fk(panda, q, repeats=3)
+    except peers.NotInstalled as error:
+        assert str(error) == "not installed: pip install pytorch-kinematics"
+        return
+    np.testing.assert_allclose(out.q, peers.matrices(panda.fk(q).numpy()), atol=1e-6)  # its URDF values are float32
+    assert out.time_us.shape == (3,)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROBOTS)
+def test_the_pinocchio_program_computes_poses_steps_and_solutions(name):
+    """Compiles it where it is not: a minute."""
+    robot = load_robot(name)
+    targets = make_targets(robot, 100, kind="local", sigma=0.05, seed=2)
+    q_ref, pose = torch.from_numpy(targets.q_ref), torch.from_numpy(targets.pose)
+    fk = peers.pinocchio_fk(robot, targets.q_ref, repeats=2)
+    ours = robot.fk(q_ref).numpy()
+    np.testing.assert_allclose(fk.q[:, :3], ours[:, :3], atol=1e-12)
+    rotations = [quat_to_matrix(torch.from_numpy(poses[:, 3:])).numpy() for poses in (fk.q, ours)]
+    np.testing.assert_allclose(*rotations, atol=1e-12)
+    step = peers.pinocchio_step(robot, targets.q_ref, targets.pose, repeats=3)
+    expected = robot.refine(q_ref, pose, max_iterations=1, tol_pos=0.0, tol_rot=0.0).q  # the same formulas
+    np.testing.assert_allclose(step.q, expected.numpy(), atol=1e-9)
+    assert fk.time_us.shape == (2,) and step.time_us.shape == (3,)
+    solved, peer = solve.judge(robot), peers.pinocchio_loop(robot)
+    for kind in ("global", "near_limits", "near_singular"):
+        targets = make_targets(robot, 300, kind=kind)
+        assert solved(targets.pose, peer.solve(targets.pose, targets.q_ref, False).q).mean() >= 0.995
+
+
+def test_the_report_is_written_and_counts_as_the_solver_does(tmp_path, panda):
+    """An untrained network answers q_ref, so its row is plain refinement from q_ref."""
+    model = MeanFlowNet(ModelConfig(width=16, num_blocks=1, cond_dim=8, encoding="none"))
+    write_native(tmp_path / NATIVE_FILE, model, document(model, panda))
+    files = ["--json", str(tmp_path / "report.json"), "--plot", str(tmp_path / "report.png")]
+    command = ["--num", "200", "--solvers", "mfik", "--bundle", str(tmp_path), *files]
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "solve.py"), *command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"command", "commit", "hardware", "versions", "robot", "n", "missing", "solvers", "sets"} == set(report)
+    assert list(report["sets"]) == ["any q_ref", "near limits", "near singular", "tracking"]
+    (row,) = report["sets"]["any q_ref"].values()
+    assert 0 < row["p50"] <= row["p99"] <= row["p99.9"] <= row["max"] and row["mean"] > 0
+    targets = make_targets(panda, 200)
+    refined = panda.refine(torch.from_numpy(targets.q_ref), torch.from_numpy(targets.pose), max_iterations=20)
+    pose = panda.fk(refined.q)
+    close = (position_error_m(pose, torch.from_numpy(targets.pose)) < 1e-5) & (
+        rotation_error_rad(pose, torch.from_numpy(targets.pose)) < 1e-5
+    )
+    assert abs(row["success"] - close.double().mean().item()) <= 0.02
+    (tracking,) = report["sets"]["tracking"].values()
+    assert tracking["success"] > 0.95 and "largest step" in out.stdout
+    assert (tmp_path / "report.png").stat().st_size > 10_000
