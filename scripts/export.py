@@ -10,16 +10,26 @@ from pathlib import Path
 from mfik import __version__
 from mfik.errors import MfikError
 from mfik.export import document, export_bundle
+from mfik.robots import load_robot
 from mfik.train.v1 import load_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of scripts/train.py")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, help="checkpoint of scripts/train.py")
+    source.add_argument("--robot", help="preset or URDF file: a bundle without a network, for the C++ solver")
+    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
+    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     args = parser.parse_args()
 
+    if args.robot is not None:
+        robot = load_robot(args.robot, args.base_link, args.tip_link)
+        export_bundle(args.output, None, document(None, robot), overwrite=args.overwrite)
+        print(f"{args.output}: {robot.name}, {robot.dof} joints, no network")
+        return
     model, robot, state = load_model(args.checkpoint)
     training = {
         "mfik": __version__,

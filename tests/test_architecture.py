@@ -14,7 +14,7 @@ ALLOWED = {
     "model": {"ops"},
     "train": {"model", "data", "ops", "robots", "kinematics"},
     "export": {"model", "robots"},
-    "solve": {"model", "ops", "robots", "kinematics"},
+    "solve": {"export", "robots", "kinematics"},
     "eval": {"solve", "robots", "kinematics", "model"},
 }
 

@@ -217,6 +217,7 @@ void read_robot(const Reader& reader, const Json& document, Bundle& bundle) {
 
 void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     const Json& model = reader.member(document, "model", "metadata");
+    if (model.is_null()) return;  // a robot alone
     const std::string type = reader.string(model, "type", "model");
     if (type != "v1") reader.fail("model.type", "'v1'", quote(type), "update mfik to a version that reads it");
     NetworkConfig& config = bundle.config;
@@ -246,6 +247,7 @@ std::map<std::string, std::vector<std::uint64_t>> expected_tensors(const Network
     const auto size = [](int n) { return static_cast<std::uint64_t>(n); };
     const std::uint64_t width = size(config.width), cond = size(config.cond_dim);
     std::map<std::string, Shape> expected;
+    if (config.width == 0) return expected;
     const auto linear = [&](const std::string& name, std::uint64_t out, std::uint64_t in) {
         expected[name + ".weight"] = Shape{out, in};
         expected[name + ".bias"] = Shape{out};

@@ -12,7 +12,7 @@
 
 namespace mfik {
 
-/// Sizes of a version 1 network (mfik/model/v1/config.py).
+/// Sizes of a version 1 network (mfik/model/v1/config.py); width 0: the bundle holds a robot alone.
 struct NetworkConfig {
     int dof = 0;
     int width = 0;

@@ -49,26 +49,30 @@ _MAX_SIZES = {"dof": 16, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 1
 
 
 def document(
-    model: MeanFlowNet,
+    model: MeanFlowNet | None,
     robot: Robot,
     *,
     training: dict[str, Any] | None = None,
     accuracy: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the JSON document of a bundle: format, robot chain and limits, network, provenance, measured accuracy."""
+    """Return the JSON document of a bundle: format, robot chain and limits, network, provenance, measured accuracy.
+
+    `model` None describes a robot alone: the solver then works without a network.
+    """
     return {
         "format": "mfik-bundle",
         "version": BUNDLE_VERSION,
         "robot": robot.to_dict(),
-        "model": model.config.to_dict(),
+        "model": None if model is None else model.config.to_dict(),
         "training": training or {},
         "accuracy": accuracy or {},
     }
 
 
-def write_native(path: Path, model: MeanFlowNet, description: dict[str, Any]) -> None:
+def write_native(path: Path, model: MeanFlowNet | None, description: dict[str, Any]) -> None:
     """Write the native engine's file: float32 weights, the JSON document and a checksum in the safetensors header."""
-    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {} if model is None else model.state_dict()
+    weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
     plain = safetensors.torch.save(weights)
     header_end = 8 + int.from_bytes(plain[:8], "little")
     # The metadata comes first and its order is fixed, unlike in safetensors' own header: the checksum's place is known.
@@ -97,13 +101,13 @@ def _checksum(content: bytes | bytearray) -> bytes:
 
 
 def export_bundle(
-    output: str | os.PathLike[str], model: MeanFlowNet, description: dict[str, Any], *, overwrite: bool = False
+    output: str | os.PathLike[str], model: MeanFlowNet | None, description: dict[str, Any], *, overwrite: bool = False
 ) -> None:
     """Write the bundle folder, whole or not at all.
 
     Args:
         output: Folder to create.
-        model: Network to export; evaluated in float32 on the CPU.
+        model: Network to export; evaluated in float32 on the CPU. None: the robot alone, for the C++ solver.
         description: `document(model, robot, ...)`.
         overwrite: Replace an existing bundle.
 
@@ -116,15 +120,17 @@ def export_bundle(
             raise BundleError(f"{output}: exists already; give another --output, or --overwrite to replace it")
         if not (output / NATIVE_FILE).is_file():
             raise BundleError(f"{output}: exists and is not a bundle (no {NATIVE_FILE}); give another --output")
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+    state = {} if model is None else model.state_dict()
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise BundleError("model: has weights that are not finite; export an earlier checkpoint")
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=output.name, suffix=".partial"))
     try:
-        step = SingleStep(model).float().cpu().eval()
         write_native(partial / NATIVE_FILE, model, description)
-        _write_torchscript(partial / TORCHSCRIPT_FILE, step, description)
-        _write_onnx(partial / ONNX_FILE, step, description)
+        if model is not None:
+            step = SingleStep(model).float().cpu().eval()
+            _write_torchscript(partial / TORCHSCRIPT_FILE, step, description)
+            _write_onnx(partial / ONNX_FILE, step, description)
         sums = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(partial.iterdir())]
         (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
         partial.chmod(0o755)
@@ -194,6 +200,8 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[MeanFlowNet, Robot, dict[
                 "use the mfik that wrote it"
             )
         robot = Robot.from_dict(description["robot"])
+        if description["model"] is None:
+            raise ValueError("expected a network, got a robot alone")
         config = _read_config(description["model"], robot)
         weights = safetensors.torch.load(content)
         model = _build(config, weights)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from mfik.errors import ArgumentError, BundleError, RobotError
+from mfik.export import NATIVE_FILE, document, write_native
 from mfik.robots import Robot
 
 
@@ -159,7 +162,8 @@ class BatchResult:
 
 
 class Solver:
-    """Inverse kinematics of one robot, with its exported network; make it with `Solver.load`.
+    """Inverse kinematics of one robot, with its exported network; make it with `Solver.load`
+    or, without a network, `Solver.from_robot`.
 
     Attributes:
         robot: The robot that the network was trained for.
@@ -196,6 +200,17 @@ class Solver:
                 f"{own.dof} joints) with other joints, limits or transforms; train and export for this robot"
             )
         return cls(native, own, metadata)
+
+    @classmethod
+    def from_robot(cls, robot: Robot) -> Solver:
+        """Return a solver for any robot, without a network.
+
+        Raises:
+            ImportError: The native extension is missing.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            write_native(Path(folder) / NATIVE_FILE, None, document(None, robot))
+            return cls.load(folder)
 
     @property
     def dof(self) -> int:

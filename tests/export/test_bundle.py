@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from mfik.errors import BundleError
+from mfik.errors import ArgumentError, BundleError
 from mfik.export import (
     CHECKSUMS_FILE,
     NATIVE_FILE,
@@ -26,7 +26,7 @@ from mfik.export import (
 )
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig, SingleStep
 from mfik.robots import load_robot
-from mfik.solve import Solver
+from mfik.solve import Solver, Status
 
 TOLERANCE_RAD = 1e-5  # the golden bound: every engine against PyTorch float32
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -175,3 +175,17 @@ def test_loading_the_torchscript_needs_no_mfik(bundle):
     code += "assert 'mfik' not in sys.modules"
     out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert out.returncode == 0 and "[1, 7]" in out.stdout, out.stderr
+
+
+def test_a_robot_alone_is_a_bundle_for_the_solver(tmp_path):
+    robot = load_robot("ur10")
+    export_bundle(tmp_path / "ur10", None, document(None, robot))
+    assert sorted(file.name for file in (tmp_path / "ur10").iterdir()) == [CHECKSUMS_FILE, NATIVE_FILE]
+    solver = Solver.load(tmp_path / "ur10", robot=robot)
+    assert solver.num_parameters() == 0
+    q = robot.sample(1, dtype=torch.float64)
+    assert solver.solve(robot.fk(q)[0], robot.sample(1)[0]).status is Status.SOLVED
+    with pytest.raises(ArgumentError, match="made without a network"):
+        solver.solve(robot.fk(q)[0], q[0], seed="network")
+    with pytest.raises(BundleError, match="expected a network, got a robot alone"):
+        load_bundle(tmp_path / "ur10")
