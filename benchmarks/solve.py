@@ -30,7 +30,7 @@ from report import commit, hardware
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import Targets, make_path, make_targets
 from mfik.robots import PRESETS, Robot, load_robot
-from mfik.solve import Solver
+from mfik.solve import Seed, Solver
 
 SETS = {
     "any q_ref": lambda robot, n, seed: make_targets(robot, n, kind="global", seed=seed),
@@ -38,20 +38,32 @@ SETS = {
     "near singular": lambda robot, n, seed: make_targets(robot, n, kind="near_singular", seed=seed),
     "tracking": lambda robot, n, seed: make_path(robot, n, seed=seed),
 }
+MAX_STEP = 0.2  # largest joint step of mfik while tracking [rad]; the path takes 0.05
 TIMES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
 
-def mfik_solvers(bundle: Path) -> dict[str, Peer]:
+def mfik_solvers(robot: Robot, bundle: Path | None) -> dict[str, Peer]:
     """Return mfik's rows: the same solver with different seeds, timed in C++ one solve at a time."""
-    solver = Solver.load(bundle)
-    rows: dict[str, dict[str, Any]] = {"mfik, network, one attempt": {"max_iterations": 20}}
+    solver = Solver.from_robot(robot) if bundle is None else Solver.load(bundle, robot)
+    rows: dict[str, dict[str, Any]] = {"mfik": {}}
+    for seed in Seed:
+        if seed is not Seed.NETWORK or bundle is not None:
+            rows[f"mfik, one attempt: {seed.value}"] = {"seed": seed, "max_attempts": 1}
+    if bundle is not None:
+        rows["mfik, network first"] = {"seed": Seed.NETWORK}
 
     def row(options: dict[str, Any]) -> Peer:
         def solve(pose: np.ndarray, q_ref: np.ndarray, tracking: bool) -> Answers:
-            out = solver.solve_batch(pose, q_ref, tol_pos=TOLERANCE, tol_rot=TOLERANCE, time_each=True, **options)
-            return Answers(out.q, out.time_us)
+            if not tracking:
+                out = solver.solve_batch(pose, q_ref, tol_pos=TOLERANCE, tol_rot=TOLERANCE, **options)
+                return Answers(out.q, out.time_us)
+            steps = [
+                solver.track(one, prev, MAX_STEP, tol_pos=TOLERANCE, tol_rot=TOLERANCE)
+                for one, prev in zip(pose, q_ref, strict=True)
+            ]
+            return Answers(np.array([step.q for step in steps]), np.array([step.time_us for step in steps]))
 
-        return Peer("C++, through Solver.solve_batch", True, solve)
+        return Peer("C++, Solver.solve and Solver.track", True, solve)
 
     return {name: row(options) for name, options in rows.items()}
 
@@ -61,10 +73,9 @@ def prepare(robot: Robot, bundle: Path | None, names: list[str]) -> tuple[dict[s
     ready: dict[str, Peer] = {}
     missing: dict[str, str] = {}
     if "mfik" in names:
+        ready.update(mfik_solvers(robot, bundle))
         if bundle is None:
-            missing["mfik"] = "not measured: give --bundle (scripts/export.py)"
-        else:
-            ready.update(mfik_solvers(bundle))
+            missing["mfik, network"] = "not measured: give --bundle (scripts/export.py)"
     for name in names:
         if name != "mfik":
             try:
@@ -187,7 +198,7 @@ def main() -> None:
     choices = ["mfik", *SOLVERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", choices=PRESETS, default="panda", help="robot (default: panda)")
-    parser.add_argument("--bundle", type=Path, help="mfik's bundle for this robot; without it mfik is not measured")
+    parser.add_argument("--bundle", type=Path, help="mfik's bundle for this robot; without it no network is measured")
     parser.add_argument("--num", type=int, default=10_000, help="poses a set (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the poses (default: 0)")
     parser.add_argument("--solvers", nargs="+", choices=choices, default=choices, help="solvers (default: all)")

@@ -62,8 +62,8 @@ def test_every_installed_peer_solves_and_a_missing_one_says_how_to_install_it(ro
 def test_missing_packages_are_named(monkeypatch, panda):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     ready, missing = solve.prepare(panda, None, ["mfik", "roboticstoolbox", "optik", "TRAC-IK", "ssik"])
-    assert not ready and missing == {
-        "mfik": "not measured: give --bundle (scripts/export.py)",
+    assert all(name.startswith("mfik") for name in ready) and missing == {
+        "mfik, network": "not measured: give --bundle (scripts/export.py)",
         "roboticstoolbox": "not installed: pip install roboticstoolbox-python",
         "optik": "not installed: pip install optik-py",
         "TRAC-IK": "not installed: pip install pytracik",
@@ -104,8 +104,8 @@ def test_the_pinocchio_program_computes_poses_steps_and_solutions(name):
         assert solved(targets.pose, peer.solve(targets.pose, targets.q_ref, False).q).mean() >= 0.995
 
 
-def test_the_report_is_written_and_counts_as_the_solver_does(tmp_path, panda):
-    """An untrained network answers q_ref, so its row is plain refinement from q_ref."""
+def test_the_report_is_written_and_counts_as_pytorch_does(tmp_path, panda):
+    """An untrained network answers q_ref, so its row is that of the reference."""
     model = MeanFlowNet(ModelConfig(width=16, num_blocks=1, cond_dim=8, encoding="none"))
     write_native(tmp_path / NATIVE_FILE, model, document(model, panda))
     files = ["--json", str(tmp_path / "report.json"), "--plot", str(tmp_path / "report.png")]
@@ -118,15 +118,17 @@ def test_the_report_is_written_and_counts_as_the_solver_does(tmp_path, panda):
     report = json.loads((tmp_path / "report.json").read_text())
     assert {"command", "commit", "hardware", "versions", "robot", "n", "missing", "solvers", "sets"} == set(report)
     assert list(report["sets"]) == ["any q_ref", "near limits", "near singular", "tracking"]
-    (row,) = report["sets"]["any q_ref"].values()
+    rows = report["sets"]["any q_ref"]
+    row = rows["mfik, one attempt: reference"]
+    assert rows["mfik"]["success"] == 1.0 and rows["mfik, one attempt: network"]["success"] == row["success"]
     assert 0 < row["p50"] <= row["p99"] <= row["p99.9"] <= row["max"] and row["mean"] > 0
     targets = make_targets(panda, 200)
-    refined = panda.refine(torch.from_numpy(targets.q_ref), torch.from_numpy(targets.pose), max_iterations=20)
+    refined = panda.refine(torch.from_numpy(targets.q_ref), torch.from_numpy(targets.pose), max_iterations=12)
     pose = panda.fk(refined.q)
     close = (position_error_m(pose, torch.from_numpy(targets.pose)) < 1e-5) & (
         rotation_error_rad(pose, torch.from_numpy(targets.pose)) < 1e-5
     )
-    assert abs(row["success"] - close.double().mean().item()) <= 0.02
-    (tracking,) = report["sets"]["tracking"].values()
-    assert tracking["success"] > 0.95 and "largest step" in out.stdout
+    # Hopeless attempts are given up half way, and the last one is then carried on to tell why it fails.
+    assert abs(row["success"] - close.double().mean().item()) <= 0.05
+    assert report["sets"]["tracking"]["mfik"]["success"] > 0.95 and "largest step" in out.stdout
     assert (tmp_path / "report.png").stat().st_size > 10_000
