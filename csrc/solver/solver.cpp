@@ -50,6 +50,21 @@ bool within_limits(const Chain& chain, const double* q) {
     return true;
 }
 
+/// Try the engine once: one for another number of joints would read and write past the solver's memory.
+void check_engine(const std::string& path, const Engine& engine, const Chain& chain) {
+    float q[kMaxJoints], u[kMaxJoints];
+    const float pose[kPoseSize] = {0.5f, 0.0f, 0.5f, 1.0f, 0.0f, 0.0f, 0.0f};
+    std::fill_n(q, kMaxJoints, 0.1f);
+    std::fill_n(u, kMaxJoints, std::numeric_limits<float>::infinity());  // what no network answers to such input
+    const AlignedBuffer scratch(engine.scratch_size(1));
+    engine.evaluate(1, q, pose, 1, u, scratch.data());
+    const auto written = std::find_if(u, u + kMaxJoints, [](float value) { return !std::isfinite(value); }) - u;
+    if (written != chain.dof) {
+        throw Error(path + ": engine: expected u of " + std::to_string(chain.dof) + " finite values, got " +
+                    std::to_string(written) + "; load the engine from the same bundle");
+    }
+}
+
 }  // namespace
 
 const char* to_string(Status status) noexcept {
@@ -77,10 +92,14 @@ Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 
 struct Solver::Impl {
-    explicit Impl(Bundle read) : network(read), bundle(std::move(read)) { bundle.tensors.clear(); }
+    Impl(std::unique_ptr<const Engine> evaluator, Bundle read)
+        : engine(std::move(evaluator)), scratch_size(engine->scratch_size(1)), bundle(std::move(read)) {
+        bundle.tensors.clear();
+    }
 
-    Network network;
-    Bundle bundle;  // without the tensors, which the network has packed
+    std::unique_ptr<const Engine> engine;
+    std::size_t scratch_size;  // of one row
+    Bundle bundle;             // without the tensors: the engine has its own
 };
 
 Solver::Solver(std::unique_ptr<const Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -89,11 +108,20 @@ Solver& Solver::operator=(Solver&&) noexcept = default;
 Solver::~Solver() = default;
 
 Solver Solver::load(const std::string& path) {
-    return Solver(std::make_unique<const Impl>(read_bundle(path)));
+    Bundle bundle = read_bundle(path);
+    auto network = std::make_unique<const Network>(bundle);
+    return Solver(std::make_unique<const Impl>(std::move(network), std::move(bundle)));
+}
+
+Solver Solver::load(const std::string& path, std::unique_ptr<const Engine> engine) {
+    Bundle bundle = read_bundle(path);
+    if (engine == nullptr) throw Error(path + ": engine: expected one, got none; use Solver::load(path)");
+    check_engine(path, *engine, bundle.chain);
+    return Solver(std::make_unique<const Impl>(std::move(engine), std::move(bundle)));
 }
 
 Workspace Solver::make_workspace() const {
-    const std::size_t size = impl_ == nullptr ? 0 : impl_->network.scratch_size();
+    const std::size_t size = impl_ == nullptr ? 0 : impl_->scratch_size;
     return Workspace(std::make_unique<Workspace::Impl>(Workspace::Impl{size, AlignedBuffer(size)}));
 }
 
@@ -101,19 +129,18 @@ Result Solver::solve(const Pose& T_base_tool, Span<const double> q_ref, Span<dou
                      const Options& options) const noexcept {
     if (impl_ == nullptr || workspace.impl_ == nullptr) return kInvalid;
     const Chain& chain = impl_->bundle.chain;
-    const Network& network = impl_->network;
     const std::size_t dof = static_cast<std::size_t>(chain.dof);
     double pose[kPoseSize];
-    if (q_ref.size() != dof || q_out.size() != dof || workspace.impl_->size != network.scratch_size() ||
+    if (q_ref.size() != dof || q_out.size() != dof || workspace.impl_->size != impl_->scratch_size ||
         !is_valid(options) || !is_finite(q_ref) || !has_unit_quat(T_base_tool) ||
         !normalize_pose(T_base_tool.data(), pose)) {
         return kInvalid;
     }
 
-    float input[kMaxJoints + kPoseSize], u[kMaxJoints];
-    for (std::size_t j = 0; j < dof; ++j) input[j] = static_cast<float>(q_ref[j]);
-    for (std::size_t i = 0; i < kPoseSize; ++i) input[dof + i] = static_cast<float>(pose[i]);
-    network.evaluate(input, u, workspace.impl_->scratch.data());
+    float q_float[kMaxJoints], pose_float[kPoseSize], u[kMaxJoints];
+    for (std::size_t j = 0; j < dof; ++j) q_float[j] = static_cast<float>(q_ref[j]);
+    for (std::size_t i = 0; i < kPoseSize; ++i) pose_float[i] = static_cast<float>(pose[i]);
+    impl_->engine->evaluate(1, q_float, pose_float, 1, u, workspace.impl_->scratch.data());
 
     // Inputs of absurd size overflow float32: then the reference itself is the start.
     const bool usable = std::all_of(u, u + dof, [](float value) { return std::isfinite(value); });

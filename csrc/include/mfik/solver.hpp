@@ -82,6 +82,26 @@ class Error : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+/// What evaluates a trained network. The built-in engine needs nothing but the C++ library; mfik/torchscript.hpp and
+/// mfik/onnx.hpp offer others.
+class Engine {
+  public:
+    virtual ~Engine() = default;
+
+    /// Number of floats of `scratch` that evaluate() needs for so many rows.
+    [[nodiscard]] virtual std::size_t scratch_size(int rows) const noexcept = 0;
+
+    /// Compute u(q, 0, 1). Row by row the same numbers, whatever the number of rows.
+    /// @param[in] rows  At least 1.
+    /// @param[in] q  Joints [rad or m], [rows, dof] row-major.
+    /// @param[in] poses  Positions [m] and unit quaternions (qw >= 0), [num_poses, 7] row-major.
+    /// @param[in] num_poses  `rows`, or 1 for the same pose in every row.
+    /// @param[out] u  Mean velocities, [rows, dof]; NaN where the engine failed.
+    /// @param[in,out] scratch  On a cache line boundary.
+    virtual void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
+                          float* scratch) const noexcept = 0;
+};
+
 /// Scratch memory of Solver::solve: one per thread, usable with every solver of the same network size.
 class Workspace {
   public:
@@ -103,6 +123,10 @@ class Solver {
     /// Read a bundle: its folder, or the model.safetensors in it.
     /// @throw Error  The file is missing, malformed, foreign, of another version, or has non-finite weights.
     [[nodiscard]] static Solver load(const std::string& path);
+
+    /// The same with another engine for the bundle's network.
+    /// @throw Error  As above, or the engine does not answer with dof() finite values.
+    [[nodiscard]] static Solver load(const std::string& path, std::unique_ptr<const Engine> engine);
 
     Solver(Solver&&) noexcept;
     Solver& operator=(Solver&&) noexcept;
