@@ -1,4 +1,4 @@
-// Version 1 network (mfik/model/v1/network.py) for one row at a time: weights packed once, then no allocation.
+// Version 1 network (mfik/model/v1/network.py), the built-in engine: weights packed once, then no allocation.
 #pragma once
 
 #include <cstddef>
@@ -46,24 +46,38 @@ struct Block {
 };
 
 /// The network at r = 0, t = 1, the only times that solving uses: what the first layers compute from r and t is a
-/// constant and part of their bias.
+/// constant and part of their bias. The input layer is in two parts, as the pose's share is the same for every row that
+/// has the same pose.
 struct Layers {
     NetworkConfig config;
     AlignedBuffer frequencies;
-    Linear input, condition, head;
+    Linear input_pose, input_q, condition, head;
     LayerNorm norm;
     std::vector<Block> blocks;
 };
 
-class Network : public Engine {
-  public:
-    explicit Network(const Bundle& bundle);
+struct Buffers;
 
-    std::size_t scratch_size(int rows) const noexcept override;
+/// What the machine computes with; every set gives the same numbers but for rounding.
+enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
+
+/// The widest that this machine has and that the network is compiled for.
+[[nodiscard]] InstructionSet best_instruction_set() noexcept;
+
+class Network final : public Engine {
+  public:
+    explicit Network(const Bundle& bundle, InstructionSet instructions = best_instruction_set());
+
+    [[nodiscard]] std::size_t scratch_size(int rows) const noexcept override;
+
+    /// Real-time safe. With num_poses == 1, what depends on the pose alone is computed once for up to 64 rows.
     void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
                   float* scratch) const noexcept override;
 
   private:
+    using EvaluateLayers = void (*)(const Layers&, const Buffers&, int rows, const float* q, const float* poses,
+                                    int num_poses, float* u);
+    EvaluateLayers evaluate_layers_;
     Layers layers_;
 };
 

@@ -24,8 +24,8 @@ namespace {
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kTwoPi = 2.0 * kPi;
-constexpr std::size_t kPoseSize = 7;
-constexpr std::size_t kBatchChunk = 32;           // rows that a thread of solve_batch takes at a time
+constexpr int kPoseSize = 7;
+constexpr int kBatchChunk = 64;                   // rows that a thread of solve_batch takes at a time
 constexpr std::uint64_t kTableSeed = 0x6d66696b;  // of the stored configurations
 constexpr double kMostTurns = 1e6;                // beyond these, a joint's turns are not counted: it would lose digits
 constexpr double kStuck = 0.9;                    // share of the error that stays when no motion lessens it
@@ -51,9 +51,9 @@ bool is_tolerance(double value) {
 }
 
 /// Pose with a quaternion of norm 1; false when it is not finite or its norm is off by more than kQuatNormTolerance.
-bool checked_pose(const Pose& pose, double* out) {
+bool checked_pose(const double* pose, double* out) {
     const double norm = std::sqrt(pose[3] * pose[3] + pose[4] * pose[4] + pose[5] * pose[5] + pose[6] * pose[6]);
-    return std::abs(norm - 1.0) <= kQuatNormTolerance && normalize_pose(pose.data(), out);
+    return std::abs(norm - 1.0) <= kQuatNormTolerance && normalize_pose(pose, out);
 }
 
 bool within_limits(const Chain& chain, const double* q) {
@@ -95,6 +95,30 @@ Transform times_inverse(const Transform& T, const Transform& other) {
     for (int i = 0; i < 3; ++i)
         for (int k = 0; k < 3; ++k) out.p[i] -= out.R[3 * i + k] * other.p[k];
     return out;
+}
+
+/// Try the engine once: one for another number of joints would read and write past the solver's memory.
+void check_engine(const std::string& path, const Engine& engine, const Chain& chain) {
+    float q[kMaxJoints], u[kMaxJoints];
+    const float pose[kPoseSize] = {0.5f, 0.0f, 0.5f, 1.0f, 0.0f, 0.0f, 0.0f};
+    std::fill_n(q, kMaxJoints, 0.1f);
+    std::fill_n(u, kMaxJoints, std::numeric_limits<float>::infinity());  // what no network answers to such input
+    const AlignedBuffer scratch(engine.scratch_size(1));
+    engine.evaluate(1, q, pose, 1, u, scratch.data());
+    const auto written = std::find_if(u, u + kMaxJoints, [](float value) { return !std::isfinite(value); }) - u;
+    if (written != chain.dof) {
+        throw Error(path + ": engine: expected u of " + std::to_string(chain.dof) + " finite values, got " +
+                    std::to_string(written) + "; load the engine from the same bundle");
+    }
+}
+
+/// Target of the tool, and of the tip that carries it; false when the pose is none. The tool has been checked.
+bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip) {
+    double checked[kPoseSize];
+    if (!checked_pose(pose, checked)) return false;
+    T_target = from_pose(checked);
+    T_tip = times_inverse(T_target, T_tip_tool);
+    return true;
 }
 
 SeedTable make_seed_table(const Chain& chain) {
@@ -163,10 +187,16 @@ Workspace::Workspace(Workspace&&) noexcept = default;
 Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 
+/// What a thread of solve_batch needs.
+struct Solver::BatchMemory {
+    Workspace workspace;
+    AlignedBuffer scratch;  // of the network for kBatchChunk rows
+    double seeds[kBatchChunk * kMaxJoints];
+};
+
 struct Solver::Impl {
-    Impl(Bundle read, std::unique_ptr<const Engine> other)
-        : engine(std::move(other)), bundle(std::move(read)), table(make_seed_table(bundle.chain)) {
-        if (engine == nullptr && bundle.num_parameters > 0) engine = std::make_unique<Network>(bundle);
+    Impl(std::unique_ptr<const Engine> evaluator, Bundle read)
+        : engine(std::move(evaluator)), bundle(std::move(read)), table(make_seed_table(bundle.chain)) {
         bundle.tensors.clear();
     }
 
@@ -179,9 +209,13 @@ struct Solver::Impl {
 
     Problem check(const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
                   Workspace::Impl* workspace) const;
-    void network_seed(const Problem& problem, const double* q_ref, float* scratch, double* q) const;
+    void network_seeds(int rows, const double* q_ref, const double* tip_poses, float* scratch, double* seeds) const;
+    void network_chunk(int rows, const double* poses, const double* q_ref, const Options& options,
+                       BatchMemory& memory) const;
     void free_seed(const Problem& problem, const double* q_ref, Seed seed, double* q) const;
     SearchTask search_task(const Problem& problem, const double* q_ref, const Options& options) const;
+    Result solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out, Workspace::Impl* workspace,
+                 const Options& options, const double* network_seed) const;
     Result run(const Problem& problem, const double* q_ref, const double* seed, const Options& options,
                double* q) const;
     Result judge(const Problem& problem, const double* q, const Options& options) const;
@@ -193,11 +227,16 @@ Solver& Solver::operator=(Solver&&) noexcept = default;
 Solver::~Solver() = default;
 
 Solver Solver::load(const std::string& path) {
-    return load(path, nullptr);
+    Bundle bundle = read_bundle(path);
+    auto network = bundle.num_parameters > 0 ? std::make_unique<const Network>(bundle) : nullptr;
+    return Solver(std::make_unique<const Impl>(std::move(network), std::move(bundle)));
 }
 
 Solver Solver::load(const std::string& path, std::unique_ptr<const Engine> engine) {
-    return Solver(std::make_unique<const Impl>(read_bundle(path), std::move(engine)));
+    Bundle bundle = read_bundle(path);
+    if (engine == nullptr) throw Error(path + ": engine: expected one, got none; use Solver::load(path)");
+    check_engine(path, *engine, bundle.chain);
+    return Solver(std::make_unique<const Impl>(std::move(engine), std::move(bundle)));
 }
 
 Workspace Solver::make_workspace() const {
@@ -226,12 +265,13 @@ Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, c
     if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts) {
         return refuse("max_attempts: expected 1 to kMaxAttempts");
     }
-    double pose[kPoseSize], tool[kPoseSize];
-    if (!checked_pose(T_base_tool, pose)) {
-        return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
-    }
-    if (!checked_pose(options.T_tip_tool, tool)) {
+    double tool[kPoseSize];
+    if (!checked_pose(options.T_tip_tool.data(), tool)) {
         return refuse("T_tip_tool: expected finite values with a unit quaternion in the last four");
+    }
+    const Transform T_tip_tool = from_pose(tool);
+    if (!read_target(T_base_tool.data(), T_tip_tool, problem.T_target, problem.T_tip)) {
+        return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
     }
     if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) {
         return refuse("preference_gain: expected 0 to 1");
@@ -247,10 +287,7 @@ Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, c
     if (options.locked >> dof != 0) return refuse("locked: expected bits of the joints 0 to dof() - 1 only");
 
     problem.chain = &bundle.chain;
-    problem.T_target = problem.T_tip = from_pose(pose);
     if (options.T_tip_tool != Options{}.T_tip_tool) {
-        const Transform T_tip_tool = from_pose(tool);
-        problem.T_tip = times_inverse(problem.T_target, T_tip_tool);
         Chain& chain = workspace->tool_chain;
         chain = bundle.chain;
         double* last = chain.origin[chain.dof];
@@ -292,16 +329,33 @@ Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, c
     return problem;
 }
 
-/// q_ref + u(q_ref, 0, 1).
-void Solver::Impl::network_seed(const Problem& problem, const double* q_ref, float* scratch, double* q) const {
-    float input[kMaxJoints], pose[kPoseSize], u[kMaxJoints];
-    for (int j = 0; j < bundle.chain.dof; ++j) input[j] = static_cast<float>(q_ref[j]);
-    for (std::size_t i = 0; i < kPoseSize; ++i) pose[i] = static_cast<float>(problem.tip_pose[i]);
-    engine->evaluate(1, input, pose, 1, u, scratch);
-    for (int j = 0; j < bundle.chain.dof; ++j) {
+/// q_ref + u(q_ref, 0, 1) for rows of references [rows, dof] and tip poses [rows, 7].
+void Solver::Impl::network_seeds(int rows, const double* q_ref, const double* tip_poses, float* scratch,
+                                 double* seeds) const {
+    const int dof = bundle.chain.dof;
+    float q[kBatchChunk * kMaxJoints], poses[kBatchChunk * kPoseSize], u[kBatchChunk * kMaxJoints];
+    if (rows < 1 || dof < 1) return;
+    for (int i = 0; i < rows * dof; ++i) q[i] = static_cast<float>(q_ref[i]);
+    for (int i = 0; i < rows * kPoseSize; ++i) poses[i] = static_cast<float>(tip_poses[i]);
+    engine->evaluate(rows, q, poses, rows, u, scratch);
+    for (int i = 0; i < rows * dof; ++i) {
         // Inputs of absurd size overflow float32: then the reference itself is the start.
-        q[j] = std::isfinite(u[j]) ? q_ref[j] + static_cast<double>(u[j]) : q_ref[j];
+        seeds[i] = std::isfinite(u[i]) ? q_ref[i] + static_cast<double>(u[i]) : q_ref[i];
     }
+}
+
+/// Where the network sends up to kBatchChunk rows of solve_batch.
+void Solver::Impl::network_chunk(int rows, const double* poses, const double* q_ref, const Options& options,
+                                 BatchMemory& memory) const {
+    double tool[kPoseSize], tip_poses[kBatchChunk * kPoseSize];
+    if (!checked_pose(options.T_tip_tool.data(), tool)) return;  // every row will be refused
+    const Transform T_tip_tool = from_pose(tool);
+    for (int i = 0; i < rows; ++i) {
+        Transform T_target, T_tip = T_tip_tool;  // a row that is no pose will be refused
+        (void)read_target(poses + i * kPoseSize, T_tip_tool, T_target, T_tip);
+        to_pose(T_tip, tip_poses + i * kPoseSize);
+    }
+    network_seeds(rows, q_ref, tip_poses, memory.scratch.data(), memory.seeds);
 }
 
 /// The joints that a seed other than the network names.
@@ -412,24 +466,33 @@ Result Solver::Impl::run(const Problem& problem, const double* q_ref, const doub
     return result;
 }
 
-Result Solver::solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out, Workspace& workspace,
-                     const Options& options) const noexcept {
+/// `network_seed` [dof]: where the network's answer is at hand already.
+Result Solver::Impl::solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
+                           Workspace::Impl* workspace, const Options& options, const double* network_seed) const {
     const Clock::time_point start = Clock::now();
-    if (impl_ == nullptr) return invalid("solver: it was moved from");
-    const Problem problem = impl_->check(T_base_tool, q_ref, options, workspace.impl_.get());
+    const Problem problem = check(T_base_tool, q_ref, options, workspace);
     if (problem.error != nullptr) return invalid(problem.error);
     if (q_out.size() != q_ref.size()) return invalid("q_out: expected dof() values");
     double seed[kMaxJoints], q[kMaxJoints];
-    if (options.seed == Seed::kNetwork) {
-        if (impl_->engine == nullptr) return invalid("seed: the bundle holds no network");
-        impl_->network_seed(problem, q_ref.data(), workspace.impl_->scratch.data(), seed);
+    if (options.seed != Seed::kNetwork) {
+        free_seed(problem, q_ref.data(), options.seed, seed);
+    } else if (network_seed != nullptr) {
+        std::copy_n(network_seed, q_ref.size(), seed);
+    } else if (engine != nullptr) {
+        network_seeds(1, q_ref.data(), problem.tip_pose, workspace->scratch.data(), seed);
     } else {
-        impl_->free_seed(problem, q_ref.data(), options.seed, seed);
+        return invalid("seed: the bundle holds no network");
     }
-    Result result = impl_->run(problem, q_ref.data(), seed, options, q);
+    Result result = run(problem, q_ref.data(), seed, options, q);
     std::copy_n(q, q_out.size(), q_out.data());
     result.time_us = microseconds_since(start);
     return result;
+}
+
+Result Solver::solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out, Workspace& workspace,
+                     const Options& options) const noexcept {
+    if (impl_ == nullptr) return invalid("solver: it was moved from");
+    return impl_->solve(T_base_tool, q_ref, q_out, workspace.impl_.get(), options, nullptr);
 }
 
 Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
@@ -530,29 +593,40 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
         q_out.size() != rows * dof || !(time_us.empty() || time_us.size() == rows)) {
         return Status::kInvalidInput;
     }
+    const std::size_t chunk = kBatchChunk;
+    const bool together = options.seed == Seed::kNetwork && impl_->engine != nullptr && time_us.empty();
     std::atomic<std::size_t> next{0};
-    const auto work = [&](Workspace& workspace) noexcept {
-        for (std::size_t begin; (begin = next.fetch_add(kBatchChunk, std::memory_order_relaxed)) < rows;) {
-            for (std::size_t i = begin; i < std::min(begin + kBatchChunk, rows); ++i) {
+    const auto work = [&](BatchMemory& memory) noexcept {
+        for (std::size_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < rows;) {
+            const std::size_t size = std::min(chunk, rows - begin);
+            if (together) {
+                impl_->network_chunk(static_cast<int>(size), poses.data() + begin * kPoseSize,
+                                     q_ref.data() + begin * dof, options, memory);
+            }
+            for (std::size_t i = begin; i < begin + size; ++i) {
                 Pose pose;
                 std::copy_n(poses.data() + i * kPoseSize, kPoseSize, pose.begin());
-                results[i] = solve(pose, q_ref.subspan(i * dof, dof), q_out.subspan(i * dof, dof), workspace, options);
+                results[i] = impl_->solve(pose, q_ref.subspan(i * dof, dof), q_out.subspan(i * dof, dof),
+                                          memory.workspace.impl_.get(), options,
+                                          together ? memory.seeds + (i - begin) * dof : nullptr);
                 if (!time_us.empty()) time_us[i] = results[i].time_us;
             }
         }
     };
     const std::size_t workers =
-        std::min(static_cast<std::size_t>(threads), std::max<std::size_t>(1, (rows + kBatchChunk - 1) / kBatchChunk));
-    std::vector<Workspace> workspaces;
-    for (std::size_t i = 0; i < workers; ++i) workspaces.push_back(make_workspace());
+        std::min(static_cast<std::size_t>(threads), std::max<std::size_t>(1, (rows + chunk - 1) / chunk));
+    std::vector<BatchMemory> memories;
+    for (std::size_t i = 0; i < workers; ++i) {
+        memories.push_back({make_workspace(), AlignedBuffer(together ? impl_->scratch_size(kBatchChunk) : 0), {}});
+    }
     std::vector<std::thread> helpers;
     helpers.reserve(workers - 1);
     try {
-        for (std::size_t i = 1; i < workers; ++i) helpers.emplace_back(work, std::ref(workspaces[i]));
+        for (std::size_t i = 1; i < workers; ++i) helpers.emplace_back(work, std::ref(memories[i]));
     } catch (const std::system_error&) {
         // Fewer threads are to be had: those that run take all rows.
     }
-    work(workspaces[0]);
+    work(memories[0]);
     for (std::thread& helper : helpers) helper.join();
     const auto failed = std::find_if(results.begin(), results.end(),
                                      [](const Result& result) { return result.status != Status::kSolved; });

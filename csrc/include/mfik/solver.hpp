@@ -119,7 +119,7 @@ class Engine {
     /// Number of floats of `scratch` that evaluate() needs for so many rows.
     [[nodiscard]] virtual std::size_t scratch_size(int rows) const noexcept = 0;
 
-    /// Compute u(q, 0, 1). Row by row the same numbers, whatever the number of rows.
+    /// Compute u(q, 0, 1). The built-in engine answers a row with the same bits whatever the rows beside it.
     /// @param[in] rows  At least 1.
     /// @param[in] q  Joints [rad or m], [rows, dof] row-major.
     /// @param[in] poses  Positions [m] and unit quaternions (qw >= 0), [num_poses, 7] row-major.
@@ -153,6 +153,7 @@ class Solver {
     [[nodiscard]] static Solver load(const std::string& path);
 
     /// The same with another engine for the bundle's network.
+    /// @throw Error  As above, or the engine does not answer with dof() finite values.
     [[nodiscard]] static Solver load(const std::string& path, std::unique_ptr<const Engine> engine);
 
     Solver(Solver&&) noexcept;
@@ -229,6 +230,7 @@ class Solver {
     [[nodiscard]] const std::string& metadata_json() const noexcept;  ///< The bundle's JSON document about itself.
 
   private:
+    struct BatchMemory;
     struct Impl;
     explicit Solver(std::unique_ptr<const Impl> impl) noexcept;
     std::unique_ptr<const Impl> impl_;

@@ -1,10 +1,22 @@
 #include <cstdio>
 #include <mfik/solver.hpp>
 #include <vector>
+#ifdef CONSUMER_USES_torchscript
+#include <mfik/torchscript.hpp>
+#endif
+#ifdef CONSUMER_USES_onnx
+#include <mfik/onnx.hpp>
+#endif
 
 int main(int argc, char** argv) {
     if (argc != 2) return std::fprintf(stderr, "usage: consumer BUNDLE\n"), 2;
+#if defined(CONSUMER_USES_torchscript)
+    const mfik::Solver solver = mfik::Solver::load(argv[1], mfik::load_torchscript(argv[1]));
+#elif defined(CONSUMER_USES_onnx)
+    const mfik::Solver solver = mfik::Solver::load(argv[1], mfik::load_onnx(argv[1]));
+#else
     const mfik::Solver solver = mfik::Solver::load(argv[1]);
+#endif
     mfik::Workspace workspace = solver.make_workspace();
     // The middle of the limits, a pose next to it, and back.
     std::vector<double> q_ref, q_near, q(static_cast<std::size_t>(solver.dof()));

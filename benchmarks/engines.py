@@ -1,0 +1,102 @@
+"""Time one evaluation of the network in every engine, beside reading its weights once, all in one run.
+
+    python benchmarks/engines.py [--onnxruntime FOLDER] [--seconds 20]
+
+Builds benchmarks/engines.cpp with the engines that can be built here, and random weights in the sizes of the presets.
+Where ONNX Runtime's C headers are not found, PyPI's onnxruntime is timed from Python instead, and the table says so.
+Batches are shared out among the threads that call; within a call every engine runs on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mfik.export import ONNX_FILE, document, export_bundle
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.model.v1.config import PRESETS
+from mfik.robots import load_robot
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(folder: Path, onnxruntime: str | None) -> Path:
+    json = importlib.util.find_spec("nlohmann_json")
+    options = [] if json is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(json.origin).parent / 'include'}"]
+    options += [] if onnxruntime is None else [f"-DONNXRuntime_ROOT={onnxruntime}"]
+    configure = [
+        "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_EXAMPLES=OFF",
+        "-DMFIK_TORCHSCRIPT=ON", "-DMFIK_ONNX=ON", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}", *options,
+    ]  # fmt: skip
+    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["cmake", "--build", folder, "--target", "mfik_bench_engines"], check=True, stdout=subprocess.DEVNULL
+    )
+    return folder / "csrc" / "mfik_bench_engines"
+
+
+def time_python_onnxruntime(bundle: Path, rows: int, seconds: float) -> list[float]:
+    """Return the sorted times per row [us] of PyPI's onnxruntime on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(bundle / ONNX_FILE), options, providers=["CPUExecutionProvider"])
+    robot, generator = load_robot("panda"), torch.Generator().manual_seed(1)
+    q = robot.sample(rows, generator)
+    inputs = {"q_ref": q.numpy(), "target_pose": robot.fk(q).numpy()}
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    session.run(None, inputs)
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        session.run(None, inputs)
+        times.append((time.perf_counter() - start) * 1e6 / rows)
+    return sorted(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--onnxruntime", help="folder with ONNX Runtime's include/ and lib/")
+    parser.add_argument("--seconds", type=float, default=20.0, help="time for each preset")
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=sorted(PRESETS, reverse=True))
+    args = parser.parse_args()
+
+    robot = load_robot("panda")
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; time per row [us]")
+    titles = f"{'network':>20} {'engine':<24} {'rows':>5} {'threads':>7}"
+    print(f"{titles} {'10 %':>10} {'median':>10} {'90 %':>10} {'calls':>7}")
+    with tempfile.TemporaryDirectory() as name:
+        program = build(Path(name) / "build", args.onnxruntime)
+        for preset in args.presets:
+            torch.manual_seed(0)
+            model = MeanFlowNet(ModelConfig.preset(robot.dof, preset)).eval()
+            torch.nn.init.normal_(model.head.weight, std=0.02)  # zero in an untrained network
+            bundle = Path(name) / preset
+            export_bundle(bundle, model, document(model, robot))
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            command = [program, bundle, str(args.seconds)]
+            out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+            lines = [line.split("\t") for line in out.splitlines()]
+            if not any(line[0] == "onnx" for line in lines):
+                for rows in (1, 8, 1024):
+                    times = time_python_onnxruntime(bundle, rows, args.seconds / 20)
+                    quantiles = [f"{x:.9g}" for x in np.quantile(times, (0.1, 0.5, 0.9))]
+                    lines.append(["onnxruntime in Python", str(rows), "1", *quantiles, str(len(times))])
+            label = f"{preset}, {model.num_parameters() / 1e6:.2f}M"
+            for engine, rows, threads, *quantiles, calls in lines:
+                numbers = " ".join(f"{float(x):10.2f}" for x in quantiles)
+                print(f"{label:>20} {engine:<24} {rows:>5} {threads:>7} {numbers} {calls:>7}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+// Every engine that is built answers the golden set, and keeps the promises of mfik::Engine.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <ostream>
+
+#include "golden.hpp"
+#include "mfik/solver.hpp"
+#include "solver/network.hpp"
+#ifdef MFIK_HAS_TORCHSCRIPT
+#include "mfik/torchscript.hpp"
+#endif
+#ifdef MFIK_HAS_ONNX
+#include "mfik/onnx.hpp"
+#endif
+
+namespace mfik::testing {
+namespace {
+
+constexpr int kDof = 7, kPoseSize = 7;
+constexpr float kTolerance = 1e-5f;  // [rad], as of the golden set in Python: float32 rounding
+
+using EnginePtr = std::unique_ptr<const Engine>;
+
+struct Case {
+    const char* name;
+    std::function<EnginePtr()> load;
+    bool exact;  // row by row the same bits, whatever the number of rows
+};
+
+std::ostream& operator<<(std::ostream& stream, const Case& engine) {
+    return stream << engine.name;
+}
+
+[[maybe_unused]] std::string exported_bundle() {
+    const char* path = std::getenv("MFIK_TEST_BUNDLE");
+    if (path == nullptr) throw std::runtime_error("set MFIK_TEST_BUNDLE to the exported bundle of the golden network");
+    return path;
+}
+
+EnginePtr load_native(InstructionSet instructions) {
+    return std::make_unique<const Network>(read_bundle(golden_bundle()), instructions);
+}
+
+/// The built-in engine for each instruction set of this machine, and the others that are built.
+std::vector<Case> engines() {
+    std::vector<Case> cases{{"native", [] { return load_native(InstructionSet::kBaseline); }, true}};
+    if (best_instruction_set() >= InstructionSet::kAvx2) {
+        cases.push_back({"native_avx2", [] { return load_native(InstructionSet::kAvx2); }, true});
+    }
+    if (best_instruction_set() >= InstructionSet::kAvx512) {
+        cases.push_back({"native_avx512", [] { return load_native(InstructionSet::kAvx512); }, true});
+    }
+#ifdef MFIK_HAS_TORCHSCRIPT
+    cases.push_back({"torchscript", [] { return load_torchscript(exported_bundle()); }, false});
+#endif
+#ifdef MFIK_HAS_ONNX
+    cases.push_back({"onnx", [] { return load_onnx(exported_bundle()); }, false});
+#endif
+    return cases;
+}
+
+struct Inputs {
+    std::vector<float> q, poses;
+};
+
+/// `rows` rows of the golden set, repeated as need be; quaternions with qw >= 0.
+Inputs golden_inputs(int rows) {
+    Inputs inputs;
+    for (int i = 0; i < rows; ++i) {
+        const std::size_t row = static_cast<std::size_t>(i) % golden().q_ref.size();
+        const std::vector<double>& pose = golden().target_pose[row];
+        for (const double value : golden().q_ref[row]) inputs.q.push_back(static_cast<float>(value));
+        for (std::size_t k = 0; k < kPoseSize; ++k) {
+            inputs.poses.push_back(static_cast<float>(k >= 3 && pose[3] < 0 ? -pose[k] : pose[k]));
+        }
+    }
+    return inputs;
+}
+
+std::vector<float> evaluate(const Engine& engine, int rows, const float* q, const float* poses, int num_poses) {
+    std::vector<float> u(static_cast<std::size_t>(rows) * kDof, std::numeric_limits<float>::quiet_NaN());
+    const AlignedBuffer scratch(engine.scratch_size(rows));
+    engine.evaluate(rows, q, poses, num_poses, u.data(), scratch.data());
+    return u;
+}
+
+class EngineTest : public ::testing::TestWithParam<Case> {
+  protected:
+    void expect_same(const std::vector<float>& a, const std::vector<float>& b) const {
+        ASSERT_EQ(a.size(), b.size());
+        for (std::size_t i = 0; i < a.size(); ++i) {
+            if (GetParam().exact) {
+                ASSERT_EQ(a[i], b[i]) << "row " << i / kDof;
+            } else {
+                ASSERT_NEAR(a[i], b[i], kTolerance) << "row " << i / kDof;
+            }
+        }
+    }
+
+    EnginePtr engine_ = GetParam().load();
+};
+
+TEST_P(EngineTest, AgreesWithGolden) {
+    const int rows = static_cast<int>(golden().q_ref.size());
+    const Inputs inputs = golden_inputs(rows);
+    const std::vector<float> u = evaluate(*engine_, rows, inputs.q.data(), inputs.poses.data(), rows);
+    for (std::size_t i = 0; i < u.size(); ++i) {
+        EXPECT_NEAR(inputs.q[i] + u[i], golden().q_solution[i / kDof][i % kDof], kTolerance) << "row " << i / kDof;
+    }
+}
+
+TEST_P(EngineTest, RowsTogetherAreRowsAlone) {
+    for (const int rows : {1, 2, 3, 5, 8, 15, 64, 65, 200}) {
+        const Inputs inputs = golden_inputs(rows);
+        std::vector<float> alone;
+        for (int i = 0; i < rows; ++i) {
+            const auto u = evaluate(*engine_, 1, &inputs.q[static_cast<std::size_t>(i * kDof)],
+                                    &inputs.poses[static_cast<std::size_t>(i * kPoseSize)], 1);
+            alone.insert(alone.end(), u.begin(), u.end());
+        }
+        expect_same(evaluate(*engine_, rows, inputs.q.data(), inputs.poses.data(), rows), alone);
+    }
+}
+
+TEST_P(EngineTest, OnePoseIsThatPoseInEveryRow) {
+    for (const int rows : {2, 7, 64, 130}) {
+        Inputs inputs = golden_inputs(rows);
+        const std::vector<float> pose(inputs.poses.begin() + kPoseSize, inputs.poses.begin() + 2 * kPoseSize);
+        for (int i = 0; i < rows; ++i) std::copy_n(pose.data(), kPoseSize, inputs.poses.data() + i * kPoseSize);
+        expect_same(evaluate(*engine_, rows, inputs.q.data(), pose.data(), 1),
+                    evaluate(*engine_, rows, inputs.q.data(), inputs.poses.data(), rows));
+    }
+}
+
+TEST_P(EngineTest, SolvesAsTheBuiltInOneDoes) {
+    const Solver own = Solver::load(golden_bundle()), other = Solver::load(golden_bundle(), std::move(engine_));
+    Workspace own_workspace = own.make_workspace(), other_workspace = other.make_workspace();
+    for (std::size_t i = 0; i < golden().q_ref.size(); ++i) {
+        Pose pose;
+        std::copy_n(golden().target_pose[i].begin(), pose.size(), pose.begin());
+        std::array<double, kDof> q_own{}, q_other{};
+        Options options;
+        options.seed = Seed::kNetwork;
+        options.max_iterations = 0;
+        const Result a = own.solve(pose, golden().q_ref[i], q_own, own_workspace, options);
+        const Result b = other.solve(pose, golden().q_ref[i], q_other, other_workspace, options);
+        EXPECT_NEAR(a.pos_error_m, b.pos_error_m, 1e-4);
+        for (std::size_t j = 0; j < kDof; ++j) EXPECT_NEAR(q_own[j], q_other[j], 2 * kTolerance);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, EngineTest, ::testing::ValuesIn(engines()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+/// Answers as many joints as it is told to.
+class Fake final : public Engine {
+  public:
+    explicit Fake(int dof, float value = 0.0f) : dof_(dof), value_(value) {}
+    [[nodiscard]] std::size_t scratch_size(int) const noexcept override { return 0; }
+    void evaluate(int rows, const float*, const float*, int, float* u, float*) const noexcept override {
+        std::fill_n(u, rows * dof_, value_);
+    }
+
+  private:
+    int dof_;
+    float value_;
+};
+
+TEST(EngineOfSolver, MustFitTheBundle) {
+    EXPECT_EQ(Solver::load(golden_bundle(), std::make_unique<const Fake>(7)).dof(), 7);
+    EXPECT_THROW((void)Solver::load(golden_bundle(), nullptr), Error);
+    EXPECT_THROW((void)Solver::load(golden_bundle(), std::make_unique<const Fake>(6)), Error);
+    EXPECT_THROW((void)Solver::load(golden_bundle(), std::make_unique<const Fake>(8)), Error);
+    EXPECT_THROW(
+        (void)Solver::load(golden_bundle(), std::make_unique<const Fake>(7, std::numeric_limits<float>::quiet_NaN())),
+        Error);
+}
+
+TEST(EngineFile, ThatCannotBeUsedIsRefused) {
+    std::vector<EnginePtr (*)(const std::string&)> loaders;
+#ifdef MFIK_HAS_TORCHSCRIPT
+    loaders.push_back(&load_torchscript);
+#endif
+#ifdef MFIK_HAS_ONNX
+    loaders.push_back(&load_onnx);
+#endif
+    const std::string file = ::testing::TempDir() + "mfik_no_model";
+    std::ofstream(file) << "no model";
+    for (const auto load : loaders) {
+        EXPECT_THROW((void)load(file + "_missing"), Error);
+        EXPECT_THROW((void)load(file), Error);
+        EXPECT_THROW((void)load(golden_bundle()), Error);
+    }
+}
+
+}  // namespace
+}  // namespace mfik::testing
