@@ -41,6 +41,10 @@ class Kernel(NamedTuple):
     plain: Callable[[], Any]
 
 
+def addresses(*tensors: torch.Tensor) -> list[int]:
+    return [x.data_ptr() for x in tensors]
+
+
 def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel]:
     """Return the kernels of a training step on n rows, in float32, all of them with the JVP."""
     q, q_target, v, derivative = torch.randn(4, n, DOF, device=device)
@@ -53,15 +57,20 @@ def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel
     out = [torch.empty(n, columns, device=device) for columns in (DOF, 7, DOF, 1, 1, DOF, 1)]
     num_jvp, num_endpoint, c, p = n // 4, n // 5, 1e-4, 0.5
     draw = dict(seed=1, step=step, num_jvp=num_jvp, num_endpoint=num_endpoint)
-    values = (n, 1, step.data_ptr(), 0, num_jvp, num_endpoint, c, p)
-    lines, addresses = (q, pose, q_target, r), [x.data_ptr() for x in out]
+    lines = (q, pose, q_target, r)
     loss, squared, residual = (torch.empty_like(x) for x in (r, r, u))
-    arrays = [x.data_ptr() for x in (u, v, derivative, r, t, weight, loss, squared, residual)]
-    backward = [x.data_ptr() for x in (gradient, residual, squared, weight, out[0])]
+    arrays = (u, v, derivative, r, t, weight, loss, squared, residual)
+    backward = (gradient, residual, squared, weight, out[0])
 
-    def sample(index: torch.Tensor | None) -> Callable[[], Any]:
-        inputs = [x.data_ptr() for x in lines] + [0 if index is None else index.data_ptr()]
-        return lambda: launch("sample_batch", q, inputs, addresses, n, DOF, values)
+    def values() -> tuple[Any, ...]:
+        return n, 1, step.data_ptr(), 0, num_jvp, num_endpoint, c, p
+
+    def sample(*index: torch.Tensor) -> Callable[[], Any]:
+        def run() -> None:
+            inputs = addresses(*lines, *index) + [0] * (1 - len(index))
+            launch("sample_batch", q, inputs, addresses(*out), n, DOF, values())
+
+        return run
 
     def plain_loss() -> None:
         _reference.weighted_residual_loss(u, v, derivative, r, t, weight)
@@ -70,18 +79,18 @@ def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel
         return 2 * weight * gradient * residual
 
     row = 4 * DOF
-    chain = (robot.chain.origins.data_ptr(), [0] * DOF, robot.lower.data_ptr(), robot.upper.data_ptr())
+    chain = (robot.chain.origins.data_ptr(), [0] * DOF, *addresses(robot.lower, robot.upper))
     return [
         Kernel(
             "adaptive_weight",
             n * (2 * row + 4),
-            lambda: launch("adaptive_weight", q, q.data_ptr(), q_target.data_ptr(), out[6].data_ptr(), n, DOF, c, p),
+            lambda: launch("adaptive_weight", q, *addresses(q, q_target, out[6]), n, DOF, c, p),
             lambda: _reference.adaptive_weight(q, q_target),
         ),
         Kernel(
             "sample_batch, rows in order",
             n * (2 * row + 28 + 4 + 3 * row + 28 + 12),
-            sample(None),
+            sample(),
             lambda: _reference.sample_batch(*lines, **draw),
         ),
         Kernel(
@@ -93,19 +102,19 @@ def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel
         Kernel(
             "draw_batch",
             0,
-            lambda: launch("draw_batch", q, *chain, addresses, values),
+            lambda: launch("draw_batch", q, *chain, addresses(*out), values()),
             lambda: _reference.draw_batch(robot, n, **draw, device=device),
         ),
         Kernel(
             "weighted_residual_loss",
             n * (4 * row + 20),
-            lambda: launch("weighted_residual_loss", q, arrays, n, DOF, n, 0.0, c, p),
+            lambda: launch("weighted_residual_loss", q, addresses(*arrays), n, DOF, n, 0.0, c, p),
             plain_loss,
         ),
         Kernel(
             "its backward pass",
             n * (2 * row + 8),
-            lambda: launch("weighted_residual_loss_backward", q, backward, n, DOF, c, p),
+            lambda: launch("weighted_residual_loss_backward", q, addresses(*backward), n, DOF, c, p),
             plain_gradient,
         ),
     ]

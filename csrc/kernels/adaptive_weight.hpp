@@ -26,9 +26,9 @@ struct AdaptiveWeightArgs {
     T p;
 };
 
-/// kDof > 0 fixes the number of joints at compile time; 0 reads args.dof.
+/// ||q_target - q||^2 of row i. kDof > 0 fixes the number of joints at compile time; 0 reads args.dof.
 template <int kDof, typename T>
-MFIK_HOST_DEVICE_INLINE void adaptive_weight_row(const AdaptiveWeightArgs<T>& args, std::int64_t i) {
+MFIK_HOST_DEVICE_INLINE T row_distance_sq(const AdaptiveWeightArgs<T>& args, std::int64_t i) {
     const std::int64_t dof = kDof > 0 ? kDof : args.dof;
     const T* q = args.q + i * dof;
     const T* q_target = args.q_target + i * dof;
@@ -37,7 +37,7 @@ MFIK_HOST_DEVICE_INLINE void adaptive_weight_row(const AdaptiveWeightArgs<T>& ar
         const T d = q_target[j] - q[j];
         distance_sq += d * d;
     }
-    args.weight[i] = weight_of_distance(distance_sq, args.c, args.p);
+    return distance_sq;
 }
 
 }  // namespace mfik

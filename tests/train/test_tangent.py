@@ -245,3 +245,20 @@ def test_benchmark_writes_its_report(tmp_path):
         assert row["speedup_vs_plain"] == pytest.approx(row["samples_per_s"] / row["plain_samples_per_s"])
         overhead = row["flow_matching_samples_per_s"] / row["samples_per_s"] - 1
         assert row["jvp_overhead"] == pytest.approx(overhead)
+
+
+def test_kernel_benchmark_writes_its_report(tmp_path):
+    command = ["--rows", "2000", "--repeats", "2", "--json", str(tmp_path / "report.json")]
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "kernels.py"), *command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"command", "commit", "hardware", "torch", "copy_bandwidth", "results"} <= set(report)
+    for row in report["results"]:
+        assert f"| {row['kernel']} |" in out.stdout and row["seconds"] > 0
+        assert row["speedup_vs_plain"] == pytest.approx(row["plain_seconds"] / row["seconds"])
+        if row["bytes_moved"]:
+            floor = row["bytes_moved"] / report["copy_bandwidth"]
+            assert row["share_of_copy_bandwidth"] == pytest.approx(floor / row["seconds"])

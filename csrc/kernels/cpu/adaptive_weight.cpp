@@ -1,17 +1,26 @@
 #include "kernels/adaptive_weight.hpp"
 
+#include <algorithm>
+
 #include "kernels/cpu/parallel_for.hpp"
 #include "kernels/cpu/target_clones.hpp"
+#include "kernels/cpu/weigh.hpp"
 #include "kernels/kernels.hpp"
 
 namespace mfik::cpu {
 namespace {
 
+constexpr std::int64_t kTile = 128;
 constexpr std::int64_t kGrain = 16384;  // rows a thread, at some 3 ns each
 
 template <int kDof, typename T>
 MFIK_HOST_DEVICE_INLINE void rows(const AdaptiveWeightArgs<T>& args, std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) adaptive_weight_row<kDof>(args, i);
+    T distance_sq[kTile];
+    for (std::int64_t first = begin; first < end; first += kTile) {
+        const std::int64_t count = std::min(kTile, end - first);
+        for (std::int64_t k = 0; k < count; ++k) distance_sq[k] = row_distance_sq<kDof>(args, first + k);
+        weigh(distance_sq, args.weight + first, count, args.c, args.p);
+    }
 }
 
 template <typename T>

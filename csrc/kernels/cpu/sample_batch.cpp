@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/parallel_for.hpp"
 #include "kernels/cpu/target_clones.hpp"
+#include "kernels/cpu/weigh.hpp"
 #include "kernels/kernels.hpp"
 
 namespace mfik::cpu {
@@ -13,6 +14,21 @@ namespace {
 constexpr std::int64_t kSampleGrain = 4096;  // rows a thread, at some 20 ns each
 constexpr std::int64_t kDrawGrain = 512;     // at some 500 ns each
 constexpr std::int64_t kTile = 128;
+constexpr std::int64_t kAhead = 24;  // rows whose data is fetched before they are read: shuffled rows miss every cache
+
+/// Start to load a line of the data, both cache lines where it may lie across two. Any address may be asked for.
+template <typename T>
+MFIK_HOST_DEVICE_INLINE void prefetch_line(const SampleBatchArgs<T>& args, std::int64_t m) {
+#if defined(__GNUC__) || defined(__clang__)
+    const T* const starts[3] = {args.q + m * args.dof, args.q_target + m * args.dof, args.target_pose + m * 7};
+    const std::int64_t sizes[3] = {args.dof, args.dof, 7};
+    for (int k = 0; k < 3; ++k) {
+        __builtin_prefetch(starts[k]);
+        __builtin_prefetch(starts[k] + sizes[k] - 1);
+    }
+    __builtin_prefetch(args.r + m);
+#endif
+}
 
 /// Rows [begin, end), a tile at a time: random numbers and weights in loops that vectorise, around the gather that does
 /// not. Returns the first row whose index is out of range, `end` when there is none.
@@ -30,12 +46,12 @@ MFIK_HOST_DEVICE_INLINE std::int64_t rows(const SampleBatchArgs<T>& args, std::i
             t[k] = times.t;
         }
         for (std::int64_t k = 0; k < count; ++k) {
+            if (args.index != nullptr && first + k + kAhead < end) prefetch_line(args, args.index[first + k + kAhead]);
             bool ok;
             distance_sq[k] = sample_row<kDof>(args, first + k, {r[k], t[k]}, &ok);
             if (!ok) return first + k;
         }
-        for (std::int64_t k = 0; k < count; ++k)
-            args.out.weight[first + k] = weight_of_distance(distance_sq[k], args.c, args.p);
+        weigh(distance_sq, args.out.weight + first, count, args.c, args.p);
     }
     return end;
 }

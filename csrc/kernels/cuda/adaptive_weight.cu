@@ -7,7 +7,7 @@ namespace mfik::cuda {
 struct AdaptiveWeightRow {
     template <typename T>
     __device__ void operator()(const AdaptiveWeightArgs<T>& args, std::int64_t i) const {
-        adaptive_weight_row<0>(args, i);
+        args.weight[i] = weight_of_distance(row_distance_sq<0>(args, i), args.c, args.p);
     }
 };
 
@@ -21,8 +21,10 @@ struct AdaptiveWeightTile {
         __syncthreads();
         args.q = q;
         args.q_target = q_target;
-        args.weight += first;
-        if (static_cast<int>(threadIdx.x) < rows) adaptive_weight_row<kDof>(args, threadIdx.x);
+        if (static_cast<int>(threadIdx.x) < rows) {
+            const T distance_sq = row_distance_sq<kDof>(args, threadIdx.x);
+            args.weight[first + threadIdx.x] = weight_of_distance(distance_sq, args.c, args.p);
+        }
     }
 };
 
