@@ -1,4 +1,4 @@
-"""What every benchmark's report says at the top: command, commit, hardware."""
+"""What every benchmark's report begins with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
+
+
+def report_header(device: str) -> dict[str, Any]:
+    """Return command, commit, hardware, threads and versions."""
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit(),
+        "hardware": hardware(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if device.startswith("cuda") else None,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 if device.startswith("cuda") else None,
+        "python": platform.python_version(),
+    }
 
 
 def hardware(device: str = "cpu") -> str:
@@ -23,11 +39,10 @@ def hardware(device: str = "cpu") -> str:
 
 
 def commit() -> str:
-    """Return the commit of the source tree, "unknown" outside git."""
+    """Return the commit of the source tree, "-dirty" appended if it is changed, "unknown" outside git."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        out = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        out = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return out.stdout.strip()

@@ -53,36 +53,95 @@ AdaptiveWeightArgs<T> adaptive_weight_args(Address q, Address q_target, Address 
             static_cast<T>(c),   static_cast<T>(p)};
 }
 
-/// `in`: q, target_pose, q_target, r, index (0: none); `out`: in the order of the struct.
+/// `out`: in the order of the struct.
+template <typename T>
+BatchOut<T> batch_out(const std::array<Address, 7>& out) {
+    return {pointer<T>(out[0]), pointer<T>(out[1]), pointer<T>(out[2]), pointer<T>(out[3]),
+            pointer<T>(out[4]), pointer<T>(out[5]), pointer<T>(out[6])};
+}
+
+/// What `sample_batch` and `draw_batch` have in common, in the order in which mfik/ops passes it.
+struct BatchSettings {
+    std::int64_t batch;
+    BatchKey key;
+    double c;
+    double p;
+};
+
+BatchSettings batch_settings(const py::tuple& values) {
+    return {values[0].cast<std::int64_t>(),
+            {values[1].cast<std::uint64_t>(), pointer<const std::int64_t>(values[2].cast<Address>()),
+             values[3].cast<std::uint32_t>(), values[4].cast<std::int64_t>(), values[5].cast<std::int64_t>()},
+            values[6].cast<double>(),
+            values[7].cast<double>()};
+}
+
+/// `in`: q, target_pose, q_target, r, index (0: none).
 template <typename T>
 SampleBatchArgs<T> sample_batch_args(const std::array<Address, 5>& in, const std::array<Address, 7>& out,
-                                     std::int64_t rows, std::int64_t batch, std::int64_t dof, std::uint64_t seed,
-                                     std::uint64_t step, std::uint32_t rank, std::int64_t num_jvp,
-                                     std::int64_t num_endpoint, double c, double p) {
-    SampleBatchArgs<T> args;
-    args.q = pointer<const T>(in[0]);
-    args.target_pose = pointer<const T>(in[1]);
-    args.q_target = pointer<const T>(in[2]);
-    args.r = pointer<const T>(in[3]);
-    args.index = pointer<const std::int64_t>(in[4]);
-    args.q_out = pointer<T>(out[0]);
-    args.target_pose_out = pointer<T>(out[1]);
-    args.q_target_out = pointer<T>(out[2]);
-    args.r_out = pointer<T>(out[3]);
-    args.t_out = pointer<T>(out[4]);
-    args.v_out = pointer<T>(out[5]);
-    args.weight_out = pointer<T>(out[6]);
-    args.rows = rows;
-    args.batch = batch;
-    args.dof = dof;
-    args.seed = seed;
-    args.step = step;
-    args.rank = rank;
-    args.num_jvp = num_jvp;
-    args.num_endpoint = num_endpoint;
-    args.c = static_cast<T>(c);
-    args.p = static_cast<T>(p);
-    return args;
+                                     std::int64_t rows, std::int64_t dof, const BatchSettings& settings) {
+    return {pointer<const T>(in[0]),
+            pointer<const T>(in[1]),
+            pointer<const T>(in[2]),
+            pointer<const T>(in[3]),
+            pointer<const std::int64_t>(in[4]),
+            batch_out<T>(out),
+            settings.key,
+            rows,
+            settings.batch,
+            dof,
+            static_cast<T>(settings.c),
+            static_cast<T>(settings.p)};
+}
+
+template <typename T>
+DrawBatchArgs<T> draw_batch_args(const std::array<Address, 7>& out, const BatchSettings& settings) {
+    return {batch_out<T>(out), settings.key, settings.batch, static_cast<T>(settings.c), static_cast<T>(settings.p)};
+}
+
+/// `arrays`: u, v, derivative, r, t, weight (0: none), loss, squared, residual.
+template <typename T>
+WeightedResidualArgs<T> weighted_residual_args(const std::array<Address, 9>& arrays, std::int64_t n, std::int64_t dof,
+                                               std::int64_t num_jvp, double clip, double c, double p) {
+    return {pointer<const T>(arrays[0]),
+            pointer<const T>(arrays[1]),
+            pointer<const T>(arrays[2]),
+            pointer<const T>(arrays[3]),
+            pointer<const T>(arrays[4]),
+            pointer<const T>(arrays[5]),
+            pointer<T>(arrays[6]),
+            pointer<T>(arrays[7]),
+            pointer<T>(arrays[8]),
+            n,
+            dof,
+            num_jvp,
+            static_cast<T>(clip),
+            static_cast<T>(c),
+            static_cast<T>(p)};
+}
+
+/// `arrays`: loss_gradient, residual, squared, weight (0: none), u_gradient.
+template <typename T>
+WeightedResidualBackwardArgs<T> weighted_residual_backward_args(const std::array<Address, 5>& arrays, std::int64_t n,
+                                                                std::int64_t dof, double c, double p) {
+    return {pointer<const T>(arrays[0]),
+            pointer<const T>(arrays[1]),
+            pointer<const T>(arrays[2]),
+            pointer<const T>(arrays[3]),
+            pointer<T>(arrays[4]),
+            n,
+            dof,
+            static_cast<T>(c),
+            static_cast<T>(p)};
+}
+
+Chain make_chain(Address origins, const std::vector<int>& kinds, Address lower, Address upper) {
+    Chain chain = make_chain(origins, kinds);
+    for (int j = 0; j < chain.dof; ++j) {
+        chain.lower[j] = pointer<const double>(lower)[j];
+        chain.upper[j] = pointer<const double>(upper)[j];
+    }
+    return chain;
 }
 
 void bind_cpu(py::module_& m) {
@@ -93,17 +152,40 @@ void bind_cpu(py::module_& m) {
             cpu::adaptive_weight(adaptive_weight_args<T>(q, q_target, weight, n, dof, c, p), max_threads);
         });
     });
-    m.def("sample_batch_cpu",
-          [](bool is_double, const std::array<Address, 5>& in, const std::array<Address, 7>& out, std::int64_t rows,
-             std::int64_t batch, std::int64_t dof, std::uint64_t seed, std::uint64_t step, std::uint32_t rank,
-             std::int64_t num_jvp, std::int64_t num_endpoint, double c, double p, int max_threads) {
-              return with_type(is_double, [&](auto type) {
+    m.def("sample_batch_cpu", [](bool is_double, const std::array<Address, 5>& in, const std::array<Address, 7>& out,
+                                 std::int64_t rows, std::int64_t dof, const py::tuple& values, int max_threads) {
+        const BatchSettings settings = batch_settings(values);
+        return with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            return cpu::sample_batch(sample_batch_args<T>(in, out, rows, dof, settings), max_threads);
+        });
+    });
+    m.def("draw_batch_cpu",
+          [](bool is_double, Address origins, const std::vector<int>& kinds, Address lower, Address upper,
+             const std::array<Address, 7>& out, const py::tuple& values, int max_threads) {
+              const Chain chain = make_chain(origins, kinds, lower, upper);
+              const BatchSettings settings = batch_settings(values);
+              with_type(is_double, [&](auto type) {
                   using T = decltype(type);
-                  return cpu::sample_batch(
-                      sample_batch_args<T>(in, out, rows, batch, dof, seed, step, rank, num_jvp, num_endpoint, c, p),
-                      max_threads);
+                  cpu::draw_batch(chain, draw_batch_args<T>(out, settings), max_threads);
               });
           });
+    m.def("weighted_residual_loss_cpu", [](bool is_double, const std::array<Address, 9>& arrays, std::int64_t n,
+                                           std::int64_t dof, std::int64_t num_jvp, double clip, double c, double p,
+                                           int max_threads) {
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cpu::weighted_residual_loss(weighted_residual_args<T>(arrays, n, dof, num_jvp, clip, c, p), max_threads);
+        });
+    });
+    m.def("weighted_residual_loss_backward_cpu", [](bool is_double, const std::array<Address, 5>& arrays,
+                                                    std::int64_t n, std::int64_t dof, double c, double p,
+                                                    int max_threads) {
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cpu::weighted_residual_loss_backward(weighted_residual_backward_args<T>(arrays, n, dof, c, p), max_threads);
+        });
+    });
     m.def("fk_cpu", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address pose,
                        std::int64_t n, int max_threads) {
         const Chain chain = make_chain(origins, kinds);
@@ -124,11 +206,7 @@ void bind_cpu(py::module_& m) {
           [](bool is_double, Address q, Address target_pose, Address origins, const std::vector<int>& kinds,
              Address lower, Address upper, Address q_out, Address converged, Address iterations, std::int64_t n,
              int max_iterations, double tol_pos_m, double tol_rot_rad, int max_threads) {
-              Chain chain = make_chain(origins, kinds);
-              for (int j = 0; j < chain.dof; ++j) {
-                  chain.lower[j] = pointer<const double>(lower)[j];
-                  chain.upper[j] = pointer<const double>(upper)[j];
-              }
+              const Chain chain = make_chain(origins, kinds, lower, upper);
               with_type(is_double, [&](auto type) {
                   using T = decltype(type);
                   cpu::refine(chain,
@@ -150,15 +228,39 @@ void bind_cuda(py::module_& m) {
         });
     });
     m.def("sample_batch_cuda", [](bool is_double, const std::array<Address, 5>& in, const std::array<Address, 7>& out,
-                                  std::int64_t rows, std::int64_t batch, std::int64_t dof, std::uint64_t seed,
-                                  std::uint64_t step, std::uint32_t rank, std::int64_t num_jvp,
-                                  std::int64_t num_endpoint, double c, double p, std::intptr_t stream) {
+                                  std::int64_t rows, std::int64_t dof, const py::tuple& values, std::intptr_t stream) {
+        const BatchSettings settings = batch_settings(values);
         with_type(is_double, [&](auto type) {
             using T = decltype(type);
-            cuda::sample_batch(
-                sample_batch_args<T>(in, out, rows, batch, dof, seed, step, rank, num_jvp, num_endpoint, c, p), stream);
+            cuda::sample_batch(sample_batch_args<T>(in, out, rows, dof, settings), stream);
         });
     });
+    m.def("draw_batch_cuda",
+          [](bool is_double, Address origins, const std::vector<int>& kinds, Address lower, Address upper,
+             const std::array<Address, 7>& out, const py::tuple& values, std::intptr_t stream) {
+              const Chain chain = make_chain(origins, kinds, lower, upper);
+              const BatchSettings settings = batch_settings(values);
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cuda::draw_batch(chain, draw_batch_args<T>(out, settings), stream);
+              });
+          });
+    m.def("weighted_residual_loss_cuda",
+          [](bool is_double, const std::array<Address, 9>& arrays, std::int64_t n, std::int64_t dof,
+             std::int64_t num_jvp, double clip, double c, double p, std::intptr_t stream) {
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cuda::weighted_residual_loss(weighted_residual_args<T>(arrays, n, dof, num_jvp, clip, c, p), stream);
+              });
+          });
+    m.def(
+        "weighted_residual_loss_backward_cuda", [](bool is_double, const std::array<Address, 5>& arrays, std::int64_t n,
+                                                   std::int64_t dof, double c, double p, std::intptr_t stream) {
+            with_type(is_double, [&](auto type) {
+                using T = decltype(type);
+                cuda::weighted_residual_loss_backward(weighted_residual_backward_args<T>(arrays, n, dof, c, p), stream);
+            });
+        });
 }
 #endif
 
@@ -174,8 +276,8 @@ void bind_kernels(py::module_& m) {
 #endif
     // What the tests hold against Random123 and the Python constants.
     m.def("philox", [](const std::array<std::uint32_t, 4>& counter, std::uint64_t key) {
-        const Philox4 out = philox4x32_10({{counter[0], counter[1], counter[2], counter[3]}}, key);
-        return std::array<std::uint32_t, 4>{out.x[0], out.x[1], out.x[2], out.x[3]};
+        const Philox4 out = philox4x32_10({counter[0], counter[1], counter[2], counter[3]}, key);
+        return std::array<std::uint32_t, 4>{out.x0, out.x1, out.x2, out.x3};
     });
     m.attr("min_remaining") = kMinRemaining;
     m.attr("damping_gain") = kDampingGain;

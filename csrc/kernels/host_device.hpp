@@ -9,3 +9,10 @@
 #else
 #define MFIK_HOST_DEVICE
 #endif
+
+// For what a CPU loop calls for each row: it has to be compiled as part of each of the loop's target clones.
+#if defined(__GNUC__) || defined(__clang__)
+#define MFIK_HOST_DEVICE_INLINE MFIK_HOST_DEVICE inline __attribute__((always_inline))
+#else
+#define MFIK_HOST_DEVICE_INLINE MFIK_HOST_DEVICE inline
+#endif

@@ -6,6 +6,7 @@
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
 #include "kernels/sample_batch.hpp"
+#include "kernels/weighted_residual_loss.hpp"
 
 namespace mfik {
 
@@ -39,6 +40,15 @@ void adaptive_weight(const AdaptiveWeightArgs<T>& args, int max_threads);
 template <typename T>
 std::int64_t sample_batch(const SampleBatchArgs<T>& args, int max_threads);
 
+template <typename T>
+void draw_batch(const Chain& chain, const DrawBatchArgs<T>& args, int max_threads);
+
+template <typename T>
+void weighted_residual_loss(const WeightedResidualArgs<T>& args, int max_threads);
+
+template <typename T>
+void weighted_residual_loss_backward(const WeightedResidualBackwardArgs<T>& args, int max_threads);
+
 /// Computed in double whatever T.
 template <typename T>
 void fk(const Chain& chain, const FkArgs<T>& args, int max_threads);
@@ -64,6 +74,15 @@ void adaptive_weight(const AdaptiveWeightArgs<T>& args, std::intptr_t stream);
 /// Rows whose index is out of range hold NaN.
 template <typename T>
 void sample_batch(const SampleBatchArgs<T>& args, std::intptr_t stream);
+
+template <typename T>
+void draw_batch(const Chain& chain, const DrawBatchArgs<T>& args, std::intptr_t stream);
+
+template <typename T>
+void weighted_residual_loss(const WeightedResidualArgs<T>& args, std::intptr_t stream);
+
+template <typename T>
+void weighted_residual_loss_backward(const WeightedResidualBackwardArgs<T>& args, std::intptr_t stream);
 
 }  // namespace cuda
 

@@ -131,11 +131,11 @@ SeedTable make_seed_table(const Chain& chain) {
         double* q = table.q[i];
         for (int j = 0; j < chain.dof; ++j) {
             const Philox4 draw =
-                philox4x32_10({{static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j), 0, 0}}, kTableSeed);
+                philox4x32_10({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j), 0, 0}, kTableSeed);
             // A joint that can turn more than once needs one turn only.
             const double middle = 0.5 * (chain.lower[j] + chain.upper[j]), range = chain.upper[j] - chain.lower[j];
             const double width = chain.kind[j] == JointKind::kPrismatic ? range : std::min(range, kTwoPi);
-            q[j] = middle + width * (static_cast<double>(uniform24(draw.x[0])) - 0.5);
+            q[j] = middle + width * (static_cast<double>(uniform24(draw.x0)) - 0.5);
         }
         const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, q));
         table.turn[i] = turns ? q[0] - feature.azimuth : table.middle0;

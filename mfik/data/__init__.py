@@ -2,7 +2,7 @@
 
 from mfik.data.dataset import FORMAT_VERSION, IKDataset, load_dataset, save_dataset
 from mfik.data.generate import COUPLINGS, generate, nearest_equivalent
-from mfik.data.source import FileSource, OnlineSource, stream_generator
+from mfik.data.source import FileSource, OnlineSource
 
 __all__ = [
     "COUPLINGS",
@@ -14,5 +14,4 @@ __all__ = [
     "load_dataset",
     "nearest_equivalent",
     "save_dataset",
-    "stream_generator",
 ]

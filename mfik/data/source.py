@@ -113,6 +113,7 @@ class OnlineSource:
 
     Attributes:
         steps_per_epoch: Number of steps that make an epoch.
+        on_the_fly: Whether `ops.draw_batch` draws such rows (`global` ones): a training step needs none from here.
 
     Raises:
         ArgumentError: an argument is out of range, or an epoch has too few rows for one step.
@@ -133,6 +134,7 @@ class OnlineSource:
     ) -> None:
         check_coupling(coupling, sigma)
         self.steps_per_epoch = _steps_per_epoch("epoch_rows", epoch_rows, batch_size, seed, rank, world_size)
+        self.on_the_fly = coupling == "global"
         self._robot, self._coupling, self._sigma, self._device = robot, coupling, sigma, torch.device(device)
         self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         block_rows = _CPU_BLOCK_ROWS if self._device.type == "cpu" else _GPU_BLOCK_ROWS

@@ -1,12 +1,26 @@
-"""Fused ops without derivatives: sampling, weighting, and the kinematics of labels and solutions.
+"""Fused ops: sampling, weighting, the loss of a row, and the kinematics of labels and solutions.
 
 Each runs a native kernel where there is one for the device, else the PyTorch reference of the same name in
-`_reference.py`. Never call them inside a differentiated network: they are constants to autograd.
+`_reference.py`. None has a forward-mode derivative, and only `weighted_residual_loss` has a gradient: never call them
+inside a differentiated network, to which they are constants.
 """
 
-from mfik.ops._reference import MIN_REMAINING, Batch
+from mfik.ops._backend import has_kernel
+from mfik.ops._reference import MIN_REMAINING, Batch, draw_normal
 from mfik.ops.adaptive_weight import adaptive_weight
 from mfik.ops.kinematics import fk, refine
-from mfik.ops.sample_batch import sample_batch
+from mfik.ops.sample_batch import draw_batch, sample_batch
+from mfik.ops.weighted_residual_loss import weighted_residual_loss
 
-__all__ = ["MIN_REMAINING", "Batch", "adaptive_weight", "fk", "refine", "sample_batch"]
+__all__ = [
+    "MIN_REMAINING",
+    "Batch",
+    "adaptive_weight",
+    "draw_batch",
+    "draw_normal",
+    "fk",
+    "has_kernel",
+    "refine",
+    "sample_batch",
+    "weighted_residual_loss",
+]

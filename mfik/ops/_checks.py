@@ -45,6 +45,14 @@ def check_no_grad(op: str, remedy: str, **values: Tensor) -> None:
     for name, value in values.items():
         if torch.is_grad_enabled() and value.requires_grad:
             raise ArgumentError(f"{name}: expected no gradient, as {op} has none, got requires_grad=True; {remedy}")
+    check_no_tangent(op, remedy, **values)
+
+
+def check_no_tangent(op: str, remedy: str, **values: Tensor) -> None:
+    """Raise ArgumentError when values carry a forward-mode tangent, which would be lost without a word."""
+    if torch.compiler.is_compiling():  # a traced program holds no dual tensors
+        return
+    for name, value in values.items():
         if forward_ad.unpack_dual(value).tangent is not None:
             raise ArgumentError(f"{name}: expected no tangent, as {op} has none, got a dual tensor; {remedy}")
 

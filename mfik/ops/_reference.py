@@ -5,6 +5,7 @@ Arguments are those of the public ops, already checked there.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from mfik.errors import ArgumentError
 MIN_REMAINING = 1e-2
 
 MASK32 = 0xFFFFFFFF
+_JOINT_STREAM = 0x9E3779B97F4A7C15  # also in csrc/kernels/sample_batch.hpp
 
 
 class RobotLike(Protocol):
@@ -64,7 +66,7 @@ def philox(counter: tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int
     """Draw with Philox4x32-10 (Salmon et al. 2011), as csrc/kernels/philox.hpp does.
 
     Args:
-        counter: Four words in [0, 2^32), int64 tensors that broadcast, or integers.
+        counter: Four words in [0, 2^32), int64 tensors of one device that broadcast, or integers.
         key: 64-bit seed.
     Returns:
         Four int64 tensors of words in [0, 2^32).
@@ -78,18 +80,44 @@ def philox(counter: tuple[Tensor | int, Tensor | int, Tensor | int, Tensor | int
     return x0, x1, x2, x3
 
 
+def draw_words(row: Tensor, step: int | Tensor, rank: int, key: int) -> tuple[Tensor, ...]:
+    """Return the four random words of a row at a step, int64 in [0, 2^32), shaped like row."""
+    return philox((row, step & MASK32, step >> 32 & MASK32, rank), key)
+
+
 def draw_times(
-    batch: int, seed: int, step: int, rank: int, num_jvp: int, num_endpoint: int, device: torch.device
+    batch: int, seed: int, step: int | Tensor, rank: int, num_jvp: int, num_endpoint: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return the times r and t of a batch, float32, [B, 1] each."""
     row = torch.arange(batch, device=device)[:, None]
-    words = philox((row, step & MASK32, step >> 32, rank), seed)
+    words = draw_words(row, step, rank, seed)
     # Exact in float32: 24 bits, and one rounding by the scale.
     u0, u1 = ((word >> 8).float() * 2.0**-24 * (1.0 - MIN_REMAINING) for word in words[:2])
     is_jvp, is_endpoint = row < num_jvp, row < num_endpoint
     r = torch.where(is_jvp, torch.minimum(u0, u1), u0)
     t = torch.where(is_jvp, torch.maximum(u0, u1), u0)
     return torch.where(is_endpoint, 0.0, r), torch.where(is_endpoint, 1.0, t)
+
+
+def draw_normal(shape: tuple[int, int], seed: int, step: Tensor, rank: int) -> Tensor:
+    """Return standard normal numbers, float32, a function of (seed, step, rank) on every device.
+
+    Box and Muller (1958), two numbers from two words; column pair j has the key of joint j.
+    """
+    rows, columns = shape
+    row = torch.arange(rows, device=step.device)
+    pairs = []
+    for pair in range((columns + 1) // 2):
+        words = draw_words(row, step, rank, joint_key(seed, pair))
+        share = [((word >> 8).float() + 0.5) * 2.0**-24 for word in words[:2]]
+        radius, angle = (-2 * share[0].log()).sqrt(), 2 * torch.pi * share[1]
+        pairs += [radius * angle.cos(), radius * angle.sin()]
+    return torch.stack(pairs[:columns], dim=-1)
+
+
+def joint_key(seed: int, joint: int) -> int:
+    """Return the Philox key of a joint's random numbers."""
+    return seed ^ (_JOINT_STREAM * (joint + 1) & (1 << 64) - 1)
 
 
 @torch.no_grad()
@@ -101,7 +129,7 @@ def sample_batch(
     index: Tensor | None = None,
     *,
     seed: int,
-    step: int,
+    step: int | Tensor,
     rank: int = 0,
     num_jvp: int,
     num_endpoint: int,
@@ -123,6 +151,83 @@ def sample_batch(
     state = q + v * (r_new - r)
     pose = torch.cat([target_pose[:, :3], kinematics.canonical_quat(target_pose[:, 3:])], dim=-1)
     return Batch(state, pose, q_target.clone(), r_new, t_new, v, adaptive_weight(state, q_target, c, p))
+
+
+@torch.no_grad()
+def draw_batch(
+    robot: RobotLike,
+    batch: int,
+    *,
+    seed: int,
+    step: int | Tensor,
+    rank: int = 0,
+    num_jvp: int,
+    num_endpoint: int,
+    c: float = 1e-4,
+    p: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Batch:
+    """Reference of `ops.draw_batch`."""
+    device = torch.device(device)
+    row = torch.arange(batch, device=device)
+    columns: list[tuple[Tensor, Tensor]] = []
+    for j, kind in enumerate(robot.chain.kinds):
+        lower, upper = float(robot.lower[j]), float(robot.upper[j])
+        span = float(torch.tensor(upper - lower).float())  # 24 bits: the product below is exact
+        words = draw_words(row, step, rank, joint_key(seed, j))
+        q, q_target = (
+            _inside((lower + span * (((word >> 8).double() + 0.5) * 2.0**-24)).to(dtype), lower, upper)
+            for word in words[:2]
+        )
+        if kind != "prismatic":
+            turn = 2 * math.pi
+            turns = ((q.double() - q_target.double()) / turn).round()
+            if kind != "continuous":
+                label = q_target.double()
+                turns = turns.clamp(((lower - label) / turn).ceil(), ((upper - label) / turn).floor())
+            q_target = (q_target.double() + turn * turns).to(dtype)
+        columns.append((q, q_target))
+    q, q_target = (torch.stack(joints, dim=-1) for joints in zip(*columns, strict=True))
+    times = draw_times(batch, seed, step, rank, num_jvp, num_endpoint, device)
+    r, t = (time.to(dtype) for time in times)
+    v = q_target - q
+    state = q + v * r
+    pose = fk(robot, q_target.double()).to(dtype)
+    return Batch(state, pose, q_target, r, t, v, adaptive_weight(state, q_target, c, p))
+
+
+def _inside(x: Tensor, lower: float, upper: float) -> Tensor:
+    """Return x, rounded from a number within the limits, with what rounding carried over them brought back."""
+    x = torch.where(x.double() < lower, x.nextafter(torch.full_like(x, torch.inf)), x)
+    return torch.where(x.double() > upper, x.nextafter(torch.full_like(x, -torch.inf)), x)
+
+
+def weighted_residual_loss(
+    u: Tensor,
+    v: Tensor,
+    derivative: Tensor,
+    r: Tensor,
+    t: Tensor,
+    weight: Tensor | None = None,
+    *,
+    clip: float = 0.0,
+    c: float = 1e-4,
+    p: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    """Reference of `ops.weighted_residual_loss`."""
+    n = derivative.shape[0]
+    with torch.no_grad():
+        correction = (t[:n] - r[:n]) * derivative
+        if clip:
+            largest = clip * v[:n].norm(dim=-1, keepdim=True)
+            norm = correction.norm(dim=-1, keepdim=True)
+            correction = torch.where(norm > largest, largest / norm, 1.0) * correction
+        target = torch.cat((v[:n] + correction, v[n:]))
+    squared = (u - target).square().sum(-1, keepdim=True)
+    if weight is None:
+        weight = (squared.detach() + c).pow(-p)
+    return weight.detach() * squared, squared.detach()
 
 
 def index_error(index: Tensor, at: int, rows: int) -> ArgumentError:

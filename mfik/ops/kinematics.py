@@ -30,7 +30,7 @@ def fk(robot: RobotLike, q: Tensor) -> Tensor:
     check_no_grad("ops.fk", "use robot.fk(q), or detach it", q=q)
     if not has_kernel("fk", q.device):
         return _reference.fk(robot, q)
-    return torch.ops.mfik.fk(q, robot.chain.origins, _codes(robot))
+    return torch.ops.mfik.fk(q, robot.chain.origins, kind_codes(robot))
 
 
 def refine(
@@ -73,7 +73,7 @@ def refine(
             q,
             target_pose,
             robot.chain.origins,
-            _codes(robot),
+            kind_codes(robot),
             robot.lower,
             robot.upper,
             max_iterations,
@@ -83,7 +83,8 @@ def refine(
     )
 
 
-def _codes(robot: RobotLike) -> list[int]:
+def kind_codes(robot: RobotLike) -> list[int]:
+    """Return the joints' `mfik::JointKind`."""
     return [KIND_CODES[kind] for kind in robot.chain.kinds]
 
 

@@ -1,4 +1,4 @@
-"""Op `sample_batch`."""
+"""Ops `sample_batch` and `draw_batch`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mfik.errors import ArgumentError
 from mfik.ops import _reference
 from mfik.ops._backend import LIBRARY, has_kernel, launch
 from mfik.ops._checks import check_integer, check_like, check_no_grad, check_rows, check_weight
-from mfik.ops._reference import Batch
+from mfik.ops._reference import Batch, RobotLike
+from mfik.ops.kinematics import kind_codes
 
 
 def sample_batch(
@@ -20,7 +21,7 @@ def sample_batch(
     index: Tensor | None = None,
     *,
     seed: int,
-    step: int,
+    step: int | Tensor,
     rank: int = 0,
     num_jvp: int,
     num_endpoint: int,
@@ -51,7 +52,8 @@ def sample_batch(
         index: Data row of each batch row, [B], int64; None takes all in order (B = M). A value out of range is an
             error on the CPU; on CUDA, where looking would wait for the device, such a row comes back as NaN.
         seed: Of the training run, in [0, 2^63).
-        step: Of the training run, in [0, 2^63).
+        step: Of the training run, in [0, 2^63); as a tensor, [1] int64 on q's device, it is read when the kernel runs,
+            which a captured CUDA graph needs, and not checked.
         rank: Of the process, in [0, 2^32).
         num_jvp: Rows whose times may differ, in [0, B].
         num_endpoint: Of these, rows at (0, 1), in [0, num_jvp].
@@ -75,31 +77,97 @@ def sample_batch(
             f"{index.device}; convert with index.flatten().to(q.device, torch.int64)"
         )
     batch = rows if index is None else index.shape[0]
+    step = _check_draw(batch, seed, step, rank, num_jvp, num_endpoint, q.device)
+    check_weight(c, p, q.dtype)
+    check_no_grad("sample_batch", "detach it", q=q, target_pose=target_pose, q_target=q_target, r=r)
+    draw = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
+    if not has_kernel("sample_batch", q.device):
+        return _reference.sample_batch(q, target_pose, q_target, r, index, **draw)
+    return Batch(*torch.ops.mfik.sample_batch(q, target_pose, q_target, r, index, **draw))
+
+
+def draw_batch(
+    robot: RobotLike,
+    batch: int,
+    *,
+    seed: int,
+    step: int | Tensor,
+    rank: int = 0,
+    num_jvp: int,
+    num_endpoint: int,
+    c: float = 1e-4,
+    p: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Batch:
+    """Draw the lines of a batch from the robot itself, and times on them: `sample_batch` without data.
+
+    Row i is the line from a reference at time 0 to a solution at time 1, both uniform within the limits and independent
+    (`global` coupling), the solution in its turn nearest to the reference; its pose is computed in the same launch, in
+    float64. Joint j has the Philox key seed ^ (0x9E3779B97F4A7C15 (j + 1) mod 2^64) and the counter of the times, so
+    the same arguments give the same joints and times on every device.
+
+    Args:
+        robot: A `mfik.robots.Robot`.
+        batch: Number of rows B.
+        seed: As for `sample_batch`.
+        step: As for `sample_batch`.
+        rank: As for `sample_batch`.
+        num_jvp: As for `sample_batch`.
+        num_endpoint: As for `sample_batch`.
+        c: See `adaptive_weight`.
+        p: See `adaptive_weight`.
+        dtype: torch.float32 or torch.float64.
+        device: Where to draw; a step given as a tensor lies there.
+    Returns:
+        The batch.
+    Raises:
+        ArgumentError: An argument has the wrong shape, dtype, device or value.
+    """
+    device = torch.empty(0, device=device).device  # "cuda" gets its number
+    check_integer("batch", batch, 0, 2**63 - 1, "give the number of rows")
+    if dtype not in (torch.float32, torch.float64):
+        raise ArgumentError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
+    step = _check_draw(batch, seed, step, rank, num_jvp, num_endpoint, device)
+    check_weight(c, p, dtype)
+    draw = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
+    if not has_kernel("draw_batch", device):
+        return _reference.draw_batch(robot, batch, **draw, dtype=dtype, device=device)
+    chain = (robot.chain.origins, kind_codes(robot), robot.lower, robot.upper)
+    return Batch(*torch.ops.mfik.draw_batch(*chain, batch, dtype=dtype, **draw))
+
+
+def _check_draw(
+    batch: int, seed: int, step: int | Tensor, rank: int, num_jvp: int, num_endpoint: int, device: torch.device
+) -> Tensor:
+    """Check what a draw depends on; return the step in the device's memory, [1] int64."""
     check_integer("seed", seed, 0, 2**63 - 1, "take it modulo 2^63")
-    check_integer("step", step, 0, 2**63 - 1, "count from 0")
     check_integer("rank", rank, 0, 2**32 - 1, "count from 0")
     check_integer("num_jvp", num_jvp, 0, batch, "it counts rows of the batch")
     check_integer("num_endpoint", num_endpoint, 0, num_jvp, "it counts rows of the first num_jvp")
-    check_weight(c, p, q.dtype)
-    check_no_grad("sample_batch", "detach it", q=q, target_pose=target_pose, q_target=q_target, r=r)
-    if not has_kernel("sample_batch", q.device):
-        return _reference.sample_batch(
-            q, target_pose, q_target, r, index,
-            seed=seed, step=step, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p,
-        )  # fmt: skip
-    return Batch(
-        *torch.ops.mfik.sample_batch(q, target_pose, q_target, r, index, seed, step, rank, num_jvp, num_endpoint, c, p)
-    )
+    if not isinstance(step, Tensor):
+        check_integer("step", step, 0, 2**63 - 1, "count from 0")
+        return torch.full((1,), step, dtype=torch.int64, device=device)
+    if step.shape != (1,) or step.dtype != torch.int64 or step.device != device:
+        raise ArgumentError(
+            f"step: expected an integer or a tensor [1] torch.int64 on {device}, got {list(step.shape)} {step.dtype} "
+            f"on {step.device}; convert with step.reshape(1).to({str(device)!r}, torch.int64)"
+        )
+    return step
 
 
-def _kernel(
+def _new_batch(like: Tensor, batch: int, dof: int) -> tuple[Tensor, ...]:
+    return tuple(like.new_empty(batch, columns) for columns in (dof, 7, dof, 1, 1, dof, 1))
+
+
+def _sample_kernel(
     q: Tensor,
     target_pose: Tensor,
     q_target: Tensor,
     r: Tensor,
     index: Tensor | None,
+    step: Tensor,
     seed: int,
-    step: int,
     rank: int,
     num_jvp: int,
     num_endpoint: int,
@@ -108,41 +176,88 @@ def _kernel(
 ) -> tuple[Tensor, ...]:
     lines = [rows.contiguous() for rows in (q, target_pose, q_target, r)]
     index = None if index is None else index.contiguous()
-    out = _fake(q, target_pose, q_target, r, index, seed, step, rank, num_jvp, num_endpoint, c, p)
+    out = _sample_fake(q, target_pose, q_target, r, index, step, seed, rank, num_jvp, num_endpoint, c, p)
     addresses = [rows.data_ptr() for rows in lines] + [0 if index is None else index.data_ptr()]
-    bad = launch(
-        "sample_batch", q, addresses, [rows.data_ptr() for rows in out], q.shape[0], out[0].shape[0], q.shape[1],
-        seed, step, rank, num_jvp, num_endpoint, c, p,
-    )  # fmt: skip
+    draw = (out[0].shape[0], seed, step.data_ptr(), rank, num_jvp, num_endpoint, c, p)
+    bad = launch("sample_batch", q, addresses, [rows.data_ptr() for rows in out], *q.shape, draw)
     if bad is not None and bad >= 0:
         raise _reference.index_error(index, bad, q.shape[0])
     return out
 
 
-def _fake(
+def _sample_fake(
     q: Tensor,
     target_pose: Tensor,
     q_target: Tensor,
     r: Tensor,
     index: Tensor | None,
+    step: Tensor,
     seed: int,
-    step: int,
     rank: int,
     num_jvp: int,
     num_endpoint: int,
     c: float,
     p: float,
 ) -> tuple[Tensor, ...]:
-    batch = q.shape[0] if index is None else index.shape[0]
-    dof = q.shape[1]
-    return tuple(q.new_empty(batch, columns) for columns in (dof, 7, dof, 1, 1, dof, 1))
+    return _new_batch(q, q.shape[0] if index is None else index.shape[0], q.shape[1])
 
 
+def _draw_kernel(
+    origins: Tensor,
+    kinds: list[int],
+    lower: Tensor,
+    upper: Tensor,
+    batch: int,
+    step: Tensor,
+    dtype: torch.dtype,
+    seed: int,
+    rank: int,
+    num_jvp: int,
+    num_endpoint: int,
+    c: float,
+    p: float,
+) -> tuple[Tensor, ...]:
+    origins, lower, upper = origins.contiguous(), lower.contiguous(), upper.contiguous()
+    out = _draw_fake(origins, kinds, lower, upper, batch, step, dtype, seed, rank, num_jvp, num_endpoint, c, p)
+    launch(
+        "draw_batch", out[0], origins.data_ptr(), kinds, lower.data_ptr(), upper.data_ptr(),
+        [rows.data_ptr() for rows in out], (batch, seed, step.data_ptr(), rank, num_jvp, num_endpoint, c, p),
+    )  # fmt: skip
+    return out
+
+
+def _draw_fake(
+    origins: Tensor,
+    kinds: list[int],
+    lower: Tensor,
+    upper: Tensor,
+    batch: int,
+    step: Tensor,
+    dtype: torch.dtype,
+    seed: int,
+    rank: int,
+    num_jvp: int,
+    num_endpoint: int,
+    c: float,
+    p: float,
+) -> tuple[Tensor, ...]:
+    return _new_batch(step.new_empty(0, dtype=dtype), batch, len(kinds))
+
+
+_DRAW = "SymInt seed, SymInt rank, SymInt num_jvp, SymInt num_endpoint, float c, float p"
+_BATCH = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 LIBRARY.define(
-    "sample_batch(Tensor q, Tensor target_pose, Tensor q_target, Tensor r, Tensor? index, SymInt seed, SymInt step, "
-    "SymInt rank, SymInt num_jvp, SymInt num_endpoint, float c, float p) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "sample_batch(Tensor q, Tensor target_pose, Tensor q_target, Tensor r, Tensor? index, Tensor step, "
+    f"{_DRAW}) -> {_BATCH}"
 )
-LIBRARY.impl("sample_batch", _kernel, "CPU")
-LIBRARY.impl("sample_batch", _kernel, "CUDA")
-torch.library.register_fake("mfik::sample_batch", _fake, lib=LIBRARY)
+LIBRARY.define(
+    "draw_batch(Tensor origins, int[] kinds, Tensor lower, Tensor upper, SymInt batch, Tensor step, ScalarType dtype, "
+    f"{_DRAW}) -> {_BATCH}"
+)
+for _name, _kernel, _fake in (
+    ("sample_batch", _sample_kernel, _sample_fake),
+    ("draw_batch", _draw_kernel, _draw_fake),
+):
+    LIBRARY.impl(_name, _kernel, "CPU")
+    LIBRARY.impl(_name, _kernel, "CUDA")
+    torch.library.register_fake(f"mfik::{_name}", _fake, lib=LIBRARY)

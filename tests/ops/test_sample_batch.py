@@ -184,8 +184,9 @@ def test_nan_reaches_only_its_row(backend, device, dtype):
 @pytest.mark.parametrize("indexed", [False, True])
 def test_opcheck(native, device, dtype, indexed):
     index = torch.tensor([4, 0, 4], device=device) if indexed else None
+    step = torch.tensor([2], device=device)
     torch.library.opcheck(
-        torch.ops.mfik.sample_batch.default, (*lines(9, device, dtype), index, 1, 2, 3, 2, 1, 1e-4, 0.5)
+        torch.ops.mfik.sample_batch.default, (*lines(9, device, dtype), index, step, 1, 3, 2, 1, 1e-4, 0.5)
     )
 
 

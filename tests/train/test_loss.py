@@ -184,7 +184,8 @@ def sampled(panda, data, step, **settings):
     config = TrainConfig(device="cpu", endpoint_ratio=0.5, **settings)
     trainer = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config, robot=panda)
     trainer.global_step = step
-    return trainer._training_sample(data[:], None, len(data))
+    trainer._begin_step(len(data))
+    return trainer._training_sample(data[:], None, trainer._in_curriculum(step))
 
 
 def test_the_curriculum_goes_from_short_and_near_to_whole(panda):

@@ -18,6 +18,7 @@ from mfik.errors import TrainingError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.ops import Batch
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, save_checkpoint
+from mfik.train.v1.step import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none")
@@ -66,7 +67,7 @@ class Poisoned:
 def test_a_step_that_is_not_finite_is_skipped_and_its_batch_kept(panda, tmp_path):
     source = online(panda)
     run = trainer(panda, tmp_path)
-    with pytest.warns(RuntimeWarning, match="step 3: loss nan"):
+    with pytest.warns(RuntimeWarning, match="step 3: the loss or its gradient was not finite"):
         run.fit(Poisoned(source, {3}), source.validation_rows(50))
     assert run.bad_steps == 1 and run.global_step == 12
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
@@ -82,7 +83,27 @@ def test_too_many_such_steps_end_the_run_with_a_remedy(panda):
     with warnings.catch_warnings(), pytest.raises(TrainingError, match=r"max_bad_steps = 2.*--learning_rate"):
         warnings.simplefilter("ignore")
         run.fit(Poisoned(source, {1, 2, 4}), source.validation_rows(50))
-    assert run.global_step == 4
+    assert run.global_step == 6  # the end of the epoch, where the host looks next
+
+
+def test_a_skipped_step_changes_nothing_but_the_average_of_what_is_logged(panda):
+    run = trainer(panda, warmup_steps=0)
+    data = generate(panda, 128, seed=3)
+    run.train_step(data[:64])
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    moments = [{k: v.clone() for k, v in state.items()} for state in run.optimizer.state.values()]
+    run._step.mean_metrics()
+    run.global_step = 1
+    with pytest.warns(RuntimeWarning, match="step 1: "):
+        metrics = run.train_step({**data[64:], "q_target": data[64:]["q_target"] * float("nan")})
+    assert metrics["loss"] != metrics["loss"] and run.bad_steps == 1
+    assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
+    for state, moment in zip(run.optimizer.state.values(), moments, strict=True):
+        assert all(torch.equal(value, moment[name]) for name, value in state.items())
+    good = [run.train_step(data[:64]) for _ in range(2)]
+    mean = run._step.mean_metrics()  # of the two good steps
+    for name, value in mean.items():
+        assert value == pytest.approx((good[0][name] + good[1][name]) / 2, rel=1e-6), name
 
 
 def start(script, *args, cwd):
@@ -164,7 +185,7 @@ torch.nn.init.normal_(model.head.weight, std=0.1)
 config = TrainConfig(batch_size=64, device="cpu", gradient_clip=0.0, warmup_steps=0)
 trainer = MeanFlowTrainer(model, config, robot=panda)
 sample = trainer._sample(generate(panda, 64, seed=trainer.rank)[:], None, 64, 0, 0)
-trainer._step(sample)
+trainer._step(sample, lambda sample: trainer._loss(trainer._trained, sample))
 torch.save({
     "batch": tuple(sample[0]), "counts": sample[1:],
     "gradients": {name: p.grad for name, p in model.named_parameters()}, "model": model.state_dict(),
@@ -198,7 +219,8 @@ def test_two_processes_give_the_gradients_of_one_with_the_joined_batch(panda, tm
     model = MeanFlowNet(TINY)
     torch.nn.init.normal_(model.head.weight, std=0.1)
     run = MeanFlowTrainer(model, config(gradient_clip=0.0, warmup_steps=0), robot=panda)
-    run._step((Batch(*joined), 2 * num_jvp, 2 * num_endpoint))
+    sample = Sample(Batch(*joined), 2 * num_jvp, 2 * num_endpoint)
+    run._step(sample, lambda sample: run._loss(run._trained, sample))
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 0, name
         torch.testing.assert_close(parameter.grad, ranks[0]["gradients"][name], rtol=1e-4, atol=1e-6)
@@ -273,14 +295,13 @@ def test_rows_left_out_of_a_file_are_not_trained_on(panda):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision_trains_like_float32(panda, dtype):
-    """What CUDA switches on, run on the CPU: autocast, loss scaling with fp16, tangents in float32."""
+    """What CUDA switches on, run on the CPU: autocast, loss scaling with fp16."""
     data = generate(panda, 640, coupling="local", seed=3)
     runs = {}
     for name in ("float32", "mixed"):
         run = trainer(panda, warmup_steps=0, learning_rate=1e-3)
         if name == "mixed":
-            run._amp_dtype = dtype
-            run.scaler = torch.amp.GradScaler("cpu", enabled=dtype == torch.float16)
+            run._use_amp(dtype)
         losses = []
         for step in range(10):
             losses.append(run.train_step(data[64 * step : 64 * step + 64])["loss"])
@@ -293,9 +314,9 @@ def test_mixed_precision_trains_like_float32(panda, dtype):
 
 def test_an_overflow_of_the_loss_scale_costs_one_step_and_lowers_the_scale(panda):
     run = trainer(panda, warmup_steps=0, max_bad_steps=0)
-    run._amp_dtype = torch.float16
-    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, enabled=True)
+    run._use_amp(torch.float16)
+    run._step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, enabled=True)
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.train_step(generate(panda, 64, seed=3)[:])
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
-    assert run.scaler.get_scale() == 2.0**59 and run.bad_steps == 0
+    assert run._step.scaler.get_scale() == 2.0**59 and run.bad_steps == 0

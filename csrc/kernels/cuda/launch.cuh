@@ -10,7 +10,17 @@
 namespace mfik::cuda {
 
 constexpr int kBlock = 256;
+constexpr int kTile = 128;  // rows of a block that stages them in shared memory: 28 kB at most, of 48 kB
 constexpr std::int64_t kMaxGrid = 65536;
+
+inline unsigned grid_size(std::int64_t n, int block) {
+    return static_cast<unsigned>(std::min((n + block - 1) / block, kMaxGrid));
+}
+
+inline void check_launch(const char* name) {
+    const cudaError_t status = cudaGetLastError();
+    if (status != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(status));
+}
 
 template <typename Row, typename Args>
 __global__ void for_each_row(const Args args, std::int64_t n) {
@@ -23,10 +33,34 @@ __global__ void for_each_row(const Args args, std::int64_t n) {
 template <typename Row, typename Args>
 void launch_rows(const char* name, const Args& args, std::int64_t n, std::intptr_t stream) {
     if (n == 0) return;
-    const auto grid = static_cast<unsigned>(std::min((n + kBlock - 1) / kBlock, kMaxGrid));
-    for_each_row<Row><<<grid, kBlock, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, n);
-    const cudaError_t status = cudaGetLastError();
-    if (status != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(status));
+    for_each_row<Row><<<grid_size(n, kBlock), kBlock, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, n);
+    check_launch(name);
+}
+
+template <typename Tile, typename Args>
+__global__ void for_each_tile(const Args args, std::int64_t n) {
+    for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTile; first < n;
+         first += static_cast<std::int64_t>(gridDim.x) * kTile) {
+        Tile()(args, first, static_cast<int>(n - first < kTile ? n - first : kTile));
+        __syncthreads();  // before the next tile overwrites what is staged
+    }
+}
+
+/// Launch Tile()(args, first, rows) for runs of up to kTile rows that cover [0, n), one block of kTile threads each.
+///
+/// Rows of 6 or 7 numbers written by one thread each would cost a memory transaction a number: a tile goes through
+/// shared memory, so that neighbouring threads touch neighbouring numbers of device memory.
+template <typename Tile, typename Args>
+void launch_tiles(const char* name, const Args& args, std::int64_t n, std::intptr_t stream) {
+    if (n == 0) return;
+    for_each_tile<Tile><<<grid_size(n, kTile), kTile, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, n);
+    check_launch(name);
+}
+
+/// Copy `count` numbers with all threads of a block.
+template <typename T>
+__device__ void copy_tile(T* to, const T* from, int count) {
+    for (int k = static_cast<int>(threadIdx.x); k < count; k += kTile) to[k] = from[k];
 }
 
 }  // namespace mfik::cuda

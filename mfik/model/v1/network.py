@@ -140,7 +140,7 @@ class MeanFlowNet(nn.Module):
         """Evaluate the mean velocity, and along a trajectory its derivative D = du/dr + v . grad_q u, in one pass.
 
         The same as `torch.func.jvp(forward, (q, r), (v, 1))` on the first n rows, in closed form; a dropout mask is
-        shared by value and tangent. Call it without autocast, which would round the tangents to 16 bits.
+        shared by value and tangent. Under autocast the tangents' matrix products are rounded as the values' are.
 
         Args:
             q: As for `forward`, [N, J].
@@ -178,7 +178,9 @@ class MeanFlowNet(nn.Module):
 
 def _linear(layer: nn.Linear, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
     """Return layer(x), and the tangent of its first len(dx) rows without gradient."""
-    return layer(x), nn.functional.linear(dx, layer.weight.detach())
+    y = layer(x)
+    with torch.no_grad():  # rather than a detached weight: autocast then uses the copy that it rounded for layer(x)
+        return y, nn.functional.linear(dx, layer.weight)
 
 
 def _silu(x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,12 +189,13 @@ def _silu(x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _layer_norm(layer: nn.LayerNorm, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """Return layer(x), and the tangent of its first len(dx) rows without gradient."""
+    """Return layer(x), and the tangent of its first len(dx) rows without gradient, in the weights' precision."""
     n, shape = len(dx), layer.normalized_shape
+    x, dx = x.to(layer.weight.dtype), dx.to(layer.weight.dtype)
     y, mean, rstd = torch.native_layer_norm(x, shape, layer.weight, layer.bias, layer.eps)
     # Without weight and bias, rstd (I - 1 1^T / width - z z^T / width) dx with z = (x - mean) rstd: symmetric.
     dy, _, _ = torch.ops.aten.native_layer_norm_backward(
-        dx, x.detach()[:n], shape, mean[:n], rstd[:n], None, None, (True, False, False)
+        dx, x.detach()[:n], shape, mean.detach()[:n], rstd.detach()[:n], None, None, (True, False, False)
     )
     return y, dy * layer.weight.detach()
 

@@ -18,7 +18,7 @@ from mfik import ops
 from mfik.errors import ArgumentError
 from mfik.ops import Batch
 from mfik.robots import Robot
-from mfik.train.v1.config import TrainConfig
+from mfik.train.v1.config import WEIGHT_TYPES, TrainConfig
 
 _FK_SMOOTHING = 1e-6  # [m^2, rad^2]: keeps the gradient of the error's norm finite at zero error
 
@@ -51,31 +51,29 @@ def total_derivative(
 def velocity_and_derivative(model: nn.Module, batch: Batch, tangent: Tensor) -> tuple[Tensor, Tensor]:
     """Return u of all rows [B, J], with gradient, and D along `tangent` [n, J] of the first n rows [n, J], without.
 
-    One pass where the model has `forward_with_tangent`, else a second one by `torch.func.jvp`. Under autocast the
-    tangents stay in float32, in a pass of their own beside the one that is trained (with its own dropout mask).
+    One pass where the model has `forward_with_tangent`, under autocast in its precision; else a second pass by
+    `torch.func.jvp`, in float32.
     """
-    if isinstance(model, DistributedDataParallel):  # of VelocityAndDerivative
+    if isinstance(model, (VelocityAndDerivative, DistributedDataParallel)):
         return model(batch, tangent)
     state = (batch.q, batch.target_pose, batch.r, batch.t)
-    device = batch.q.device.type
     num_jvp = len(tangent)
-    one_pass = hasattr(model, "forward_with_tangent")
-    if num_jvp and one_pass and not torch.is_autocast_enabled(device):
-        return model.forward_with_tangent(*state, tangent)
-    u = model(*state).float()
+    if num_jvp and hasattr(model, "forward_with_tangent"):
+        u, derivative = model.forward_with_tangent(*state, tangent)
+        return u.to(tangent.dtype), derivative.to(tangent.dtype)
+    u = model(*state).to(tangent.dtype)
     if num_jvp == 0:
         return u, tangent
-    rows = [*(tensor[:num_jvp] for tensor in state), tangent]
-    with torch.no_grad(), torch.autocast(device, enabled=False):
-        _, derivative = model.forward_with_tangent(*rows) if one_pass else total_derivative(model, *rows)
+    with torch.no_grad(), torch.autocast(batch.q.device.type, enabled=False):
+        _, derivative = total_derivative(model, *(tensor[:num_jvp] for tensor in state), tangent)
     return u, derivative
 
 
 class VelocityAndDerivative(nn.Module):
     """`velocity_and_derivative` of a model as a module.
 
-    What `DistributedDataParallel` has to wrap: it averages the gradients of a forward pass through itself only, and
-    `torch.func.jvp` through it fails.
+    What `DistributedDataParallel` has to wrap, as it averages the gradients of a forward pass through itself only, and
+    what is compiled: `torch.func.jvp` goes through neither.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -93,7 +91,7 @@ def meanflow_loss(
     """Return the loss of a batch drawn by `mfik.ops.sample_batch`.
 
     Args:
-        model: u(q, target_pose, r, t) -> [B, J], or a `DistributedDataParallel` of its `VelocityAndDerivative`.
+        model: u(q, target_pose, r, t) -> [B, J], or its `VelocityAndDerivative`, or that in `DistributedDataParallel`.
         batch: Rows; the first `num_jvp` have t > r, of which the first `num_endpoint` are at (0, 1); the others have
             t = r, where the identity reads u = v and needs no JVP.
         num_jvp: Rows that pay for the JVP.
@@ -104,35 +102,30 @@ def meanflow_loss(
     Returns:
         LossOutput.
     """
+    if config.loss_weight_type not in WEIGHT_TYPES:
+        raise ArgumentError(f"loss_weight_type: expected one of {WEIGHT_TYPES}, got {config.loss_weight_type!r}")
+    network = model.module if isinstance(model, DistributedDataParallel) else model
+    network = network.model if isinstance(network, VelocityAndDerivative) else network
+    v, r, t = batch.v, batch.r, batch.t
     if config.loss_type == "residual":
-        u, residual = total_derivative(model, batch.q, batch.target_pose, batch.r, batch.t, batch.v)
-        derivative = residual
+        u, derivative = total_derivative(network, batch.q, batch.target_pose, r, t, v)
+        residual_of = (derivative, torch.zeros_like(v), v[:0])
     else:
-        tangent = batch.v[:num_jvp]
+        tangent = v[:num_jvp]
         if config.jvp_tangent == "predicted" and num_jvp:
             with torch.no_grad():
-                network = model.module.model if isinstance(model, DistributedDataParallel) else model
-                r = batch.r[:num_jvp]
-                tangent = network(batch.q[:num_jvp], batch.target_pose[:num_jvp], r, r).float()
+                tangent = network(batch.q[:num_jvp], batch.target_pose[:num_jvp], r[:num_jvp], r[:num_jvp]).to(v.dtype)
         u, derivative = velocity_and_derivative(model, batch, tangent)
-        target = batch.v
-        if num_jvp:
-            correction = (batch.t - batch.r)[:num_jvp] * derivative
-            if config.jvp_clip:
-                largest = config.jvp_clip * target[:num_jvp].norm(dim=-1, keepdim=True)
-                correction = correction * (largest / correction.norm(dim=-1, keepdim=True)).clamp(max=1)
-            target = torch.cat((target[:num_jvp] + correction, target[num_jvp:]))
-        residual = u - target
-    squared = residual.square().sum(-1, keepdim=True)
-    if config.loss_weight_type == "adaptive":
-        weight = batch.weight
-    elif config.loss_weight_type == "error":
-        weight = (squared.detach() + config.adaptive_weight_c) ** -config.adaptive_weight_p
-    elif config.loss_weight_type == "uniform":
-        weight = torch.ones_like(squared)
-    else:
-        raise ArgumentError(f"loss_weight_type: unknown {config.loss_weight_type!r}")
-    row_loss = weight * squared
+        residual_of = (u, v, derivative)
+    row_loss, squared = ops.weighted_residual_loss(
+        *residual_of,
+        r,
+        t,
+        batch.weight if config.loss_weight_type == "adaptive" else None,
+        clip=config.jvp_clip,
+        c=config.adaptive_weight_c,
+        p=config.adaptive_weight_p if config.loss_weight_type == "error" else 0.0,
+    )
     hardest = row_loss.flatten().topk(math.ceil(config.hard_ratio * len(row_loss))).values
     loss = (hardest if config.hard_ratio < 1 else row_loss).mean()
     fk_loss = torch.zeros((), device=loss.device)
@@ -141,7 +134,7 @@ def meanflow_loss(
         loss = loss + config.fk_loss_weight * fk_loss
     return LossOutput(
         loss,
-        squared.detach().sqrt().mean(),
+        squared.sqrt().mean(),
         u.detach().norm(dim=-1).mean(),
         fk_loss.detach(),
         derivative.detach().norm(dim=-1).sum() / max(1, len(derivative)),
@@ -170,7 +163,10 @@ def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
     with torch.no_grad():
         centre = q.double().unsqueeze(1)
         step = shift * torch.eye(dof, dtype=centre.dtype, device=q.device)
-        span = [2 * shift if kind == "prismatic" else 2.0 for kind in robot.kinds]
+        span = torch.full((dof,), 2.0, dtype=centre.dtype, device=q.device)
+        for joint, kind in enumerate(robot.kinds):  # filled where it lies: a copy from the host would wait for it
+            if kind == "prismatic":
+                span[joint] = 2 * shift
         points = torch.cat((centre, centre + step, centre - step), dim=1)  # [N, 2J + 1, J]
         pose = ops.fk(robot, points.flatten(0, 1)).view(n, 2 * dof + 1, 7)
         target = target_pose.double().unsqueeze(1)
@@ -179,6 +175,6 @@ def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
         rotation = 4 * (1 - cosine.square()).clamp_min(0)  # = 4 sin^2(angle/2), smooth for every angle
         squared, ahead, behind = torch.stack((position, rotation)).split([1, dof, dof], dim=-1)
         error = (squared + _FK_SMOOTHING).sqrt()  # [2, N, 1]
-        gradient = ((ahead - behind) / (2 * centre.new_tensor(span) * error)).sum(0) / n
+        gradient = ((ahead - behind) / (2 * span * error)).sum(0) / n
         value = error.sum(0).mean()
     return value.to(q.dtype) + (gradient.to(q.dtype) * (q - q.detach())).sum()

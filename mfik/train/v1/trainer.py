@@ -7,7 +7,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mfik import ops
-from mfik.data import FileSource, IKDataset, OnlineSource, stream_generator
+from mfik.data import FileSource, IKDataset, OnlineSource
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet, SingleStep
@@ -29,6 +29,7 @@ from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
 from mfik.train.v1.schedule import learning_rate
+from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
 _NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
@@ -80,23 +81,24 @@ class MeanFlowTrainer:
         self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world_size = torch.distributed.get_world_size() if self.distributed else 1
-        self._trained: nn.Module = self.model
+        on_gpu = self.device.type == "cuda"
+        self._trained: nn.Module = VelocityAndDerivative(self.model)
+        if on_gpu and config.compile:
+            self._trained.compile(dynamic=False)  # in place
         if self.distributed:
             if config.loss_type == "residual":
                 raise ArgumentError("loss_type: 'residual' is for ablation in one process; use 'meanflow'")
-            self._trained = DistributedDataParallel(VelocityAndDerivative(self.model))
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.learning_rate,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+            self._trained = DistributedDataParallel(self._trained)
+        self.ema = AveragedModel(self.model)  # holds the copy; TrainingStep averages
+        self.model.train()
+        self._step = TrainingStep(self.model, self.ema.module, config, self.device, self.distributed)
+        self.optimizer = self._step.optimizer
+        # The references copy constants from the host, which a graph cannot hold.
+        kernels = all(ops.has_kernel(name, self.device) for name in ("sample_batch", "weighted_residual_loss", "fk"))
+        self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
         self._amp_dtype = None
-        if config.use_amp and self.device.type == "cuda":
-            self._amp_dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._amp_dtype == torch.float16)
+        if config.use_amp and on_gpu:
+            self._use_amp(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.global_step = 0
         self.samples_seen = 0
@@ -107,10 +109,14 @@ class MeanFlowTrainer:
         self.interrupted = False  # the last `fit` was ended by a signal
         self._stop_requested = False
 
+    def _use_amp(self, dtype: torch.dtype) -> None:
+        self._amp_dtype = dtype
+        self._step.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+
     # -- one step ------------------------------------------------------------------------------------------------------
 
     def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """Take one optimiser step on rows of the document's format.
+        """Take one optimiser step on rows of the document's format, and wait for its metrics.
 
         The rows' lines are what counts; times are drawn afresh on them by (seed, global_step).
 
@@ -119,6 +125,10 @@ class MeanFlowTrainer:
 
         Returns:
             loss, meanflow_residual, velocity_norm, fk_loss, jvp_norm, grad_norm, lr.
+
+        Raises:
+            ArgumentError: the batch lacks a column, or one has the wrong shape.
+            TrainingError: more than `config.max_bad_steps` steps had a loss or gradient that was not finite.
         """
         missing = [name for name in ("q", "target_pose", "q_target", "r") if name not in batch]
         if missing:
@@ -128,96 +138,99 @@ class MeanFlowTrainer:
             raise ArgumentError(
                 f"batch['q']: expected [B, {self.robot.dof}] with at least one row, got {list(rows['q'].shape)}"
             )
-        return self._step(self._training_sample(rows, None, rows["q"].shape[0]))
+        if not self.model.training:
+            self.model.train()
+        lr = self._begin_step(len(rows["q"]))
+        self._advance(rows, None, self._in_curriculum(self.global_step))
+        self._report_bad_steps(lambda _: (rows, None))
+        return {**self._step.last_metrics(), "lr": lr}
 
-    def _sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int):
-        """Draw times on the rows' lines; return the batch and how many rows have t > r and (r, t) = (0, 1)."""
+    def _begin_step(self, size: int) -> float:
+        """Tell the device which step comes next; return its learning rate."""
+        lr = learning_rate(self.config, self.global_step, self.total_steps)
+        self._step.learning_rate.fill_(lr)
+        self._step.number.fill_(self.global_step)
+        self.samples_seen += size * self.world_size
+        return lr
+
+    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, in_curriculum: bool) -> None:
+        """Take the step on the device, without waiting for it."""
+        sample = self._training_sample(rows, index, in_curriculum)
+        self._step(sample, lambda sample: self._loss(self._trained, sample))
+
+    def _in_curriculum(self, step: int) -> bool:
+        return step + 1 < self.config.curriculum_steps
+
+    def _sample(
+        self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int | Tensor
+    ) -> Sample:
+        """Draw times on the rows' lines; without rows, lines too."""
         config = self.config
         num_jvp = round((1 - config.flow_matching_ratio) * size)
         num_endpoint = round(config.endpoint_ratio * num_jvp)
-        batch = ops.sample_batch(
-            rows["q"],
-            rows["target_pose"],
-            rows["q_target"],
-            rows["r"],
-            index,
-            seed=seed,
-            step=step,
-            rank=self.rank,
-            num_jvp=num_jvp,
-            num_endpoint=num_endpoint,
-            c=config.adaptive_weight_c,
-            p=config.adaptive_weight_p,
-        )
-        return ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint
+        draw = dict(
+            seed=seed, step=step, rank=self.rank, num_jvp=num_jvp, num_endpoint=num_endpoint,
+            c=config.adaptive_weight_c, p=config.adaptive_weight_p,
+        )  # fmt: skip
+        if rows:
+            columns = (rows[name] for name in ("q", "target_pose", "q_target", "r"))
+            batch = ops.sample_batch(*columns, index, **draw)
+        else:
+            batch = ops.draw_batch(self.robot, size, **draw, device=self.device)
+        return Sample(ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint)
 
-    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, size: int):
-        """`_sample` of this step, with the curriculum's and the augmentation's change of the rows' lines."""
-        config, step = self.config, self.global_step
-        batch, num_jvp, num_endpoint = self._sample(rows, index, size, config.seed, step)
-        reach = min(1.0, (step + 1) / config.curriculum_steps) if config.curriculum_steps else 1.0
-        if reach == 1 and not config.reference_noise:
-            return batch, num_jvp, num_endpoint
+    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, in_curriculum: bool) -> Sample:
+        """`_sample` of the device's step, with the curriculum's and the augmentation's change of the rows' lines."""
+        config, step = self.config, self._step.number
+        size = len(index) if index is not None else len(rows["q"]) if rows else config.batch_size
+        sample = self._sample(rows, index, size, config.seed, step)
+        if not in_curriculum and not config.reference_noise:
+            return sample
+        batch, num_jvp, num_endpoint = sample
         v = batch.v
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
-            stream = step * self.world_size + self.rank
-            generator = stream_generator(config.seed ^ _NOISE_SALT, stream, self.device)
-            v = v - config.reference_noise * torch.randn(v.shape, generator=generator, device=self.device)
-        v = reach * v  # nearer references: the line shrinks towards its end
+            v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self.rank)
+        t = batch.t
+        if in_curriculum:
+            reach = (step + 1).float() / config.curriculum_steps
+            v = reach * v  # nearer references: the line shrinks towards its end
+            t = batch.r + reach * (t - batch.r)
+            num_endpoint = 0  # a shorter interval does not end at the solution
         q = batch.q_target - (1 - batch.r) * v
-        batch = batch._replace(
-            q=q,
-            v=v,
-            t=batch.r + reach * (batch.t - batch.r),
-            weight=ops.adaptive_weight(q, batch.q_target, config.adaptive_weight_c, config.adaptive_weight_p),
-        )
-        return batch, num_jvp, num_endpoint if reach == 1 else 0  # a shorter interval does not end at the solution
+        weight = ops.adaptive_weight(q, batch.q_target, config.adaptive_weight_c, config.adaptive_weight_p)
+        return Sample(batch._replace(q=q, v=v, t=t, weight=weight), num_jvp, num_endpoint)
 
-    def _loss(self, model: nn.Module, sample: tuple[ops.Batch, int, int]) -> LossOutput:
+    def _loss(self, model: nn.Module, sample: Sample) -> LossOutput:
         with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
             return meanflow_loss(model, *sample, self.config, self.robot)
 
-    def _step(self, sample: tuple[ops.Batch, int, int]) -> dict[str, float]:
-        self.model.train()
-        lr = learning_rate(self.config, self.global_step, self.total_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        output = self._loss(self._trained, sample)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(output.loss).backward()
-        self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip or math.inf).item()
-        self.samples_seen += sample[0].q.shape[0] * self.world_size
-        metrics = {name: value.item() for name, value in output._asdict().items() if name != "row_loss"}
-        metrics |= {"grad_norm": grad_norm, "lr": lr}
-        # With loss scaling, overflowing gradients are expected: the scaler skips such steps itself.
-        if not math.isfinite(metrics["loss"]) or not (math.isfinite(grad_norm) or self.scaler.is_enabled()):
-            self._skip_step(sample[0], metrics)
-        else:
-            self.scaler.step(self.optimizer)
-            self.ema.update_parameters(self.model)
-        self.scaler.update()
-        return metrics
+    def _report_bad_steps(self, rows_of: Callable[[int], tuple[Mapping[str, Tensor], Tensor | None]]) -> None:
+        """Keep the batches of non-finite steps for inspection; raise after `max_bad_steps` of them.
 
-    def _skip_step(self, batch: ops.Batch, metrics: Mapping[str, float]) -> None:
-        """Keep the batch of a non-finite step for inspection; raise after `max_bad_steps` of them."""
-        self.bad_steps += 1
-        where = "nowhere (no output_dir)"
-        if self.output_dir is not None:
-            path = self.output_dir / "bad_batches" / f"step_{self.global_step}_rank_{self.rank}.pt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
-            where = str(path)
-        text = (
-            f"step {self.global_step}: loss {metrics['loss']}, gradient norm {metrics['grad_norm']}: step skipped "
-            f"({self.bad_steps} so far), its batch saved to {where}"
-        )
-        if self.bad_steps > self.config.max_bad_steps:
-            raise TrainingError(
-                f"{text}; stopped after more than max_bad_steps = {self.config.max_bad_steps}. Lower --learning_rate, "
-                "set --gradient_clip, lengthen --warmup_steps or try --no-use_amp, from an earlier checkpoint"
+        Args:
+            rows_of: Gives a step's rows again; the batch follows from them and the step's number.
+        """
+        for number in self._step.bad_steps():
+            self.bad_steps += 1
+            where = "nowhere (no output_dir)"
+            if self.output_dir is not None:
+                path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._step.number.fill_(number)
+                batch = self._training_sample(*rows_of(number), self._in_curriculum(number)).batch
+                torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
+                where = str(path)
+            text = (
+                f"step {number}: the loss or its gradient was not finite: step skipped ({self.bad_steps} so far), its "
+                f"batch saved to {where}"
             )
-        warnings.warn(text, RuntimeWarning, stacklevel=2)
+            if self.bad_steps > self.config.max_bad_steps:
+                raise TrainingError(
+                    f"{text}; stopped after more than max_bad_steps = {self.config.max_bad_steps}. Lower "
+                    "--learning_rate, set --gradient_clip, lengthen --warmup_steps or try --no-use_amp, from an "
+                    "earlier checkpoint"
+                )
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     # -- validation ----------------------------------------------------------------------------------------------------
 
@@ -267,7 +280,12 @@ class MeanFlowTrainer:
         """Train to the end of the schedule, from wherever `global_step` stands.
 
         Rows and times are functions of the seed and the step, so an interrupted run that is resumed takes the same
-        steps. SIGINT and SIGTERM end the run after the current step with a checkpoint (`interrupted` is then true).
+        steps. SIGINT and SIGTERM end the run with a checkpoint (`interrupted` is then true): after the current step, in
+        a process group after the next one that is logged.
+
+        On CUDA the host only queues steps, each the replay of one CUDA graph (in a process group, and where mfik was
+        built without its CUDA kernels: launch by launch); it waits for them where metrics are logged, an epoch ends or
+        a checkpoint is saved. Logged are the metrics' means since the last record.
 
         Args:
             source: Where rows come from.
@@ -286,6 +304,10 @@ class MeanFlowTrainer:
         writer = None
         if self.output_dir is not None and self.rank == 0:  # records past the step that is resumed from are withdrawn
             writer = SummaryWriter(str(self.output_dir / "logs"), purge_step=self.global_step + 1)
+        on_the_fly = getattr(source, "on_the_fly", False)
+        advance = self._advance if self._captured is None else self._captured
+        rows_of = (lambda step: ({}, None)) if on_the_fly else source.rows
+        self.model.train()
         clock, clock_step = time.perf_counter(), self.global_step
         self.interrupted = self._stop_requested = False
         with (
@@ -295,21 +317,29 @@ class MeanFlowTrainer:
             ) as bar,
         ):
             while self.global_step < self.total_steps and not self.interrupted:
-                rows, index = source.rows(self.global_step)
-                step_metrics = self._step(self._training_sample(rows, index, config.batch_size))
+                rows, index = rows_of(self.global_step)
+                lr = self._begin_step(config.batch_size)
+                advance(rows, index, self._in_curriculum(self.global_step))
                 self.global_step += 1
                 bar.update()
-                if self.global_step % config.log_interval == 0:
+                # The host waits for the device here and nowhere else.
+                logs = self.global_step % config.log_interval == 0
+                epoch_ends = self.global_step % source.steps_per_epoch == 0 or self.global_step == self.total_steps
+                saves = config.save_interval and self.global_step % config.save_interval == 0
+                if logs or epoch_ends or not self.distributed:
+                    self.interrupted = self._any_process(self._stop_requested)
+                if logs or epoch_ends or saves or self.interrupted:
+                    self._report_bad_steps(rows_of)
+                if logs:
+                    metrics = self._step.mean_metrics()
                     now = time.perf_counter()
                     rate = (self.global_step - clock_step) * config.batch_size * self.world_size / (now - clock)
                     clock, clock_step = now, self.global_step
                     bar.set_postfix(self._progress(rate), refresh=False)
-                    self._record(writer, "train", {**step_metrics, "samples_per_s": rate})
-                self.interrupted = self._any_process(self._stop_requested)
-                epoch_ends = self.global_step % source.steps_per_epoch == 0 or self.global_step == self.total_steps
+                    self._record(writer, "train", {**metrics, "lr": lr, "samples_per_s": rate})
                 if epoch_ends and self.rank == 0:
                     self._end_epoch(val, writer, -(-self.global_step // source.steps_per_epoch))
-                if self.interrupted or (config.save_interval and self.global_step % config.save_interval == 0):
+                if self.interrupted or saves:
                     self.save(f"checkpoint_step_{self.global_step}.pth")
         if not self.interrupted:
             self.save("final_model.pth")
@@ -367,9 +397,8 @@ class MeanFlowTrainer:
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict(),
-            "ema_updates": int(self.ema.n_averaged),
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self._step.scaler.state_dict(),
             "global_step": self.global_step,
             "samples_seen": self.samples_seen,
             "best_val_loss": self.best_val_loss,
@@ -395,9 +424,9 @@ class MeanFlowTrainer:
             raise BundleError(f"{path}: network {model_config}, expected {self.model.config.to_dict()}; match --preset")
         self.model.load_state_dict(state["model"])
         self.ema.module.load_state_dict(state["ema"])
-        self.ema.n_averaged.fill_(state["ema_updates"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        self._step.restore_settings()
+        self._step.scaler.load_state_dict(state["scaler"])
         self.global_step = state["global_step"]
         self.samples_seen = state["samples_seen"]
         self.best_val_loss = state["best_val_loss"]

@@ -1,0 +1,219 @@
+"""Measure the kernels: time, bytes moved, share of the copy bandwidth, and the ratio to the same in plain PyTorch.
+
+A streaming kernel cannot be faster than a copy of as many bytes: its floor is the bytes it has to move (each input read
+once, each output written once) over the bandwidth of a copy of a large array in the same run. The kernels write to
+memory that is there already, as a training step finds it; plain PyTorch runs the reference, which allocates.
+
+    python benchmarks/kernels.py                     # CPU, 1M rows
+    python benchmarks/kernels.py --device cuda --json kernels.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from report import report_header
+
+from mfik.errors import ArgumentError, MfikError
+from mfik.ops import _reference
+from mfik.ops._backend import has_kernel, launch
+from mfik.robots import Robot, load_robot
+
+COPY_BYTES = {"cpu": 2**28, "cuda": 2**32}  # of the array that is copied: well past the caches
+REPEATS_A_TIME = {"cpu": 1, "cuda": 10}
+DOF = 7
+
+
+class Kernel(NamedTuple):
+    """One line of the table: `kernel` and `plain` do the same work on `bytes_moved` bytes; 0: not bound by memory."""
+
+    name: str
+    bytes_moved: int
+    kernel: Callable[[], Any]
+    plain: Callable[[], Any]
+
+
+def addresses(*tensors: torch.Tensor) -> list[int]:
+    return [x.data_ptr() for x in tensors]
+
+
+def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel]:
+    """Return the kernels of a training step on n rows, in float32, all of them with the JVP."""
+    q, q_target, v, derivative = torch.randn(4, n, DOF, device=device)
+    pose, u = torch.randn(n, 7, device=device), torch.randn(n, DOF, device=device)
+    r = 0.9 * torch.rand(n, 1, device=device)
+    t = r + (1 - r) * torch.rand_like(r)
+    weight, gradient = torch.rand(2, n, 1, device=device)
+    index = torch.randperm(n, device=device)
+    step = torch.ones(1, dtype=torch.int64, device=device)
+    out = [torch.empty(n, columns, device=device) for columns in (DOF, 7, DOF, 1, 1, DOF, 1)]
+    num_jvp, num_endpoint, c, p = n // 4, n // 5, 1e-4, 0.5
+    draw = dict(seed=1, step=step, num_jvp=num_jvp, num_endpoint=num_endpoint)
+    lines = (q, pose, q_target, r)
+    loss, squared, residual = (torch.empty_like(x) for x in (r, r, u))
+    arrays = (u, v, derivative, r, t, weight, loss, squared, residual)
+    backward = (gradient, residual, squared, weight, out[0])
+
+    def values() -> tuple[Any, ...]:
+        return n, 1, step.data_ptr(), 0, num_jvp, num_endpoint, c, p
+
+    def sample(*index: torch.Tensor) -> Callable[[], Any]:
+        def run() -> None:
+            inputs = addresses(*lines, *index) + [0] * (1 - len(index))
+            launch("sample_batch", q, inputs, addresses(*out), n, DOF, values())
+
+        return run
+
+    def plain_loss() -> None:
+        _reference.weighted_residual_loss(u, v, derivative, r, t, weight)
+
+    def plain_gradient() -> torch.Tensor:
+        return 2 * weight * gradient * residual
+
+    row = 4 * DOF
+    chain = (robot.chain.origins.data_ptr(), [0] * DOF, *addresses(robot.lower, robot.upper))
+    return [
+        Kernel(
+            "adaptive_weight",
+            n * (2 * row + 4),
+            lambda: launch("adaptive_weight", q, *addresses(q, q_target, out[6]), n, DOF, c, p),
+            lambda: _reference.adaptive_weight(q, q_target),
+        ),
+        Kernel(
+            "sample_batch, rows in order",
+            n * (2 * row + 28 + 4 + 3 * row + 28 + 12),
+            sample(),
+            lambda: _reference.sample_batch(*lines, **draw),
+        ),
+        Kernel(
+            "sample_batch, shuffled",
+            n * (2 * row + 28 + 4 + 3 * row + 28 + 12 + 8),
+            sample(index),
+            lambda: _reference.sample_batch(*lines, index, **draw),
+        ),
+        Kernel(
+            "draw_batch",
+            0,
+            lambda: launch("draw_batch", q, *chain, addresses(*out), values()),
+            lambda: _reference.draw_batch(robot, n, **draw, device=device),
+        ),
+        Kernel(
+            "weighted_residual_loss",
+            n * (4 * row + 20),
+            lambda: launch("weighted_residual_loss", q, addresses(*arrays), n, DOF, n, 0.0, c, p),
+            plain_loss,
+        ),
+        Kernel(
+            "its backward pass",
+            n * (2 * row + 8),
+            lambda: launch("weighted_residual_loss_backward", q, addresses(*backward), n, DOF, c, p),
+            plain_gradient,
+        ),
+    ]
+
+
+def seconds(function: Callable[[], Any], repeats: int, device: torch.device) -> list[float]:
+    """Time `repeats` calls (on CUDA: runs of calls), after two that do not count."""
+    count = REPEATS_A_TIME[device.type]
+    times = []
+    for repeat in range(2 + repeats):
+        if device.type == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            for _ in range(count):
+                function()
+            end.record()
+            end.synchronize()
+            elapsed = begin.elapsed_time(end) / 1e3 / count
+        else:
+            start = time.perf_counter()
+            function()
+            elapsed = time.perf_counter() - start
+        if repeat >= 2:
+            times.append(elapsed)
+    return times
+
+
+def copy_bandwidth(repeats: int, device: torch.device) -> float:
+    """Return the bytes a second, read and written, of a copy of a large array."""
+    source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / statistics.median(seconds(lambda: target.copy_(source), repeats, device))
+
+
+def measure(kernel: Kernel, bandwidth: float, repeats: int, device: torch.device) -> dict[str, Any]:
+    times, plain = seconds(kernel.kernel, repeats, device), seconds(kernel.plain, max(3, repeats // 4), device)
+    median, quartiles = statistics.median(times), statistics.quantiles(times, n=4, method="inclusive")
+    floor = kernel.bytes_moved / bandwidth
+    return {
+        "kernel": kernel.name,
+        "seconds": median,
+        "quartiles_s": [quartiles[0], quartiles[2]],
+        "bytes_moved": kernel.bytes_moved,
+        "floor_s": floor,
+        "share_of_copy_bandwidth": floor / median if floor else None,
+        "plain_seconds": statistics.median(plain),
+        "speedup_vs_plain": statistics.median(plain) / median,
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Format the results as a Markdown table."""
+    lines = [
+        "| kernel | time [ms] | moved [MB] | floor [ms] | share of copy bandwidth | speed-up over plain PyTorch |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in results:
+        half = 50 * (row["quartiles_s"][1] - row["quartiles_s"][0]) / row["seconds"]
+        cells = [row["kernel"], f"{1e3 * row['seconds']:.3g} ± {half:.0f} %"]
+        if row["bytes_moved"]:
+            cells += [f"{row['bytes_moved'] / 1e6:.0f}", f"{1e3 * row['floor_s']:.3g}"]
+            cells += [f"{100 * row['share_of_copy_bandwidth']:.0f} %"]
+        else:
+            cells += ["-", "-", "bound by arithmetic"]
+        lines.append(f"| {' | '.join(cells)} | {row['speedup_vs_plain']:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="torch device, cpu or cuda (default: cpu)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows a call (default: 1000000)")
+    parser.add_argument("--repeats", type=int, default=20, help="times of each kernel (default: 20)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--json", type=Path, help="also write the report here")
+    args = parser.parse_args()
+    for name in ("rows", "repeats", "threads"):
+        if getattr(args, name) is not None and getattr(args, name) < (2 if name == "repeats" else 1):
+            raise ArgumentError(f"--{name}: expected a larger number, got {getattr(args, name)}")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    device = torch.empty(0, device=args.device).device
+    if not has_kernel("sample_batch", device):
+        raise ArgumentError(f"--device {args.device}: mfik was built without kernels for it; see docs/developing.md")
+
+    report = {**report_header(args.device), "rows": args.rows, "copy_bandwidth": copy_bandwidth(args.repeats, device)}
+    kernels = streaming_kernels(args.rows, device, load_robot("panda"))
+    report["results"] = [measure(kernel, report["copy_bandwidth"], args.repeats, device) for kernel in kernels]
+    print(f"{report['hardware']}; {report['threads']} threads; torch {report['torch']}; commit {report['commit'][:12]}")
+    print(f"{args.rows:,} rows, {DOF} joints, float32; copy {report['copy_bandwidth'] / 1e9:.1f} GB/s, read + written")
+    print(f"median of {args.repeats} times ± half the interquartile range\n")
+    print(table(report["results"]))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MfikError as error:
+        sys.exit(f"error: {error}")

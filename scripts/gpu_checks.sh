@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU: tests, memory and race checks of the kernels, benchmarks. Usage: gpu_checks.sh OUTPUT_FOLDER
+set -euo pipefail
+[ $# -eq 1 ] || { echo "usage: $0 OUTPUT_FOLDER" >&2; exit 2; }
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
+python -c "import sys, torch; sys.exit(not torch.cuda.is_available() and 'no CUDA device')"
+
+python -m pytest -m cuda tests
+# PyTorch's caching allocator hides accesses past an array: without it every array is an allocation of its own.
+for tool in memcheck racecheck; do
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+    python -m pytest -m "cuda and not slow" tests/ops -k "matches_reference or formula or strided"
+done
+python benchmarks/kernels.py --device cuda --json "$out/kernels.json" | tee "$out/kernels.md"
+python benchmarks/train_step.py --device cuda --preset tiny small default --batch 256 4096 65536 \
+  --json "$out/train_step.json" | tee "$out/train_step.md"
