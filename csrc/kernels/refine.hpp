@@ -11,7 +11,7 @@ namespace mfik {
 // mfik/kinematics/refine.py.
 constexpr double kDampingGain = 0.02;
 constexpr double kDampingFloor = 1e-8;
-constexpr int kActiveSetPasses = 3;
+constexpr int kActiveSetPasses = 2;  // a third costs a fifth more time and solves no more (docs/performance.md)
 constexpr double kPi = 3.14159265358979323846;
 
 /// What is asked of the joints, beyond the pose.

@@ -117,6 +117,7 @@ int main(int argc, char** argv) try {
     std::size_t solved = 0;
     long steps = 0;
     double largest = 0.0;
+    bool lost = true;
     std::uniform_real_distribution<double> speeds(-kPathStep, kPathStep);
     for (int i = 0; i < n; ++i) {
         for (std::size_t j = 0; j < dof; ++j) {
@@ -124,11 +125,12 @@ int main(int argc, char** argv) try {
             if (q[j] + speed[j] < solver.lower()[j] || q[j] + speed[j] > solver.upper()[j]) speed[j] = -speed[j];
             q[j] += speed[j];
         }
-        if (i % 200 == 0) now = q;
+        if (lost || i % 200 == 0) now = q;  // a path that was lost is taken up again
         const mfik::Result result = solver.track(solver.fk(q), now, kJumpBound, next, workspace);
         for (std::size_t j = 0; j < dof; ++j) largest = std::max(largest, std::abs(next[j] - now[j]));
         time_us.push_back(result.time_us);
-        solved += result.status == mfik::Status::kSolved;
+        lost = result.status != mfik::Status::kSolved;
+        solved += !lost;
         steps += result.iterations;
         now = next;
     }

@@ -19,7 +19,7 @@ from mfik.kinematics.pose import pose_error
 # Levenberg-Marquardt Method").
 DAMPING_GAIN = 0.02
 DAMPING_FLOOR = 1e-8
-ACTIVE_SET_PASSES = 3
+ACTIVE_SET_PASSES = 2
 
 
 class RefineResult(NamedTuple):

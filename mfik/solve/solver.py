@@ -217,6 +217,11 @@ class Solver:
         """Number of joints J."""
         return self._native.dof
 
+    @property
+    def lanes(self) -> int:
+        """Number of attempts refined at a time on this machine."""
+        return self._native.lanes
+
     def num_parameters(self) -> int:
         """Return the number of trained scalars of the network."""
         return self._native.num_parameters

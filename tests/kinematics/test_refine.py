@@ -44,7 +44,7 @@ def refine_row(chain, lower, upper, q, target, max_iterations, tol):
         jac = jacobian(chain, position)
         damping = (0.02 * float(error @ error) + 1e-8) * torch.eye(6, dtype=torch.float64)
         free, rest, q_next = list(range(chain.dof)), error.clone(), list(q)
-        for _ in range(3):
+        for _ in range(2):
             jac_free = jac[:, free]
             dq = jac_free.T @ torch.linalg.solve(jac_free @ jac_free.T + damping, rest)
             for column, joint in enumerate(free):

@@ -1,0 +1,354 @@
+"""What the solver promises beyond one pose: every seed, paths, all solutions, tools, slack, locks, postures, turns.
+
+Pinocchio, on the URDF file, judges poses and limits.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pinocchio
+import pytest
+import torch
+
+import mfik.robots
+from mfik.errors import ArgumentError
+from mfik.eval import make_path, make_targets
+from mfik.robots import Robot, load_robot
+from mfik.solve import Solver, Status
+
+pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
+
+ROBOTS = ("panda", "ur10")
+TOLERANCE = 1e-5  # [m] and [rad]
+ROUNDING = 1e-9
+
+
+@pytest.fixture(scope="module", params=ROBOTS)
+def solver(request) -> Solver:
+    return Solver.from_robot(load_robot(request.param))
+
+
+@pytest.fixture(scope="module")
+def panda() -> Solver:
+    return Solver.from_robot(load_robot("panda"))
+
+
+@pytest.fixture(scope="module")
+def ur10() -> Solver:
+    return Solver.from_robot(load_robot("ur10"))
+
+
+class Judge:
+    """Pinocchio's tool pose, base frame, and limits."""
+
+    def __init__(self, robot: Robot) -> None:
+        file = Path(mfik.robots.__file__).parent / "urdf" / f"{robot.name}.urdf"
+        self.model = pinocchio.buildModelFromUrdf(str(file))
+        self.data = self.model.createData()
+        self.base, self.tip = (self.model.getFrameId(link) for link in (robot.base_link, robot.tip_link))
+
+    def tool(self, q: np.ndarray) -> pinocchio.SE3:
+        pinocchio.framesForwardKinematics(self.model, self.data, q)
+        return self.data.oMf[self.base].actInv(self.data.oMf[self.tip])
+
+    def error(self, q: np.ndarray, pose: np.ndarray, tool: pinocchio.SE3 | None = None) -> np.ndarray:
+        """Return the displacement of the tool in the target frame: [m, rad], [6]."""
+        reached = self.tool(q) if tool is None else self.tool(q) * tool
+        target = se3(pose)
+        rotation = pinocchio.log3(target.rotation.T @ reached.rotation)
+        return np.concatenate([target.rotation.T @ (reached.translation - target.translation), rotation])
+
+    def solves(self, q: np.ndarray, pose: np.ndarray) -> bool:
+        error = self.error(q, pose)
+        inside = (q >= self.model.lowerPositionLimit).all() and (q <= self.model.upperPositionLimit).all()
+        return inside and norms(error).max() <= TOLERANCE + ROUNDING
+
+
+def se3(pose: np.ndarray) -> pinocchio.SE3:
+    x, y, z, qw, qx, qy, qz = pose
+    return pinocchio.XYZQUATToSE3(np.array([x, y, z, qx, qy, qz, qw]))
+
+
+def norms(error: np.ndarray) -> np.ndarray:
+    return np.array([np.linalg.norm(error[:3]), np.linalg.norm(error[3:])])
+
+
+@pytest.mark.parametrize("kind", ["global", "local", "near_limits", "near_singular"])
+def test_reachable_poses_are_solved_from_any_reference(solver, kind):
+    targets = make_targets(solver.robot, 3000, kind=kind, seed=11)
+    out = solver.solve_batch(targets.pose, targets.q_ref)
+    judge = Judge(solver.robot)
+    solved = np.array([judge.solves(q, pose) for q, pose in zip(out.q, targets.pose, strict=True)])
+    assert solved.mean() >= 0.999  # all 10,000 seen
+    assert ((out.status == Status.SOLVED) == solved).all()
+    steps = (160 // solver.lanes + 2) * 13
+    assert out.attempts.max() <= 160 and out.iterations.max() <= steps
+
+
+def test_tight_tolerance_is_kept(solver):
+    targets = make_targets(solver.robot, 500, seed=12)
+    out = solver.solve_batch(targets.pose, targets.q_ref, tol_pos=1e-9, tol_rot=1e-9)
+    assert (out.status == Status.SOLVED).mean() >= 0.998
+    judge = Judge(solver.robot)
+    errors = [norms(judge.error(q, pose)).max() for q, pose in zip(out.q, targets.pose, strict=True)]
+    assert np.array(errors)[out.status == Status.SOLVED].max() < 1e-9 + ROUNDING
+
+
+def test_a_path_is_followed_within_the_bound(solver):
+    path = make_path(solver.robot, 2000, seed=13)
+    judge, steps, lost = Judge(solver.robot), [], 0
+    q = path.q_ref[0]
+    for pose, q_true in zip(path.pose, path.q_ref, strict=True):
+        result = solver.track(pose, q, max_step=0.15)
+        steps.append(np.abs(result.q - q).max())
+        assert steps[-1] <= 0.15
+        if result.status is Status.SOLVED:
+            assert judge.solves(result.q, pose)
+            q = result.q
+        else:
+            lost, q = lost + 1, q_true
+    assert lost <= 20  # of 2,000: at singularities and limits
+
+
+@pytest.mark.parametrize("max_step", [1e-3, 0.05])
+def test_no_joint_jumps_whatever_the_target(solver, max_step):
+    generator = torch.Generator().manual_seed(14)
+    q_prev = solver.robot.sample(300, generator, torch.float64).numpy()
+    pose = solver.robot.fk(solver.robot.sample(300, generator, torch.float64)).numpy()
+    pose[::3, :3] *= 3.0  # out of reach
+    seen = set()
+    for i in range(300):
+        result = solver.track(pose[i], q_prev[i], max_step)
+        assert np.abs(result.q - q_prev[i]).max() <= max_step  # exactly
+        assert solver.robot.within_limits(torch.from_numpy(result.q))
+        assert result.iterations <= 12
+        seen.add(result.status)
+    assert Status.JUMP_BOUND in seen and Status.SOLVED not in seen
+
+
+def test_tracking_comes_back_from_beyond_the_limits_without_a_jump(panda):
+    robot = panda.robot
+    q = (0.5 * (robot.lower + robot.upper)).numpy()
+    pose = robot.fk(torch.from_numpy(q)).numpy()
+    q[1] = robot.upper[1].item() + 0.3
+    for _ in range(2):
+        result = panda.track(pose, q, 0.1)
+        assert result.status is Status.AT_LIMITS and "limit" in result.reason
+        assert np.abs(result.q - q).max() <= 0.1 and result.q[1] <= q[1] - 0.1 + ROUNDING
+        q = result.q
+    for _ in range(60):
+        q = panda.track(pose, q, 0.1).q
+    assert panda.track(pose, q, 0.1).status is Status.SOLVED
+
+
+def test_all_solutions_of_a_six_joint_arm_are_found(ur10):
+    """A UR arm has at most eight solutions up to full turns; a generic pose has all of them or the half."""
+    generator = torch.Generator().manual_seed(15)
+    q_true = ur10.robot.sample(200, generator, torch.float64).numpy()
+    judge, found_true, counts = Judge(ur10.robot), 0, []
+    for q in q_true:
+        pose = ur10.robot.fk(torch.from_numpy(q)).numpy()
+        result = ur10.solve_all(pose, 16, max_attempts=1000)
+        assert result.status is Status.SOLVED
+        assert all(judge.solves(solution, pose) for solution in result.q)
+        gaps = [np.abs(np.remainder(a - b + np.pi, 2 * np.pi) - np.pi).max() for a in result.q for b in result.q]
+        assert sum(gap <= 0.1 for gap in gaps) == len(result.q)  # each is near itself alone
+        counts.append(len(result.q))
+        found_true += min(np.abs(np.remainder(s - q + np.pi, 2 * np.pi) - np.pi).max() for s in result.q) < 1e-3
+    assert found_true >= 196  # 98 %
+    assert max(counts) <= 8 and np.median(counts) == 8
+
+
+def test_solutions_of_a_redundant_arm_spread_and_begin_nearest(panda):
+    robot = panda.robot
+    generator = torch.Generator().manual_seed(16)
+    for q in robot.sample(30, generator, torch.float64):
+        pose, q_ref = robot.fk(q).numpy(), q.numpy() + 0.2
+        result = panda.solve_all(pose, 8, q_ref, min_distance=0.3)
+        assert 1 <= len(result.q) <= 8
+        for i, solution in enumerate(result.q):
+            others = np.delete(result.q, i, axis=0)
+            assert len(others) == 0 or np.abs(others - solution).max(axis=1).min() > 0.3
+        distances = np.abs(result.q - q_ref).max(axis=1)
+        assert distances[0] == distances.min()
+        if len(result.q) >= 3:  # the second is the farthest from the first
+            gaps = np.abs(result.q[1:] - result.q[0]).max(axis=1)
+            assert gaps[0] == gaps.max()
+        fewer = panda.solve_all(pose, 2, q_ref, min_distance=0.3)
+        np.testing.assert_array_equal(fewer.q, result.q[:2])
+
+
+def test_turns_are_those_nearest_to_the_reference(ur10):
+    targets = make_targets(ur10.robot, 500, seed=17)
+    out = ur10.solve_batch(targets.pose, targets.q_ref)
+    lower, upper = ur10.robot.lower.numpy(), ur10.robot.upper.numpy()
+    for turn in (-2 * np.pi, 2 * np.pi):
+        other = out.q + turn
+        inside = (other >= lower) & (other <= upper)
+        assert (np.abs(out.q - targets.q_ref) <= np.abs(other - targets.q_ref) + ROUNDING)[inside].all()
+    assert (np.abs(out.q) > np.pi).any()
+
+
+def test_nearest_keeps_the_nearest_of_all_attempts(panda):
+    targets = make_targets(panda.robot, 200, seed=18)
+    first = panda.solve_batch(targets.pose, targets.q_ref)
+    nearest = panda.solve_batch(targets.pose, targets.q_ref, nearest=True)
+    assert (nearest.status == Status.SOLVED).all()
+    distance = [np.abs(out.q - targets.q_ref).max(axis=1) for out in (first, nearest)]
+    assert (distance[1] <= distance[0] + ROUNDING).all()
+    assert np.median(distance[1]) < 0.8 * np.median(distance[0])
+
+
+def test_tool_is_brought_to_the_target(solver):
+    tool = np.array([0.02, -0.05, 0.15, *np.array([0.9, 0.1, -0.3, 0.2]) / np.linalg.norm([0.9, 0.1, -0.3, 0.2])])
+    judge = Judge(solver.robot)
+    generator = torch.Generator().manual_seed(19)
+    for q in solver.robot.sample(50, generator, torch.float64).numpy():
+        target = judge.tool(q) * se3(tool)
+        quat = pinocchio.Quaternion(target.rotation)
+        pose = np.array([*target.translation, quat.w, quat.x, quat.y, quat.z])
+        result = solver.solve(pose, np.zeros(solver.dof), tool=tool)
+        assert result.status is Status.SOLVED
+        assert norms(judge.error(result.q, pose, se3(tool))).max() <= TOLERANCE + ROUNDING
+        near = solver.track(pose, np.clip(q + 0.01, *limits(solver)), 0.1, tool=tool, tol_pos=1e-8, tol_rot=1e-8)
+        if near.status is Status.SOLVED:
+            assert norms(judge.error(near.q, pose, se3(tool))).max() <= 1e-8 + ROUNDING
+
+
+def limits(solver: Solver) -> tuple[np.ndarray, np.ndarray]:
+    return solver.robot.lower.numpy(), solver.robot.upper.numpy()
+
+
+def test_slack_is_used_and_kept(solver):
+    """Poses that are out of reach by less than the slack along one axis, and rotations about a freed one."""
+    judge = Judge(solver.robot)
+    generator = torch.Generator().manual_seed(20)
+    slack = np.array([0.0, 0.0, 0.02, 0.0, 0.0, np.inf])
+    plain = freed = 0
+    for q in solver.robot.sample(100, generator, torch.float64).numpy():
+        target = judge.tool(q)
+        turned = target * pinocchio.SE3(pinocchio.exp3(np.array([0, 0, 2.0])), np.array([0, 0, 0.015]))
+        quat = pinocchio.Quaternion(turned.rotation)
+        pose = np.array([*turned.translation, quat.w, quat.x, quat.y, quat.z])
+        result = solver.solve(pose, q, slack=slack)
+        assert result.status is Status.SOLVED
+        error = judge.error(result.q, pose)
+        assert (np.abs(error[:5]) <= slack[:5] + TOLERANCE + ROUNDING).all()
+        freed += abs(error[5]) > 0.1
+        plain += norms(error).max() > 1e-3
+    assert freed > 50 and plain > 50  # it is no pose that exact solving would have given
+
+
+def test_locked_joints_stay(panda):
+    robot = panda.robot
+    generator = torch.Generator().manual_seed(21)
+    solved = 0
+    for q in robot.sample(100, generator, torch.float64):
+        pose = robot.fk(q).numpy()
+        q_ref = robot.clamp(q + 0.5 * torch.randn(7, generator=generator, dtype=torch.float64)).numpy()
+        q_ref[[2, 5]] = q[[2, 5]]
+        result = panda.solve(pose, q_ref, locked=[2, 5])
+        assert (result.q[[2, 5]] == q_ref[[2, 5]]).all()
+        solved += result.status is Status.SOLVED
+        step = panda.track(pose, q_ref, 0.05, locked=[2, 5])
+        assert (step.q[[2, 5]] == q_ref[[2, 5]]).all()
+    assert solved == 100
+    outside = robot.upper.numpy() + 1.0
+    with pytest.raises(ArgumentError, match="locked joints within their limits"):
+        panda.solve(pose, outside, locked=[0])
+
+
+def test_redundant_arm_leans_to_the_preferred_posture(panda):
+    targets = make_targets(panda.robot, 100, seed=22)
+    middle = 0.5 * sum(limits(panda))
+    judge, closer = Judge(panda.robot), 0
+    for pose, q_ref in zip(targets.pose, targets.q_ref, strict=True):
+        plain, leant = panda.solve(pose, q_ref), panda.solve(pose, q_ref, q_preferred=middle)
+        assert judge.solves(leant.q, pose)
+        distance = [np.linalg.norm(result.q - middle) for result in (plain, leant)]
+        closer += distance[1] < distance[0] - 1e-3
+    assert closer >= 90
+    # On a path it moves there without leaving the path.
+    q = panda.solve(targets.pose[0], targets.q_ref[0]).q
+    begin = np.linalg.norm(q - middle)
+    for _ in range(100):
+        result = panda.track(targets.pose[0], q, 0.1, q_preferred=middle)
+        assert result.status is Status.SOLVED
+        q = result.q
+    assert np.linalg.norm(q - middle) < begin - 0.05
+
+
+def test_status_says_why(panda):
+    robot = panda.robot
+    middle = 0.5 * sum(limits(panda))
+    far = panda.solve([2.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0], middle)
+    assert far.status is Status.UNREACHABLE and "farther" in far.reason and far.attempts == 1
+    # Within the sum of the links' lengths, yet beyond the arm.
+    close = panda.solve([1.0, 0.0, 0.4, 1.0, 0.0, 0.0, 0.0], middle)
+    assert close.status in (Status.UNREACHABLE, Status.AT_LIMITS) and close.attempts == 160
+    assert close.pos_error > 1e-2
+    # Reached only by violating a limit: the elbow bent the wrong way is no solution of any attempt.
+    beyond = middle.copy()
+    beyond[3] = 0.6
+    beyond[5] = -1.0
+    pose = robot.fk(torch.from_numpy(beyond)).numpy()
+    at_limits = panda.track(pose, robot.clamp(torch.from_numpy(beyond)).numpy(), 2.0)
+    assert at_limits.status in (Status.AT_LIMITS, Status.NOT_CONVERGED)
+    few = panda.solve(robot.fk(robot.sample(1, dtype=torch.float64))[0], middle, max_iterations=1, max_attempts=1)
+    assert few.status is Status.NOT_CONVERGED
+    text = panda.explain(far)
+    assert text.startswith("unreachable: ") and "mm" in text and "deg" in text and "panda_joint" in text
+
+
+def test_continuous_joints_turn_the_short_way(tmp_path):
+    urdf = (Path(mfik.robots.__file__).parent / "urdf" / "ur10.urdf").read_text()
+    head, tail = urdf.split('<joint name="wrist_3_joint" type="revolute">')
+    tail = tail.replace("<limit", '<limit effort="1" velocity="1"/><unused', 1)
+    (tmp_path / "arm.urdf").write_text(head + '<joint name="wrist_3_joint" type="continuous">' + tail)
+    robot = load_robot(tmp_path / "arm.urdf", "base_link", "tool0")
+    assert robot.kinds[-1] == "continuous"
+    solver = Solver.from_robot(robot)
+    q = np.array([0.3, -1.2, 1.5, -0.7, 0.9, 3.1])
+    pose = robot.fk(torch.from_numpy(q)).numpy()
+    ahead = q + np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.08])  # past pi
+    result = solver.track(pose, ahead, 0.1)
+    assert result.status is Status.SOLVED and abs(result.q[5] - 3.1) < 1e-3
+    for turns in (-3, 0, 5):
+        result = solver.solve(pose, q + np.array([0, 0, 0, 0, 0, 2 * np.pi * turns]))
+        assert result.status is Status.SOLVED
+        assert abs(result.q[5] - (3.1 + 2 * np.pi * turns)) <= np.pi + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_attempts": 0}, "max_attempts: expected an integer from 1 to 10000, got 0"),
+        ({"seed": "home"}, "seed: expected one of .*'reference'.* got 'home'"),
+        ({"seed": "network"}, "made without a network"),
+        ({"slack": [0, 0, -1, 0, 0, 0]}, "slack: expected 6 numbers of at least 0"),
+        ({"slack": [0, 0, float("nan"), 0, 0, 0]}, "slack"),
+        ({"tool": [0, 0, 0, 1, 1, 0, 0]}, "tool: expected a unit quaternion"),
+        ({"locked": [7]}, "locked: expected an integer from 0 to 6, got 7"),
+        ({"q_preferred": [0.0] * 6}, r"q_preferred: expected shape \[7\]"),
+        ({"preference_gain": 1.5}, "preference_gain: expected a finite number of 0 to 1"),
+        ({"max_step": 1.0}, "max_step: no such option"),
+    ],
+)
+def test_bad_options(panda, arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        panda.solve([0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0], np.zeros(7), **arguments)
+
+
+def test_bad_arguments_of_track_and_solve_all(panda):
+    pose, q = [0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0], np.zeros(7)
+    for max_step in (0.0, -1.0, float("nan"), "far"):
+        with pytest.raises(ArgumentError, match="max_step"):
+            panda.track(pose, q, max_step)
+    with pytest.raises(ArgumentError, match=r"q_prev\[0\]"):
+        panda.track(pose, [float("nan"), *q[1:]], 0.1)
+    with pytest.raises(ArgumentError, match="n: expected an integer from 1"):
+        panda.solve_all(pose, 0)
+    with pytest.raises(ArgumentError, match="min_distance"):
+        panda.solve_all(pose, 4, min_distance=0.0)
+    with pytest.raises(ArgumentError, match="max_iterations"):
+        panda.solve_all(pose, 4, max_iterations=0)
