@@ -69,6 +69,11 @@ def test_example_solves(build):
     assert "solved after" in run(build / "csrc" / "examples" / "mfik_solve", GOLDEN)
 
 
+def test_example_tracks(build):
+    out = run(build / "csrc" / "examples" / "mfik_track", GOLDEN, *"0 -0.8 0 -2.4 0 1.6 0.8".split())
+    assert out.startswith("4000 steps tracked")
+
+
 def test_moved_installation_serves_another_project(build, tmp_path):
     run("cmake", "--install", build, "--prefix", tmp_path / "first")
     prefix = (tmp_path / "first").rename(tmp_path / "moved")
