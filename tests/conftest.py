@@ -1,6 +1,8 @@
 """Fixtures shared by all tests, and CI's rule about skips."""
 
 import os
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,15 @@ _skipped: list[str] = []
 @pytest.fixture(scope="session")
 def panda():
     return load_robot("panda")
+
+
+@pytest.fixture(scope="session")
+def example_robots() -> Path:
+    """Return the folder of example-robot-data's robots; skip visibly without the package."""
+    folder = Path(sysconfig.get_paths()["purelib"]) / "cmeel.prefix" / "share" / "example-robot-data" / "robots"
+    if not folder.is_dir():
+        pytest.skip("needs `pip install example-robot-data`")
+    return folder
 
 
 @pytest.fixture

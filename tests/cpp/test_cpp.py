@@ -1,48 +1,19 @@
 """Builds the C++ solver as a user would, runs its tests, installs it, and links a project against the installation."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from cmake_project import NEEDS_CMAKE, ROOT, configure, json_option, run
 
 from mfik.export import export_bundle, load_bundle
 
-ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "v1.safetensors"
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake: pip install cmake"),
-    pytest.mark.skipif(shutil.which("ninja") is None, reason="needs ninja: pip install ninja"),
-]
-
-
-def run(*command, **environment: str) -> str:
-    result = subprocess.run(
-        [str(part) for part in command],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    if result.returncode != 0:
-        pytest.fail(f"{' '.join(map(str, command))}\n{result.stdout}", pytrace=False)
-    return result.stdout
-
-
-def configure(source: Path, build: Path, *options: str) -> None:
-    run("cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options)
-
-
-def json_option() -> list[str]:
-    """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's."""
-    spec = importlib.util.find_spec("nlohmann_json")
-    return [] if spec is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(spec.origin).parent / 'include'}"]
+pytestmark = NEEDS_CMAKE
 
 
 def gtest_option() -> list[str]:
@@ -96,6 +67,11 @@ def test_every_engine_is_tested(build, bundle):
 
 def test_example_solves(build):
     assert "solved after" in run(build / "csrc" / "examples" / "mfik_solve", GOLDEN)
+
+
+def test_example_tracks(build):
+    out = run(build / "csrc" / "examples" / "mfik_track", GOLDEN, *"0 -0.8 0 -2.4 0 1.6 0.8".split())
+    assert out.startswith("4000 steps tracked")
 
 
 def test_moved_installation_serves_another_project(build, tmp_path):

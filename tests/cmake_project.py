@@ -1,0 +1,41 @@
+"""Run programs and CMake for the tests that build C++."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDS_CMAKE = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake: pip install cmake"),
+    pytest.mark.skipif(shutil.which("ninja") is None, reason="needs ninja: pip install ninja"),
+]
+
+
+def run(*command, expect: int = 0, **environment: str) -> str:
+    """Return what a program prints; fail the test unless it ends with the exit status `expect`."""
+    result = subprocess.run(
+        [str(part) for part in command],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if result.returncode != expect:
+        command = " ".join(map(str, command))
+        pytest.fail(f"{command}\nexit status {result.returncode}, expected {expect}\n{result.stdout}", pytrace=False)
+    return result.stdout
+
+
+def configure(source: Path, build: Path, *options: str) -> None:
+    run("cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options)
+
+
+def json_option() -> list[str]:
+    """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's."""
+    spec = importlib.util.find_spec("nlohmann_json")
+    return [] if spec is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(spec.origin).parent / 'include'}"]
