@@ -95,12 +95,12 @@ struct SearchResult {
     double q[kMaxJoints];  // the solution nearest to q_ref, else the best attempt
 };
 
-/// Largest joint difference [rad] or [m], where full turns of joints that can make them do not count.
+/// Largest joint difference [rad] or [m], where full turns of joints that can make them (nearly) do not count.
 MFIK_HOST_DEVICE inline double joint_distance(const Chain& chain, const double* a, const double* b) {
     double largest = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
         double d = a[j] - b[j];
-        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi)
+        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - 1e-3)
             d -= 2 * kPi * std::nearbyint(d / (2 * kPi));
         if (!(std::fabs(d) <= largest)) largest = std::fabs(d);
     }

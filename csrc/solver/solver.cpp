@@ -28,6 +28,7 @@ constexpr int kPoseSize = 7;
 constexpr int kBatchChunk = 64;                   // rows that a thread of solve_batch takes at a time
 constexpr std::uint64_t kTableSeed = 0x6d66696b;  // of the stored configurations
 constexpr double kMostTurns = 1e6;                // beyond these, a joint's turns are not counted: it would lose digits
+constexpr int kTrialSteps = 4;                    // that tell whether an error can still be lessened
 constexpr double kStuck = 0.9;                    // share of the error that stays when no motion lessens it
 constexpr double kInside = 0.999999;  // of a tolerance: what was refined to it passes the check after rounding
 constexpr double kAtLimit = 1e-9;     // a joint this close to a limit is at it [rad] or [m]
@@ -154,6 +155,14 @@ struct Problem {
     double tip_pose[kPoseSize]{};
     bool too_far = false;  // beyond the reach of the arm
 };
+
+/// The terms with the posture that the options prefer. Searches go without it: leaning, they would take more steps.
+Terms leaning(const Terms& terms, const Options& options) {
+    Terms lean = terms;
+    lean.preferred = options.q_preferred.data();
+    lean.preference_gain = options.preference_gain;
+    return lean;
+}
 
 }  // namespace
 
@@ -315,10 +324,6 @@ Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, c
     problem.too_far = norm3(from_joint1) > table.reach + options.tol_pos_m && !has_slack;
     set_limits(bundle.chain, problem.terms);
     if (has_slack) problem.terms.slack = options.slack.data();
-    if (!options.q_preferred.empty()) {
-        problem.terms.preferred = options.q_preferred.data();
-        problem.terms.preference_gain = options.preference_gain;
-    }
     for (std::size_t j = 0; j < dof; ++j) {
         if (!(options.locked >> j & 1u)) continue;
         if (!(q_ref[j] >= problem.terms.lower[j] && q_ref[j] <= problem.terms.upper[j])) {
@@ -371,7 +376,7 @@ void Solver::Impl::free_seed(const Problem& problem, const double* q_ref, Seed s
     }
 }
 
-/// Errors and status of joints; a failure is not explained yet (kNotConverged).
+/// Errors and status of joints within the terms, and why they fail where they do.
 Result Solver::Impl::judge(const Problem& problem, const double* q, const Options& options) const {
     Iterate<double> at;
     std::copy_n(q, bundle.chain.dof, at.q);
@@ -389,21 +394,18 @@ Result Solver::Impl::judge(const Problem& problem, const double* q, const Option
         result.reason = "the target is farther from the first joint than the arm reaches";
     } else {
         result.reason = "the error was still falling when the iterations ran out; allow more, or more attempts";
-        double dq[kMaxJoints], left[6], column[6];
-        dls_step(*problem.chain, problem.terms, problem.T_target, at, dq);
-        std::copy_n(at.error, 6, left);
-        bool at_limit = false;
-        for (int j = 0; j < bundle.chain.dof; ++j) {
-            jacobian_column(problem.chain->kind[j], at.axis[j], at.point[j], at.tip, column);
-            if (problem.terms.slack != nullptr) {
-                rotate_back(problem.T_target.R, column);
-                rotate_back(problem.T_target.R, column + 3);
+        double trial[kMaxJoints];
+        std::copy_n(q, bundle.chain.dof, trial);
+        const RefineOutcome outcome =
+            kernels->refine_one(*problem.chain, problem.terms, problem.T_target, trial, kTrialSteps, 0.0, 0.0, 0);
+        const double before = at.pos2 + at.rot2;
+        const double after = outcome.pos_error_m * outcome.pos_error_m + outcome.rot_error_rad * outcome.rot_error_rad;
+        if (after > kStuck * kStuck * before) {
+            bool at_limit = false;
+            for (int j = 0; j < bundle.chain.dof; ++j) {
+                const double lower = problem.terms.lower[j], upper = problem.terms.upper[j];
+                at_limit = at_limit || q[j] - lower < kAtLimit || upper - q[j] < kAtLimit;
             }
-            for (int a = 0; a < 6; ++a) left[a] -= column[a] * dq[j];
-            at_limit = at_limit || q[j] - problem.terms.lower[j] < kAtLimit || problem.terms.upper[j] - q[j] < kAtLimit;
-        }
-        const double after = squared_norm3(left) + squared_norm3(left + 3);
-        if (after > kStuck * kStuck * (at.pos2 + at.rot2)) {
             result.status = at_limit ? Status::kAtLimits : Status::kUnreachable;
             result.reason = at_limit ? "joint limits hold the best attempt back"
                                      : "no joint motion lessens the error of the best attempt";
@@ -443,12 +445,12 @@ Result Solver::Impl::run(const Problem& problem, const double* q_ref, const doub
         kernels->search(task, found, nullptr);
         std::copy_n(found.q, chain.dof, q);
     }
-    if (found.solved && problem.terms.preferred != nullptr) {
+    if (found.solved && !options.q_preferred.empty()) {
         double leant[kMaxJoints];
         std::copy_n(q, chain.dof, leant);
-        const RefineOutcome outcome =
-            kernels->refine_one(*problem.chain, problem.terms, problem.T_target, leant, 2 * options.max_iterations,
-                                kInside * options.tol_pos_m, kInside * options.tol_rot_rad, options.max_iterations);
+        const RefineOutcome outcome = kernels->refine_one(
+            *problem.chain, leaning(problem.terms, options), problem.T_target, leant, 2 * options.max_iterations,
+            kInside * options.tol_pos_m, kInside * options.tol_rot_rad, options.max_iterations);
         found.iterations += outcome.iterations;
         if (outcome.converged) std::copy_n(leant, chain.dof, q);
     }
@@ -506,19 +508,22 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double 
 
     const int n = impl_->bundle.chain.dof;
     const Terms limits = problem.terms;
-    double q[kMaxJoints], previous[kMaxJoints];
+    double q[kMaxJoints];
+    bool returning = false;  // q_prev is so far outside the limits that one step does not lead back
     for (int j = 0; j < n; ++j) {
-        q[j] = previous[j] = q_prev[static_cast<std::size_t>(j)];
+        q[j] = q_prev[static_cast<std::size_t>(j)];
         // The bound holds for the difference as it is computed, rounding included.
         double low = q[j] - max_step, high = q[j] + max_step;
         if (q[j] - low > max_step) low = std::nextafter(low, kInfinity);
         if (high - q[j] > max_step) high = std::nextafter(high, -kInfinity);
+        returning = returning || limits.lower[j] > high || limits.upper[j] < low;
         problem.terms.lower[j] = std::clamp(limits.lower[j], low, high);
         problem.terms.upper[j] = std::clamp(limits.upper[j], low, high);
     }
+    const bool leans = !options.q_preferred.empty();
     const RefineOutcome outcome = impl_->kernels->refine_one(
-        *problem.chain, problem.terms, problem.T_target, q, options.max_iterations, kInside * options.tol_pos_m,
-        kInside * options.tol_rot_rad, problem.terms.preferred != nullptr ? 1 : 0);
+        *problem.chain, leans ? leaning(problem.terms, options) : problem.terms, problem.T_target, q,
+        options.max_iterations, kInside * options.tol_pos_m, kInside * options.tol_rot_rad, leans ? 1 : 0);
     Result result = impl_->judge(problem, q, options);
     result.iterations = outcome.iterations;
     result.attempts = 1;
@@ -529,6 +534,10 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double 
             if (!(low || high)) continue;
             result.status = Status::kJumpBound;
             result.reason = "the target needs a larger step of some joint than max_step";
+        }
+        if (returning) {
+            result.status = Status::kAtLimits;
+            result.reason = "q_prev is outside the limits by more than max_step; the answer is on the way back";
         }
     }
     std::copy_n(q, n, q_out.data());

@@ -165,7 +165,7 @@ class Solver {
 
     /// Find joints that bring the tool to T_base_tool.
     /// Real-time safe: no allocation, lock, I/O or exception; at most
-    /// (max_attempts / lanes() + 1) * (max_iterations + 1) refinement steps; same input, same output on every thread of
+    /// (max_attempts / lanes() + 4) * (max_iterations + 1) refinement steps; same input, same output on every thread of
     /// a machine.
     /// @param[in] T_base_tool  Target pose, see Pose.
     /// @param[in] q_ref  Joints to start from [rad or m], dof() finite values; may lie outside the limits.
