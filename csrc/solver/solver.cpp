@@ -30,8 +30,9 @@ constexpr std::uint64_t kTableSeed = 0x6d66696b;  // of the stored configuration
 constexpr double kMostTurns = 1e6;                // beyond these, a joint's turns are not counted: it would lose digits
 constexpr int kTrialSteps = 4;                    // that tell whether an error can still be lessened
 constexpr double kStuck = 0.9;                    // share of the error that stays when no motion lessens it
-constexpr double kInside = 0.999999;  // of a tolerance: what was refined to it passes the check after rounding
-constexpr double kAtLimit = 1e-9;     // a joint this close to a limit is at it [rad] or [m]
+constexpr double kInside = 0.999999;      // of a tolerance: what was refined to it passes the check after rounding
+constexpr double kTrackTolerance = 1e-9;  // [m] and [rad]: looser, a path would be taken in stops and jumps
+constexpr double kAtLimit = 1e-9;         // a joint this close to a limit is at it [rad] or [m]
 
 using Clock = std::chrono::steady_clock;
 
@@ -523,7 +524,8 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double 
     const bool leans = !options.q_preferred.empty();
     const RefineOutcome outcome = impl_->kernels->refine_one(
         *problem.chain, leans ? leaning(problem.terms, options) : problem.terms, problem.T_target, q,
-        options.max_iterations, kInside * options.tol_pos_m, kInside * options.tol_rot_rad, leans ? 1 : 0);
+        options.max_iterations, std::min(kInside * options.tol_pos_m, kTrackTolerance),
+        std::min(kInside * options.tol_rot_rad, kTrackTolerance), leans ? 1 : 0);
     Result result = impl_->judge(problem, q, options);
     result.iterations = outcome.iterations;
     result.attempts = 1;

@@ -248,7 +248,8 @@ class Solver:
             pose: T_base_tool, see `solve`, [7].
             q_prev: Joints now [rad or m], [J].
             max_step: Largest change of any joint [rad or m].
-            options: See `Options`; `seed`, `max_attempts` and `nearest` have no meaning here.
+            options: See `Options`; `seed`, `max_attempts` and `nearest` have no meaning here. The tolerances decide on
+                the status; refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.

@@ -110,6 +110,20 @@ def test_a_path_is_followed_within_the_bound(solver):
     assert lost <= 20  # of 2,000: at singularities and limits
 
 
+def test_a_slow_path_is_smooth(solver):
+    """Steps far below the tolerance: standing still until it is exceeded would be within tolerance, too."""
+    robot = solver.robot
+    begin = robot.sample(1, torch.Generator().manual_seed(23), torch.float64)[0].numpy()
+    q, steps = begin.copy(), []
+    for k in range(200):
+        pose = robot.fk(torch.from_numpy(begin + 1e-6 * (k + 1))).numpy()
+        result = solver.track(pose, q, 0.01)
+        assert result.status is Status.SOLVED
+        steps.append(result.q - q)
+        q = result.q
+    assert np.abs(np.diff(steps, axis=0)).max() < 1e-7
+
+
 @pytest.mark.parametrize("max_step", [1e-3, 0.05])
 def test_no_joint_jumps_whatever_the_target(solver, max_step):
     generator = torch.Generator().manual_seed(14)

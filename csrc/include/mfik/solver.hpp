@@ -183,7 +183,8 @@ class Solver {
     /// @param[in] max_step  Largest change of any joint [rad or m], > 0.
     /// @param[out] q_out  Joints to command [rad or m], dof() values; where the status is not kSolved, the nearest that
     ///     was found within the bound. May be q_prev's memory.
-    /// @param[in] options  seed, max_attempts and nearest have no meaning here.
+    /// @param[in] options  seed, max_attempts and nearest have no meaning here. The tolerances decide on the status;
+    ///     refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
     [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
 
