@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -72,10 +73,12 @@ std::function<void()> evaluation(const mfik::Engine& engine, int dof, int rows, 
 std::function<void()> stream(std::size_t num_parameters) {
     auto memory = std::make_shared<std::vector<std::uint64_t>>(num_parameters / 2, 1);
     return [memory] {
-        std::uint64_t sum[32] = {};
-        for (std::size_t i = 0; i + 32 <= memory->size(); i += 32)
-            for (std::size_t k = 0; k < 32; ++k) sum[k] ^= (*memory)[i + k];
-        asm volatile("" : : "r"(sum) : "memory");  // the reads are not to be left out
+        constexpr std::size_t kPiece = 512;  // stays in the first cache: what is read is copied there
+        std::uint64_t piece[kPiece];
+        for (std::size_t i = 0; i + kPiece <= memory->size(); i += kPiece) {
+            std::memcpy(piece, memory->data() + i, sizeof(piece));
+            asm volatile("" : : "r"(piece) : "memory");  // the copy is not to be left out
+        }
     };
 }
 
