@@ -455,7 +455,7 @@ Result Solver::Impl::run(const Problem& problem, const double* q_ref, const doub
         found.iterations += outcome.iterations;
         if (outcome.converged) std::copy_n(leant, chain.dof, q);
     }
-    if (!found.solved && options.max_iterations > 0) {
+    if (!found.solved && options.max_iterations > 0 && options.max_attempts > 1) {
         // Where the best attempt leads to in the end, so that the status can say why it fails.
         found.iterations += kernels
                                 ->refine_one(*problem.chain, problem.terms, problem.T_target, q, options.max_iterations,

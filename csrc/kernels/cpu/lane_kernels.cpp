@@ -117,8 +117,8 @@ void search(const SearchTask& task, SearchResult& result, SolutionPool* pool) no
             const double error = at.pos2[lane] + at.rot2[lane];
             const bool solved = at.pos2[lane] <= pos2 && at.rot2[lane] <= rot2;
             // Written so that an error that is no number ends the attempt.
-            const bool over =
-                age[lane] >= task.max_iterations || (2 * age[lane] >= task.max_iterations && !(error <= kHopeless));
+            const bool hopeless = 2 * age[lane] >= task.max_iterations && !(error <= kHopeless);
+            const bool over = age[lane] >= task.max_iterations || (hopeless && result.attempts < task.max_attempts);
             if (!solved && !over) {
                 wait = wait || (lane == reference && error < kNearlySolved && result.iterations == age[lane]);
                 continue;
