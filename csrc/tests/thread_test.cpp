@@ -1,0 +1,47 @@
+// One solver shared by threads, a workspace each: the answers of a single thread, and no data race under
+// ThreadSanitizer (docs/developing.md).
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "every_call.hpp"
+
+namespace mfik::testing {
+namespace {
+
+bool same(double a, double b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;  // NaN is NaN
+}
+
+TEST(Threads, ShareASolverAndAnswerAsOneThreadDoes) {
+    const Solver solver = Solver::load(golden_bundle());
+    const std::size_t rows = golden().q_ref.size();
+    const auto answer = [&] {
+        std::vector<Result> results;
+        Workspace workspace = solver.make_workspace();
+        for (std::size_t row = 0; row < rows; ++row) {
+            every_call(solver, workspace, row, [&](const Result& result, int) { results.push_back(result); });
+        }
+        return results;
+    };
+    const std::vector<Result> expected = answer();
+    ASSERT_GT(expected.size(), rows);
+    std::vector<std::vector<Result>> answers(4);
+    std::vector<std::thread> threads;
+    for (auto& results : answers) threads.emplace_back([&] { results = answer(); });
+    for (std::thread& thread : threads) thread.join();
+    for (const auto& results : answers) {
+        ASSERT_EQ(results.size(), expected.size());
+        for (std::size_t i = 0; i < results.size(); ++i) {
+            EXPECT_EQ(results[i].status, expected[i].status) << i;
+            EXPECT_EQ(results[i].iterations, expected[i].iterations) << i;
+            EXPECT_TRUE(same(results[i].pos_error_m, expected[i].pos_error_m)) << i;
+            EXPECT_TRUE(same(results[i].rot_error_rad, expected[i].rot_error_rad)) << i;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace mfik::testing
