@@ -20,7 +20,7 @@
 
 namespace {
 
-constexpr std::size_t kLarge = 4096;  // smaller blocks never fail: destroying a nlohmann::json takes some itself
+constexpr std::size_t kLarge = 4096;     // smaller blocks never fail: destroying a nlohmann::json takes some itself
 constexpr std::size_t kSolver = 200000;  // [bytes] of a solver and its workspace, whatever the network: 140,000 seen
 long large_left = std::numeric_limits<long>::max();  // large blocks until operator new fails
 std::size_t live = 0, peak = 0;                      // [bytes]

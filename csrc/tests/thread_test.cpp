@@ -43,5 +43,21 @@ TEST(Threads, ShareASolverAndAnswerAsOneThreadDoes) {
     }
 }
 
+TEST(Threads, OfABatchAnswerAsOneThreadDoes) {
+    const Solver solver = Solver::load(golden_bundle());
+    const std::size_t repeats = 20, rows = repeats * golden().q_ref.size();  // more than a thread takes at a time
+    std::vector<double> poses, q_ref;
+    for (std::size_t i = 0; i < rows; ++i) {
+        const std::size_t row = i % golden().q_ref.size();
+        for (const double x : golden().target_pose[row]) poses.push_back(x);
+        for (const double x : golden().q_ref[row]) q_ref.push_back(x);
+    }
+    std::vector<double> expected(q_ref.size()), q(q_ref.size());
+    std::vector<Result> results(rows);
+    const Status status = solver.solve_batch(poses, q_ref, expected, results);
+    EXPECT_EQ(solver.solve_batch(poses, q_ref, q, results, {}, {}, 4), status);
+    EXPECT_EQ(q, expected);
+}
+
 }  // namespace
 }  // namespace mfik::testing
