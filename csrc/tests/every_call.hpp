@@ -15,8 +15,7 @@ using Seen = std::array<int, 6>;
 
 /// The bound of docs/solver.md: refinement steps of solve() and solve_all().
 inline int worst_case_iterations(const Solver& solver, const Options& options) {
-    return ((options.max_attempts - 1) / solver.lanes() + 1) * (options.max_iterations + 1) +
-           2 * options.max_iterations;
+    return (options.max_attempts / solver.lanes() + 4) * (options.max_iterations + 1);
 }
 
 /// Make the calls for golden row `row`, and hand each result with its bound of iterations to `check(result, bound)`.

@@ -37,7 +37,8 @@ Function* next(const char* name) {
 
 }  // namespace
 
-// The C library's allocator under other names, as dlsym itself takes memory.
+// Visible, so that shared libraries call these too. The C library's allocator under other names, as dlsym takes memory.
+#pragma GCC visibility push(default)
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
@@ -86,6 +87,7 @@ MFIK_COUNT_LOCK(pthread_mutex_trylock, pthread_mutex_t)
 MFIK_COUNT_LOCK(pthread_rwlock_rdlock, pthread_rwlock_t)
 MFIK_COUNT_LOCK(pthread_rwlock_wrlock, pthread_rwlock_t)
 }
+#pragma GCC visibility pop
 
 namespace mfik::testing {
 namespace {

@@ -36,8 +36,8 @@ def run(*command, **environment: str) -> str:
     return result.stdout
 
 
-def configure(source: Path, build: Path, *options: str, build_type: str = "Release") -> None:
-    run("cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DCMAKE_BUILD_TYPE={build_type}", *options)
+def configure(source: Path, build: Path, *options: str) -> None:
+    run("cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options)
 
 
 def json_option() -> list[str]:
@@ -80,8 +80,8 @@ def test_cpp_tests_pass(build, tmp_path):
     ("sanitizers", "target", "tests"), [("address,undefined", "all", "."), ("thread", "mfik_thread_test", "^Threads")]
 )
 def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests):
-    options = [f"-DMFIK_SANITIZE={sanitizers}", "-DCMAKE_CXX_FLAGS=-O1", "-DMFIK_BUILD_EXAMPLES=OFF"]
-    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options, build_type="None")
+    options = [f"-DMFIK_SANITIZE={sanitizers}", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
+    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options, "-DMFIK_BUILD_EXAMPLES=OFF")
     run("cmake", "--build", tmp_path, "--target", target)
     out = run("ctest", "--test-dir", tmp_path, "--output-on-failure", "--no-tests=error", "-R", tests)
     assert "100% tests passed" in out
