@@ -13,10 +13,18 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+BUILD = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class CMakeBuild(build_ext):
-    """Configure, build and copy `mfik/_native` with CMake and Ninja."""
+    """Build `mfik/_native`, and `mfik/_cpp` with the C++ library for other projects, by CMake and Ninja."""
+
+    def run(self) -> None:
+        super().run()
+        # Beside the extension: in the sources for an editable install, else in the folder that becomes the wheel.
+        prefix = Path(self.get_ext_fullpath("mfik._native")).resolve().parent / "_cpp"
+        shutil.rmtree(prefix, ignore_errors=True)
+        subprocess.run([shutil.which("cmake"), "--install", str(BUILD), "--prefix", str(prefix)], check=True)
 
     def build_extension(self, ext: Extension) -> None:
         import nlohmann_json
@@ -29,16 +37,17 @@ class CMakeBuild(build_ext):
         if cuda not in ("auto", "0", "1"):
             raise RuntimeError(f"MFIK_CUDA: expected auto, 0 or 1, got {cuda!r}")
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
-        build = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}"
-        build.mkdir(parents=True, exist_ok=True)
+        BUILD.mkdir(parents=True, exist_ok=True)
         # The isolated environment that an earlier configuration points to is gone: drop its cache.
-        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        (BUILD / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [
-            cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
+            cmake, "-S", str(ROOT), "-B", str(BUILD), "-G", "Ninja",
             f"-DCMAKE_MAKE_PROGRAM={ninja}",
             "-DCMAKE_BUILD_TYPE=Release",
             "-DMFIK_BUILD_PYTHON=ON",
             "-DMFIK_BUILD_TESTS=OFF",
+            "-DMFIK_BUILD_EXAMPLES=OFF",
+            "-DCMAKE_INSTALL_LIBDIR=lib",
             f"-DMFIK_CUDA={cuda}",
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
@@ -46,7 +55,7 @@ class CMakeBuild(build_ext):
             f"-DMFIK_PYTHON_OUTPUT_DIR={output}",
         ]  # fmt: skip
         subprocess.run(configure, check=True)
-        subprocess.run([cmake, "--build", str(build), "--target", "mfik_python"], check=True)
+        subprocess.run([cmake, "--build", str(BUILD), "--target", "mfik_python", "mfik_c"], check=True)
 
 
 setup(ext_modules=[Extension("mfik._native", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -6,8 +6,9 @@
 #include <string>
 #include <system_error>
 
-#include "kernels/chain.hpp"  // kMaxJoints
+#include "kernels/chain.hpp"
 #include "mfik/solver.hpp"
+#include "solver/bundle.hpp"  // kMaxJoints
 
 namespace mfik {
 
@@ -30,9 +31,9 @@ inline int read_dof(const std::string& file, const std::string& metadata_json) {
         const nlohmann::json::json_pointer where(pointer);
         return document.is_object() && document.contains(where) ? document.at(where) : nlohmann::json();
     };
-    if (value("/format") != "mfik-bundle" || value("/version") != 1) {
-        throw Error(file + ": metadata 'mfik': expected format mfik-bundle, version 1, got format " +
-                    value("/format").dump() + ", version " + value("/version").dump() +
+    if (value("/format") != "mfik-bundle" || value("/version") != kBundleVersion) {
+        throw Error(file + ": metadata 'mfik': expected format mfik-bundle, version " + std::to_string(kBundleVersion) +
+                    ", got format " + value("/format").dump() + ", version " + value("/version").dump() +
                     "; export it again with this version of mfik");
     }
     const nlohmann::json dof = value("/model/dof");

@@ -31,7 +31,6 @@ constexpr std::uint64_t kMaxHeaderBytes = 1u << 20;
 constexpr std::size_t kMaxJsonDepth = 32;
 constexpr int kMaxWidth = 1 << 14;
 constexpr int kMaxBlocks = 256;
-constexpr int kBundleVersion = 2;
 constexpr double kOrthonormalTolerance = 1e-9;
 constexpr double kPi = 3.14159265358979323846;
 constexpr char kExportAgain[] = "export the bundle again with scripts/export.py";

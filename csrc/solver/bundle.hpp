@@ -12,6 +12,8 @@
 
 namespace mfik {
 
+constexpr int kBundleVersion = 2;  // BUNDLE_VERSION of mfik/export/bundle.py
+
 /// Sizes of a version 1 network (mfik/model/v1/config.py); width 0: the bundle holds a robot alone.
 struct NetworkConfig {
     int dof = 0;

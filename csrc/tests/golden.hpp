@@ -1,9 +1,6 @@
 // The golden set of tests/golden/make_golden.py.
 #pragma once
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -15,18 +12,10 @@ struct Golden {
     Rows q_ref, target_pose, q_solution;
 };
 
-inline std::string golden_bundle() {
-    return std::string(MFIK_GOLDEN_DIR) + "/v1.safetensors";
-}
+/// Path of the golden network's bundle file.
+std::string golden_bundle();
 
-inline const Golden& golden() {
-    static const Golden instance = [] {
-        std::ifstream stream(std::string(MFIK_GOLDEN_DIR) + "/v1.json");
-        const auto document = nlohmann::json::parse(stream);
-        return Golden{document.at("q_ref").get<Rows>(), document.at("target_pose").get<Rows>(),
-                      document.at("q_solution").get<Rows>()};
-    }();
-    return instance;
-}
+/// The golden set, read when it is first asked for.
+const Golden& golden();
 
 }  // namespace mfik::testing

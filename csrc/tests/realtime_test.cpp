@@ -1,14 +1,14 @@
-// solve() takes no memory, whatever the outcome: counted by replacing the global operator new.
+// No call takes memory or more steps than promised, whatever the outcome: counted by replacing the global operator new.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <limits>
 #include <new>
+#include <utility>
 #include <vector>
 
-#include "golden.hpp"
-#include "mfik/solver.hpp"
+#include "every_call.hpp"
 
 namespace {
 
@@ -68,59 +68,58 @@ void operator delete[](void* p, std::size_t, std::align_val_t) noexcept {
     std::free(p);
 }
 
+static_assert(noexcept(std::declval<const mfik::Solver&>().solve({}, {}, {}, std::declval<mfik::Workspace&>())));
+static_assert(noexcept(std::declval<const mfik::Solver&>().track({}, {}, 0.1, {}, std::declval<mfik::Workspace&>())));
+static_assert(noexcept(std::declval<const mfik::Solver&>().solve_all({}, {}, {}, std::declval<mfik::Workspace&>())));
+static_assert(noexcept(std::declval<const mfik::Solver&>().fk({})));
+
 namespace mfik::testing {
 namespace {
 
 TEST(RealTime, NoCallTakesMemoryWhateverTheOutcome) {
     const Solver solver = Solver::load(golden_bundle());
     Workspace workspace = solver.make_workspace();
-    const Golden& rows = golden();
-    constexpr double kInf = std::numeric_limits<double>::infinity();
-    std::array<double, 7> q;
-    std::array<double, 7 * 8> all;
+    const std::size_t rows = golden().q_ref.size();
     const long before_new = allocations;
     std::vector<double> counted(3);
     ASSERT_GT(allocations, before_new) << "the counter does not count";
 
     const long before = allocations;
-    std::array<int, 6> seen{};
-    const auto saw = [&seen](const Result& result) { ++seen[static_cast<std::size_t>(result.status)]; };
-    const auto every_call = [&](const Pose& pose, Span<const double> q_ref, const Options& options) {
-        saw(solver.solve(pose, q_ref, q, workspace, options));
-        saw(solver.track(pose, q_ref, 0.05, q, workspace, options));
-        saw(solver.solve_all(pose, q_ref, all, workspace, 0.1, options));
-    };
-    for (std::size_t i = 0; i < rows.q_ref.size(); ++i) {
-        Pose pose;
-        for (std::size_t k = 0; k < pose.size(); ++k) pose[k] = rows.target_pose[i][k];
-        const Span<const double> q_ref = rows.q_ref[i];
-        Options options;
-        every_call(pose, q_ref, options);
-        for (const Seed seed : {Seed::kNetwork, Seed::kMiddle, Seed::kTurned}) {
-            options.seed = seed;
-            every_call(pose, q_ref, options);
-            options.max_iterations = 0;
-            every_call(pose, q_ref, options);
-            options.max_iterations = 1, options.max_attempts = 1;
-            every_call(pose, q_ref, options);
-            options = {};
-        }
-        options.nearest = true;
-        options.T_tip_tool = {0, 0, 0.1, 1, 0, 0, 0};
-        options.slack = {0, 0.01, 0, 0, 0, kInf};
-        options.locked = 1u << 2;
-        options.q_preferred = q_ref;
-        every_call(pose, q_ref, options);
-        every_call({9, 0, 0, 1, 0, 0, 0}, q_ref, {});       // out of reach
-        every_call({0.05, 0, 1.1, 0, 1, 0, 0}, q_ref, {});  // within reach, but not so turned
-        pose[i % 7] = std::numeric_limits<double>::quiet_NaN();
-        every_call(pose, q_ref, {});
-        every_call({0.5, 0, 0.5, 1, 0, 0, 0}, {}, {});
-        (void)solver.fk(q_ref);
+    Seen seen{};
+    for (std::size_t row = 0; row < rows; ++row) {
+        every_call(solver, workspace, row,
+                   [&seen](const Result& result, int) { ++seen[static_cast<std::size_t>(result.status)]; });
     }
     EXPECT_EQ(allocations, before);
     for (std::size_t status = 0; status < seen.size(); ++status) {
         EXPECT_GT(seen[status], 0) << to_string(static_cast<Status>(status)) << " was not tried";
+    }
+}
+
+TEST(RealTime, NoCallTakesMoreStepsThanPromised) {
+    const Solver solver = Solver::load(golden_bundle());
+    Workspace workspace = solver.make_workspace();
+    double largest_share = 0.0;
+    for (std::size_t row = 0; row < golden().q_ref.size(); ++row) {
+        every_call(solver, workspace, row, [&largest_share](const Result& result, int bound) {
+            EXPECT_LE(result.iterations, bound);
+            if (bound > 3) largest_share = std::max(largest_share, static_cast<double>(result.iterations) / bound);
+        });
+    }
+    EXPECT_GT(largest_share, 0.5) << "no call came near the bound";
+    // Within reach, but not so turned: no attempt can succeed.
+    const Pose impossible{0.05, 0, 1.1, 0, 1, 0, 0};
+    std::array<double, 7> q;
+    for (const int attempts : {1, 2, 7, 8, 9, 160, 161}) {
+        for (const int iterations : {1, 2, 12, 100}) {
+            Options options;
+            options.max_attempts = attempts;
+            options.max_iterations = iterations;
+            const Result result = solver.solve(impossible, golden().q_ref[0], q, workspace, options);
+            EXPECT_NE(result.status, Status::kSolved);
+            EXPECT_LE(result.attempts, attempts);
+            EXPECT_LE(result.iterations, worst_case_iterations(solver, options)) << attempts << " x " << iterations;
+        }
     }
 }
 

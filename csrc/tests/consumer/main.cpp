@@ -1,3 +1,4 @@
+// The solver in a program that is compiled without exceptions and run-time types.
 #include <cstdio>
 #include <mfik/solver.hpp>
 #include <vector>
@@ -24,7 +25,11 @@ int main(int argc, char** argv) {
         q_ref.push_back(0.5 * (solver.lower()[j] + solver.upper()[j]));
         q_near.push_back(q_ref[j] + 0.1);
     }
-    const mfik::Result result = solver.solve(solver.fk(q_near), q_ref, q, workspace);
+    const mfik::Pose pose = solver.fk(q_near);
+    mfik::Options options;
+    if (solver.num_parameters() > 0) options.seed = mfik::Seed::kNetwork;  // so that the engine works
+    const mfik::Result result = solver.solve(pose, q_ref, q, workspace, options);
     std::printf("%s after %d iterations\n", mfik::to_string(result.status), result.iterations);
-    return result.status == mfik::Status::kSolved ? 0 : 1;
+    const mfik::Result next = solver.track(pose, q_near, 0.01, q, workspace);
+    return result.status == mfik::Status::kSolved && next.status == mfik::Status::kSolved ? 0 : 1;
 }

@@ -1,0 +1,65 @@
+// Every call that a control loop may make, with every kind of outcome: what the real-time tests watch.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <limits>
+
+#include "golden.hpp"
+#include "mfik/solver.hpp"
+
+namespace mfik::testing {
+
+/// Number of results of each status.
+using Seen = std::array<int, 6>;
+
+/// The bound of docs/solver.md: refinement steps of solve() and solve_all().
+inline int worst_case_iterations(const Solver& solver, const Options& options) {
+    return (options.max_attempts / solver.lanes() + 4) * (options.max_iterations + 1);
+}
+
+/// Make the calls for golden row `row`, and hand each result with its bound of iterations to `check(result, bound)`.
+/// golden() takes memory when it is called first; this does not.
+template <class Check>
+void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Check check) {
+    constexpr double kInf = std::numeric_limits<double>::infinity();
+    const Golden& rows = golden();
+    std::array<double, 7> q;
+    std::array<double, 7 * 8> all;
+    const auto calls = [&](const Pose& pose, Span<const double> q_ref, const Options& options) {
+        const int bound = worst_case_iterations(solver, options);
+        check(solver.solve(pose, q_ref, q, workspace, options), bound);
+        check(solver.track(pose, q_ref, 0.05, q, workspace, options), options.max_iterations);
+        check(solver.solve_all(pose, q_ref, all, workspace, 0.1, options), bound);
+    };
+    Pose pose;
+    for (std::size_t k = 0; k < pose.size(); ++k) pose[k] = rows.target_pose[row][k];
+    const Span<const double> q_ref = rows.q_ref[row];
+    Options options;
+    calls(pose, q_ref, options);
+    for (const Seed seed : {Seed::kNetwork, Seed::kMiddle, Seed::kTurned}) {
+        options.seed = seed;
+        calls(pose, q_ref, options);
+        options.max_iterations = 0;
+        calls(pose, q_ref, options);
+        options.max_iterations = 1, options.max_attempts = 1;
+        calls(pose, q_ref, options);
+        options = {};
+    }
+    options.nearest = true;
+    options.max_attempts = 15;  // not a multiple of any number of lanes
+    options.q_preferred = q_ref;
+    calls(pose, q_ref, options);
+    options.T_tip_tool = {0, 0, 0.1, 1, 0, 0, 0};
+    options.slack = {0, 0.01, 0, 0, 0, kInf};
+    options.locked = 1u << 2;
+    calls(pose, q_ref, options);
+    calls({9, 0, 0, 1, 0, 0, 0}, q_ref, {});       // out of reach
+    calls({0.05, 0, 1.1, 0, 1, 0, 0}, q_ref, {});  // within reach, but not so turned
+    pose[row % 7] = std::numeric_limits<double>::quiet_NaN();
+    calls(pose, q_ref, {});
+    calls({0.5, 0, 0.5, 1, 0, 0, 0}, {}, {});
+    (void)solver.fk(q_ref);
+}
+
+}  // namespace mfik::testing

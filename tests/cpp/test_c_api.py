@@ -1,0 +1,194 @@
+"""libmfik.so through ctypes, as other languages see it, beside the extension: the same bits."""
+
+import ctypes
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfik.errors import ArgumentError, BundleError
+from mfik.solve import Solver, Status
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+BUNDLE = GOLDEN / "v1.safetensors"
+DOUBLES = np.ctypeslib.ndpointer(dtype=np.float64, flags="C_CONTIGUOUS")
+SEEDS = ["reference", "network", "middle", "turned"]
+
+
+class Options(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("max_iterations", ctypes.c_int32),
+        ("max_attempts", ctypes.c_int32),
+        ("seed", ctypes.c_int32),
+        ("nearest", ctypes.c_int32),
+        ("locked", ctypes.c_uint32),
+        ("tol_pos_m", ctypes.c_double),
+        ("tol_rot_rad", ctypes.c_double),
+        ("T_tip_tool", ctypes.c_double * 7),
+        ("slack", ctypes.c_double * 6),
+        ("preference_gain", ctypes.c_double),
+        ("q_preferred", ctypes.POINTER(ctypes.c_double)),
+    ]
+
+
+class Result(ctypes.Structure):
+    _fields_ = [
+        ("status", ctypes.c_int32),
+        ("iterations", ctypes.c_int32),
+        ("attempts", ctypes.c_int32),
+        ("solutions", ctypes.c_int32),
+        ("pos_error_m", ctypes.c_double),
+        ("rot_error_rad", ctypes.c_double),
+        ("time_us", ctypes.c_double),
+        ("reason", ctypes.c_char_p),
+    ]
+
+
+@pytest.fixture(scope="module")
+def library():
+    folder = subprocess.check_output([sys.executable, "-m", "mfik", "--lib-dir"], text=True).strip()
+    loaded = ctypes.CDLL(str(Path(folder) / "libmfik.so"))
+    pointer, size, real = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_double
+    options, result = ctypes.POINTER(Options), ctypes.POINTER(Result)
+    for name, restype, *argtypes in (
+        ("version", ctypes.c_char_p),
+        ("status_name", ctypes.c_char_p, ctypes.c_int32),
+        ("load", pointer, ctypes.c_char_p, ctypes.c_char_p, size),
+        ("destroy", None, pointer),
+        ("workspace_create", pointer, pointer),
+        ("workspace_destroy", None, pointer),
+        ("dof", ctypes.c_int32, pointer),
+        ("joint_name", ctypes.c_char_p, pointer, ctypes.c_int32),
+        ("lower", ctypes.POINTER(real), pointer),
+        ("upper", ctypes.POINTER(real), pointer),
+        ("options_init", None, options, size),
+        ("solve", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
+        ("track", ctypes.c_int32, pointer, DOUBLES, DOUBLES, real, DOUBLES, pointer, options, result),
+        ("solve_all", ctypes.c_int32, pointer, DOUBLES, DOUBLES, size, DOUBLES, real, pointer, options, result),
+        ("solve_batch", ctypes.c_int32, pointer, size, DOUBLES, DOUBLES, DOUBLES, result, options, ctypes.c_int32),
+    ):
+        function = getattr(loaded, f"mfik_{name}")
+        function.restype, function.argtypes = restype, argtypes
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def handles(library):
+    error = ctypes.create_string_buffer(500)
+    solver = library.mfik_load(str(BUNDLE).encode(), error, len(error))
+    assert solver, error.value
+    workspace = library.mfik_workspace_create(solver)
+    yield solver, workspace
+    library.mfik_workspace_destroy(workspace)
+    library.mfik_destroy(solver)
+
+
+@pytest.fixture(scope="module")
+def solver() -> Solver:
+    return Solver.load(BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    golden = json.loads((GOLDEN / "v1.json").read_text())
+    return np.array(golden["target_pose"]), np.array(golden["q_ref"])
+
+
+def make_options(library, **values) -> Options:
+    options = Options()
+    library.mfik_options_init(options, ctypes.sizeof(options))
+    assert options.size == ctypes.sizeof(Options), "mfik.h and this test disagree about mfik_options"
+    for name, value in values.items():
+        setattr(options, name, value)
+    return options
+
+
+def assert_same(c: Result, status: int, python) -> None:
+    assert c.status == status == python.status
+    assert (c.pos_error_m, c.rot_error_rad) == (python.pos_error, python.rot_error)
+    assert (c.iterations, c.attempts, c.reason.decode()) == (python.iterations, python.attempts, python.reason)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_solve_answers_the_same_bits(library, handles, solver, rows, seed):
+    c_solver, workspace = handles
+    options = make_options(library, seed=SEEDS.index(seed), tol_pos_m=1e-7, tol_rot_rad=1e-7, max_iterations=15)
+    for pose, q_ref in zip(*rows, strict=True):
+        q, result = np.empty_like(q_ref), Result()
+        status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, options, result)
+        expected = solver.solve(pose, q_ref, seed=seed, tol_pos=1e-7, tol_rot=1e-7, max_iterations=15)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+
+
+def test_every_option_arrives(library, handles, solver, rows):
+    c_solver, workspace = handles
+    preferred = (0.5 * (solver.robot.lower + solver.robot.upper)).numpy()
+    tool, slack = [0.0, 0.05, 0.1, 1.0, 0.0, 0.0, 0.0], [0.0, 0.01, 0.0, 0.0, 0.0, float("inf")]
+    options = make_options(library, nearest=1, locked=1 << 2, max_attempts=32, preference_gain=0.2)
+    options.T_tip_tool[:], options.slack[:] = tool, slack
+    options.q_preferred = preferred.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+    names = {"nearest": True, "locked": (2,), "max_attempts": 32, "preference_gain": 0.2, "q_preferred": preferred}
+    for pose, q_ref in zip(*rows, strict=True):
+        q, result = np.empty_like(q_ref), Result()
+        status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, options, result)
+        expected = solver.solve(pose, q_ref, tool=tool, slack=slack, **names)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+
+
+def test_track_solve_all_and_batch_answer_the_same_bits(library, handles, solver, rows):
+    c_solver, workspace = handles
+    poses, q_refs = rows
+    for pose, q_ref in zip(poses, q_refs, strict=True):
+        q, result = np.empty_like(q_ref), Result()
+        status = library.mfik_track(c_solver, pose, q_ref, 0.05, q, workspace, None, result)
+        expected = solver.track(pose, q_ref, 0.05)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+
+        found = np.empty((8, len(q_ref)))
+        status = library.mfik_solve_all(c_solver, pose, q_ref, len(found), found, 0.1, workspace, None, result)
+        expected = solver.solve_all(pose, len(found), q_ref)
+        np.testing.assert_array_equal(found[: result.solutions], expected.q)
+        assert_same(result, status, expected)
+
+    q, results = np.empty_like(q_refs), (Result * len(poses))()
+    status = library.mfik_solve_batch(c_solver, len(poses), poses, q_refs, q, results, None, 2)
+    expected = solver.solve_batch(poses, q_refs)
+    np.testing.assert_array_equal(q, expected.q)
+    np.testing.assert_array_equal([result.status for result in results], expected.status)
+    assert status == next((int(s) for s in expected.status if s != Status.SOLVED), Status.SOLVED)
+
+
+def test_refusals_say_what_the_extension_says(library, handles, solver, rows):
+    c_solver, workspace = handles
+    pose, q_ref = rows[0][0], rows[1][0]
+    q, result = np.full_like(q_ref, 42.0), Result()
+    status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, make_options(library, locked=1 << 20), result)
+    assert status == Status.INVALID_INPUT and b"locked" in result.reason and np.isnan(result.pos_error_m)
+    assert (q == 42.0).all()
+    with pytest.raises(ArgumentError, match="locked"):
+        solver.solve(pose, q_ref, locked=[20])
+
+    error = ctypes.create_string_buffer(500)
+    missing = str(GOLDEN / "no_such_bundle")
+    assert not library.mfik_load(missing.encode(), error, len(error))
+    with pytest.raises(BundleError) as caught:
+        Solver.load(missing)
+    assert error.value.decode() == str(caught.value)
+
+
+def test_robot_and_names_agree(library, handles, solver):
+    c_solver, _ = handles
+    assert library.mfik_dof(c_solver) == solver.dof
+    assert library.mfik_lower(c_solver)[: solver.dof] == list(solver.robot.lower)
+    assert library.mfik_upper(c_solver)[: solver.dof] == list(solver.robot.upper)
+    names = [joint["name"] for joint in solver.metadata["robot"]["joints"] if joint["kind"] != "fixed"]
+    assert [library.mfik_joint_name(c_solver, j).decode() for j in range(solver.dof)] == names
+    for status in Status:
+        assert library.mfik_status_name(status).decode() == status.name.lower().replace("_", " ")
