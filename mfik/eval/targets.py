@@ -1,7 +1,7 @@
 """Reachable poses to solve, and the references to solve them from.
 
-Never the poses of training: the numbers here are NumPy's PCG64, in float64. Training draws its rows, in float32, with the
-generators of torch and `ops.draw_batch` (Mersenne Twister, Philox), so no seed makes the two draw the same joints.
+Never the poses of training: the numbers here are NumPy's PCG64, in float64. Training draws its rows, in float32, with
+the generators of torch and `ops.draw_batch` (Mersenne Twister, Philox): no seed makes the two draw the same joints.
 """
 
 from __future__ import annotations
@@ -128,15 +128,15 @@ def least_singular_value(robot: Robot, q: Tensor) -> Tensor:
     return torch.linalg.svdvals(scale * robot.jacobian(q))[..., -1]
 
 
-def random_numbers(seed: int) -> np.random.Generator:
-    """Return the random numbers of an evaluation, which training never draws.
+def random_numbers(seed: int, *key: int) -> np.random.Generator:
+    """Return the random numbers of an evaluation, which training never draws; every key has its own.
 
     Raises:
         ArgumentError: seed is negative.
     """
     if seed < 0:
         raise ArgumentError(f"seed: expected an integer of at least 0, got {seed}")
-    return np.random.Generator(np.random.PCG64(seed))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def uniform_joints(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
