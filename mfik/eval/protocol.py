@@ -34,20 +34,20 @@ _STORED_KEY, _DIVERSITY_KEY = 1, 2  # of the random numbers beside those of the 
 _BLOCK = 1000  # rows that look through the stored configurations together
 _MAX_TRACK_STEP = 0.2  # joint step that tracking may take [rad or m]; the paths take 0.05
 _PATH_STEPS = 100
-_DIVERSITY_POSES = 100
 _REFERENCES = 100  # of each of these poses
 _PROPOSALS = 4000  # starts from which the solutions of one pose are sought
 _NEAR = 0.2  # joint distance within which solutions are neighbours
 _LEAST_BANDWIDTH = 0.1  # of the kernel, for poses with one solution
 
 
-def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0) -> dict[str, Any]:
+def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_poses: int = 100) -> dict[str, Any]:
     """Measure a solver by the whole protocol.
 
     Args:
         solver: Loaded bundle; without a network, the rows that need one are left out.
         n: Poses of each set, and steps of all paths.
         seed: Same robot, n and seed: same poses.
+        diversity_poses: Poses whose solutions are sampled, most of the time of a small network's protocol.
 
     Returns:
         The JSON document of `scripts/evaluate.py --protocol --json`; its keys are explained in docs/accuracy.md.
@@ -80,7 +80,7 @@ def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0) -> dict[str,
             if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local"
         }
         report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in _solves(solver)}
-    report["diversity"] = measure_diversity(solver, stored, seed=seed)
+    report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses)
     report["tracking"] = measure_tracking(solver, n, seed=seed)
     return report
 
@@ -197,7 +197,7 @@ def measure_diversity(
     stored: Stored,
     *,
     seed: int,
-    num_poses: int = _DIVERSITY_POSES,
+    num_poses: int,
     num_references: int = _REFERENCES,
 ) -> dict[str, Any]:
     """Compare the answers to one pose from many uniform references with a true sample of its solutions.
