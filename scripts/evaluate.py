@@ -1,4 +1,4 @@
-"""Measure a model through the C++ solver: accuracy and time after 0..K refinements."""
+"""Measure a model through the C++ solver: accuracy and time after 0..K refinements, or the whole accuracy protocol."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from mfik.eval import (
     ErrorCalibration,
     Targets,
     evaluate,
+    format_protocol,
     format_table,
     load_targets,
     make_targets,
     plot_reliability,
     reliability,
+    run_protocol,
 )
 from mfik.export import NATIVE_FILE, document, load_bundle, write_native
 from mfik.solve import Solver
@@ -36,7 +38,10 @@ def main() -> None:
         "--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint"
     )
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
-    parser.add_argument("--num", type=int, default=1000, help="poses to draw")
+    parser.add_argument(
+        "--protocol", action="store_true", help="the whole accuracy protocol (docs/accuracy.md); takes --num and --seed"
+    )
+    parser.add_argument("--num", type=int, help="poses to draw; default: 1000, for --protocol 10000")
     parser.add_argument("--kind", choices=KINDS, default="global", help="poses and references to draw")
     parser.add_argument("--sigma", type=float, default=0.3, help="spread of local references [rad]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn poses")
@@ -44,21 +49,36 @@ def main() -> None:
     parser.add_argument("--reliability", type=Path, help="calibrate the one-step error estimate; draw this PNG")
     parser.add_argument("--json", type=Path, help="also write the report here")
     args = parser.parse_args()
+    if args.protocol:
+        for name in ("targets", "kind", "sigma", "refine", "reliability"):
+            if getattr(args, name) != parser.get_default(name):
+                raise ArgumentError(f"--{name}: expected none with --protocol, which sets it itself; leave it out")
     if args.refine < 0:
         raise ArgumentError(f"--refine: expected 0 or more refinements, got {args.refine}")
 
     solver = load_solver(args.model)
+    if args.protocol:
+        report = run_protocol(solver, n=10_000 if args.num is None else args.num, seed=args.seed)
+        print(format_protocol(report))
+    else:
+        report = measure(args, solver)
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def measure(args: argparse.Namespace, solver: Solver) -> dict:
+    """Measure 0..K refinements on one set of targets, print the table."""
     if args.targets is not None:
         targets = load_targets(args.targets, solver.robot)
     else:
-        targets = make_targets(solver.robot, args.num, kind=args.kind, sigma=args.sigma, seed=args.seed)
+        num = 1000 if args.num is None else args.num
+        targets = make_targets(solver.robot, num, kind=args.kind, sigma=args.sigma, seed=args.seed)
     report = evaluate(solver, targets, refine=args.refine)
     print(format_table(report))
     if args.reliability is not None:
         report["uncertainty"] = check_uncertainty(args, targets)
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    return report
 
 
 def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:

@@ -1,6 +1,7 @@
 """Measurement of exported networks through the C++ solver."""
 
 from mfik.eval.evaluate import evaluate, format_table
+from mfik.eval.protocol import format_protocol, run_protocol
 from mfik.eval.targets import KINDS, Targets, least_singular_value, load_targets, make_path, make_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, ErrorEstimate, Reliability, plot_reliability, reliability
 
@@ -12,6 +13,7 @@ __all__ = [
     "Reliability",
     "Targets",
     "evaluate",
+    "format_protocol",
     "format_table",
     "least_singular_value",
     "load_targets",
@@ -19,4 +21,5 @@ __all__ = [
     "make_targets",
     "plot_reliability",
     "reliability",
+    "run_protocol",
 ]

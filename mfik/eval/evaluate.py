@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
 from mfik.eval.targets import Targets
-from mfik.solve import Seed, Solver
+from mfik.robots import Robot
+from mfik.solve import BatchResult, Seed, Solver
 
 _SHARES = {
     "within_5mm_5deg": (5e-3, np.deg2rad(5)),
@@ -15,6 +17,7 @@ _SHARES = {
     "within_1e-5": (1e-5, 1e-5),
 }
 _TOLERANCE = 1e-6  # [m] and [rad]: refinement goes on past every share that is reported
+_ANYWHERE = 1e3  # [rad] or [m]: a bound of the joint step that binds nothing
 
 
 def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str, Any]:
@@ -29,32 +32,52 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
         The JSON document of `scripts/evaluate.py --json`: robot, n and, for each k, errors (mm, deg), shares within
         tolerances (counted only inside the joint limits), rows outside the limits, time a solve (us).
     """
-    limited = np.array([kind != "continuous" for kind in solver.robot.kinds])
-    lower, upper = solver.robot.lower.numpy(), solver.robot.upper.numpy()
-    one = {"seed": Seed.NETWORK, "max_attempts": 1}
-    solver.solve_batch(
-        targets.pose, targets.q_ref, max_iterations=0, **one
-    )  # warms caches before the first timed stage
+    one = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0}
+    solver.solve_batch(targets.pose, targets.q_ref, **one)  # warms caches before the timed call
+    first = solver.solve_batch(targets.pose, targets.q_ref, **one)
     stages = []
     for k in range(refine + 1):
-        out = solver.solve_batch(
-            targets.pose, targets.q_ref, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k, **one
-        )
-        outside = (((out.q < lower) | (out.q > upper)) & limited).any(axis=1)
+        out = first if k == 0 else _refined(solver, targets.pose, first, k)
         stage: dict[str, Any] = {
             "refine": k,
-            "pos_mm": _summary(1e3 * out.pos_error),
-            "rot_deg": _summary(np.rad2deg(out.rot_error)),
+            "pos_mm": summary(1e3 * out.pos_error),
+            "rot_deg": summary(np.rad2deg(out.rot_error)),
         }
         for name, (tol_pos, tol_rot) in _SHARES.items():
-            stage[name] = float(((out.pos_error <= tol_pos) & (out.rot_error <= tol_rot) & ~outside).mean())
-        stage["limit_violations"] = int(outside.sum())
+            stage[name] = float(within(solver.robot, out, tol_pos, tol_rot).mean())
+        stage["limit_violations"] = int(outside_limits(solver.robot, out.q).sum())
         stage["us"] = {"p50": float(np.quantile(out.time_us, 0.5)), "p99": float(np.quantile(out.time_us, 0.99))}
         stages.append(stage)
     return {"robot": solver.robot.name, "n": len(targets.pose), "stages": stages}
 
 
-def _summary(values: np.ndarray) -> dict[str, float]:
+def _refined(solver: Solver, pose: np.ndarray, first: BatchResult, k: int) -> BatchResult:
+    """Refine answers at most k times, their time included.
+
+    By `track`, whose one refinement ends after k steps: `solve` goes on after a failed attempt, to say why it failed.
+    """
+    steps = [
+        solver.track(*row, _ANYWHERE, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k)
+        for row in zip(pose, first.q, strict=True)
+    ]
+    names = ("q", "status", "pos_error", "rot_error", "iterations", "attempts", "time_us")
+    out = BatchResult(*(np.array([getattr(step, name) for step in steps]) for name in names))
+    return dataclasses.replace(out, time_us=first.time_us + out.time_us)
+
+
+def outside_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
+    """Tell which rows of joints [N, J] violate a limit, [N]."""
+    limited = np.array([kind != "continuous" for kind in robot.kinds])
+    return (((q < robot.lower.numpy()) | (q > robot.upper.numpy())) & limited).any(axis=1)
+
+
+def within(robot: Robot, out: BatchResult, tol_pos: float, tol_rot: float) -> np.ndarray:
+    """Tell which answers have both errors within a tolerance ([m], [rad]) and no joint outside its limits, [N]."""
+    return (out.pos_error <= tol_pos) & (out.rot_error <= tol_rot) & ~outside_limits(robot, out.q)
+
+
+def summary(values: np.ndarray) -> dict[str, float]:
+    """Return mean, median, 95th percentile and maximum."""
     return {
         "mean": float(values.mean()),
         "median": float(np.median(values)),
@@ -72,7 +95,7 @@ def format_table(report: dict[str, Any]) -> str:
     sub += f"{'limits':>7} | {'p50':>6} {'p99':>6}"
     lines = [f"{report['robot']}: {report['n']:,} poses", head, sub, "-" * len(sub)]
     for stage in report["stages"]:
-        errors = " | ".join(" ".join(f"{x:7.{_digits(x)}f}" for x in stage[k].values()) for k in ("pos_mm", "rot_deg"))
+        errors = " | ".join(" ".join(f"{x:7.{digits(x)}f}" for x in stage[k].values()) for k in ("pos_mm", "rot_deg"))
         shares = " ".join(f"{stage[name]:7.1%}" for name in _SHARES)
         us = stage["us"]
         lines.append(
@@ -82,5 +105,6 @@ def format_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _digits(value: float) -> int:
+def digits(value: float) -> int:
+    """Return how many digits after the point tell a value of a table."""
     return 1 if value >= 100 else 2 if value >= 0.01 else 5

@@ -1,4 +1,8 @@
-"""Reachable poses to solve, and the references to solve them from."""
+"""Reachable poses to solve, and the references to solve them from.
+
+Never the poses of training: the numbers here are NumPy's PCG64, in float64. Training draws its rows, in float32, with
+the generators of torch and `ops.draw_batch` (Mersenne Twister, Philox): no seed makes the two draw the same joints.
+"""
 
 from __future__ import annotations
 
@@ -50,18 +54,17 @@ def make_targets(robot: Robot, n: int, *, kind: str = "global", sigma: float = 0
         raise ArgumentError(f"n: expected at least 1 pose, got {n}")
     if kind not in KINDS:
         raise ArgumentError(f"kind: expected one of {KINDS}, got {kind!r}")
-    generator = torch.Generator().manual_seed(seed)
+    rng = random_numbers(seed)
     if kind == "near_limits":
-        q = _near_limits(robot, n, generator)
+        q = _near_limits(robot, n, rng)
     elif kind == "near_singular":
-        q = _near_singular(robot, n, generator)
+        q = _near_singular(robot, n, rng)
     else:
-        q = robot.sample(n, generator, dtype=torch.float64)
+        q = uniform_joints(robot, n, rng)
     if kind == "local":
-        noise = torch.randn(n, robot.dof, generator=generator, dtype=torch.float64)
-        q_ref = robot.clamp(q + sigma * noise)
+        q_ref = robot.clamp(q + sigma * torch.from_numpy(rng.standard_normal((n, robot.dof))))
     else:
-        q_ref = robot.sample(n, generator, dtype=torch.float64)
+        q_ref = uniform_joints(robot, n, rng)
     return Targets(robot.fk(q).numpy(), q_ref.numpy())
 
 
@@ -87,11 +90,11 @@ def make_path(
             "min_step, max_step: expected 0 < min_step <= max_step <= half of the narrowest range "
             f"({narrowest / 2:.3g}), got {min_step}, {max_step}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    q = robot.sample(1, generator, dtype=torch.float64)[0]
-    direction = torch.randn(robot.dof, generator=generator, dtype=torch.float64)
-    noise = torch.randn(n, robot.dof, generator=generator, dtype=torch.float64)
-    sizes = min_step + (max_step - min_step) * torch.rand(n, generator=generator, dtype=torch.float64)
+    rng = random_numbers(seed)
+    q = uniform_joints(robot, 1, rng)[0]
+    direction = torch.from_numpy(rng.standard_normal(robot.dof))
+    noise = torch.from_numpy(rng.standard_normal((n, robot.dof)))
+    sizes = min_step + (max_step - min_step) * torch.from_numpy(rng.random(n))
     path = [q]
     for step in range(n):
         direction = math.sqrt(1 - _DRIFT**2) * direction + _DRIFT * noise[step]
@@ -104,11 +107,15 @@ def make_path(
     return Targets(robot.fk(joints[1:]).numpy(), joints[:-1].numpy())
 
 
+def robot_length(robot: Robot) -> float:
+    """Return the sum of the joints' offsets [m] (Panda 1.32, UR10 1.88)."""
+    return float(torch.linalg.vector_norm(robot.chain.origins[..., 3], dim=-1).sum())
+
+
 def least_singular_value(robot: Robot, q: Tensor) -> Tensor:
     """Compute the least singular value of the Jacobian with lengths in units of the robot's, so without dimension.
 
-    The robot's length is the sum of its joints' offsets (Panda 1.32 m, UR10 1.88 m). Dividing the position rows by it
-    weighs a metre at full reach like a radian.
+    Dividing the position rows by the robot's length weighs a metre at full reach like a radian.
 
     Args:
         robot: The robot, of at least 6 joints.
@@ -116,27 +123,43 @@ def least_singular_value(robot: Robot, q: Tensor) -> Tensor:
     Returns:
         Least of the 6 singular values, [...].
     """
-    length = torch.linalg.vector_norm(robot.chain.origins[..., 3], dim=-1).sum()
     scale = torch.ones(6, 1, dtype=q.dtype)
-    scale[:3] /= length
+    scale[:3] /= robot_length(robot)
     return torch.linalg.svdvals(scale * robot.jacobian(q))[..., -1]
 
 
-def _near_limits(robot: Robot, n: int, generator: torch.Generator) -> Tensor:
+def random_numbers(seed: int, *key: int) -> np.random.Generator:
+    """Return the random numbers of an evaluation, which training never draws; every key has its own.
+
+    Raises:
+        ArgumentError: seed is negative.
+    """
+    if seed < 0:
+        raise ArgumentError(f"seed: expected an integer of at least 0, got {seed}")
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def uniform_joints(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
+    """Draw joints uniformly within the limits [rad or m], [n, J], float64."""
+    share = torch.from_numpy(rng.random((n, robot.dof)))
+    return robot.clamp(robot.lower + (robot.upper - robot.lower) * share)
+
+
+def _near_limits(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
     """Return joints [n, J] of which up to _NEAR_LIMIT_JOINTS are near a limit."""
     limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
     if not limited.any():
         raise ArgumentError(f"kind: robot {robot.name!r} has no joint limits to be near to; choose another kind")
-    q = robot.sample(n, generator, dtype=torch.float64)
-    order = torch.rand(n, robot.dof, generator=generator).masked_fill(~limited, 2.0).argsort(-1).argsort(-1)
+    q = uniform_joints(robot, n, rng)
+    order = torch.from_numpy(rng.random((n, robot.dof))).masked_fill(~limited, 2.0).argsort(-1).argsort(-1)
     near = limited & (order < _NEAR_LIMIT_JOINTS)
-    share = torch.rand(n, robot.dof, generator=generator, dtype=torch.float64)
+    share = torch.from_numpy(rng.random((n, robot.dof)))
     distance = torch.minimum(_NEAR_LIMIT[0] + (_NEAR_LIMIT[1] - _NEAR_LIMIT[0]) * share, robot.upper - robot.lower)
-    low = torch.rand(n, robot.dof, generator=generator) < 0.5
+    low = torch.from_numpy(rng.random((n, robot.dof))) < 0.5
     return torch.where(near, torch.where(low, robot.lower + distance, robot.upper - distance), q)
 
 
-def _near_singular(robot: Robot, n: int, generator: torch.Generator) -> Tensor:
+def _near_singular(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
     """Return the first n joints [n, J] of uniform ones that are near a singularity."""
     if robot.dof < 6:
         raise ArgumentError(
@@ -144,7 +167,7 @@ def _near_singular(robot: Robot, n: int, generator: torch.Generator) -> Tensor:
         )
     found = torch.empty(0, robot.dof, dtype=torch.float64)
     for _ in range(_SINGULAR_ATTEMPTS):
-        q = robot.sample(n, generator, dtype=torch.float64)
+        q = uniform_joints(robot, n, rng)
         found = torch.cat([found, q[least_singular_value(robot, q) < _NEAR_SINGULAR]])
         if len(found) >= n:
             return found[:n]

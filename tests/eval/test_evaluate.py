@@ -56,6 +56,16 @@ def test_refinement_solves_near_references(solver, panda):
     assert "300 poses" in format_table(report)
 
 
+def test_stage_k_took_k_steps_and_no_more(solver, panda):
+    """Against the reference in PyTorch, from the references that an untrained network answers."""
+    targets = make_targets(panda, 100, seed=4)
+    q_ref, target = torch.from_numpy(targets.q_ref), torch.from_numpy(targets.pose)
+    for stage in evaluate(solver, targets, refine=3)["stages"][1:]:
+        q = panda.refine(q_ref, target, max_iterations=stage["refine"], tol_pos=1e-6, tol_rot=1e-6).q
+        error_mm = 1e3 * position_error_m(panda.fk(q), target).numpy()
+        np.testing.assert_allclose(stage["pos_mm"]["median"], np.median(error_mm), rtol=1e-3)
+
+
 def test_answers_outside_the_limits_are_counted_and_not_called_solved(solver, panda):
     """The raw answer of an untrained network is its reference: put it outside, on the pose of the same joints."""
     q = torch.full((4, 7), 0.5, dtype=torch.float64)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mfik.data import OnlineSource, generate
 from mfik.errors import ArgumentError
 from mfik.eval import KINDS, least_singular_value, make_path, make_targets
-from mfik.eval.targets import _near_limits, _near_singular
+from mfik.eval.targets import _near_limits, _near_singular, random_numbers
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import Robot, load_robot
 
@@ -26,10 +27,20 @@ def test_same_seed_same_targets_and_references_within_limits(name, kind):
     assert robot.within_limits(torch.from_numpy(first.q_ref)).all()
 
 
+@pytest.mark.parametrize("coupling", ["global", "local", "mixed"])
+def test_no_pose_of_an_evaluation_is_trained_on(panda, coupling):
+    """With the same seed, and with any: training's numbers come from other generators."""
+    for seed in (0, 1):
+        online = OnlineSource(panda, 2000, coupling=coupling, seed=seed).rows(0)[0]["target_pose"]
+        trained = torch.cat([generate(panda, 2000, coupling=coupling, seed=seed).target_pose, online])[:, :3]
+        asked = torch.from_numpy(make_targets(panda, 2000, seed=seed).pose).float()[:, :3]
+        assert torch.cdist(asked, trained, compute_mode="donot_use_mm_for_euclid_dist").min() > 1e-5  # [m]
+
+
 @pytest.mark.parametrize("name", ROBOTS)
 def test_joints_of_near_limit_poses_are_near_limits_and_inside(name):
     robot = load_robot(name)
-    q = _near_limits(robot, 500, torch.Generator().manual_seed(0))
+    q = _near_limits(robot, 500, random_numbers(0))
     low, high = q - robot.lower, robot.upper - q
     distance = torch.minimum(low, high)
     assert robot.within_limits(q).all()
@@ -41,13 +52,13 @@ def test_joints_of_near_limit_poses_are_near_limits_and_inside(name):
 @pytest.mark.parametrize("name", ROBOTS)
 def test_near_singular_poses_have_a_small_singular_value(name):
     robot = load_robot(name)
-    q = _near_singular(robot, 300, torch.Generator().manual_seed(0))
+    q = _near_singular(robot, 300, random_numbers(0))
     assert robot.within_limits(q).all() and (least_singular_value(robot, q) < 0.02).all()
 
 
 def test_targets_are_the_poses_of_the_joints_drawn(panda):
     for kind, draw in (("near_limits", _near_limits), ("near_singular", _near_singular)):
-        q = draw(panda, 20, torch.Generator().manual_seed(5))
+        q = draw(panda, 20, random_numbers(5))
         np.testing.assert_array_equal(make_targets(panda, 20, kind=kind, seed=5).pose, panda.fk(q).numpy())
 
 
