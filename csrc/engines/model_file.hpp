@@ -8,7 +8,7 @@
 
 #include "kernels/chain.hpp"
 #include "mfik/solver.hpp"
-#include "solver/bundle.hpp"  // kMaxJoints
+#include "solver/bundle.hpp"
 
 namespace mfik {
 
