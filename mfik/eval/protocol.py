@@ -245,10 +245,10 @@ def sample_solutions(solver: Solver, pose: np.ndarray, n: int, rng: np.random.Ge
     """Draw solutions of one pose [7] as joints that are uniform within the limits and happen to reach it.
 
     Given the pose, such joints have the density 1 / prod(s) on the set of solutions, s the singular values of the
-    Jacobian that are not zero (co-area formula; Diaconis, Holmes and Shahshahani 2013, "Sampling from a manifold").
-    That is sampled by rejection: solutions c_i that refinement finds from uniform joints are moved along the null space
-    of the Jacobian by a vector drawn uniformly from the ball of radius _NEAR and refined again, which makes their
-    density proportional to the number of c_i within _NEAR; what is accepted in proportion to
+    Jacobian that are not zero, joints weighed as in `mmd2` (co-area formula; Diaconis, Holmes and Shahshahani 2013,
+    "Sampling from a manifold"). That is sampled by rejection: solutions c_i that refinement finds from uniform joints
+    are moved along the null space of the Jacobian by a vector drawn uniformly from the ball of radius _NEAR and refined
+    again, which makes their density proportional to the number of c_i within _NEAR; what is accepted in proportion to
     w = 1 / (prod(s) * that number) has the density wanted. The largest w stands for its bound (Caffo, Booth and Davis
     2002, "Empirical supremum rejection sampling").
 
@@ -267,17 +267,18 @@ def sample_solutions(solver: Solver, pose: np.ndarray, n: int, rng: np.random.Ge
     found = refine(uniform_joints(robot, _PROPOSALS, rng))
     if len(found) == 0:
         return found.numpy()
-    _, values, directions = torch.linalg.svd(robot.jacobian(found))
+    scale = _scale(robot)
+    _, values, directions = torch.linalg.svd(robot.jacobian(found) / scale)
     rank = int((values > 1e-9).sum(-1).max())  # less than 6 where the axes are parallel
     null = directions[:, rank:]  # [M, J - rank, J]
     ball = torch.from_numpy(rng.standard_normal(null.shape[:2]))
     radius = _NEAR * torch.from_numpy(rng.random((len(found), 1))) ** (1 / max(1, null.shape[1]))
     ball = radius * torch.nn.functional.normalize(ball, dim=-1)
-    moved = found + (ball[..., None] * null).sum(-2)
+    moved = found + (ball[..., None] * null).sum(-2) / scale
     moved = refine(moved[robot.within_limits(moved)])
     neighbours = (_distances(robot, moved, found) < _NEAR).sum(-1)
     moved, neighbours = moved[neighbours > 0], neighbours[neighbours > 0]
-    weight = 1 / (torch.linalg.svdvals(robot.jacobian(moved))[:, :rank].prod(-1) * neighbours)
+    weight = 1 / (torch.linalg.svdvals(robot.jacobian(moved) / scale)[:, :rank].prod(-1) * neighbours)
     accepted = torch.from_numpy(rng.random(len(moved))) * weight.max() < weight if len(moved) else slice(0)
     return moved[accepted][:n].numpy()
 
@@ -314,10 +315,15 @@ def _compare(robot: Robot, answers: dict[int, np.ndarray], truths: dict[int, np.
 
 def _distances(robot: Robot, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the joint distances of rows [M, J] and [N, J], [M, N]; see `mmd2`."""
-    sliding = torch.tensor([kind == "prismatic" for kind in robot.kinds])
-    share = 2 * np.pi / (robot.upper - robot.lower)
-    points = [torch.cat([q[:, ~sliding].cos(), q[:, ~sliding].sin(), (q * share)[:, sliding]], -1) for q in (a, b)]
+    sliding, scale = torch.tensor([kind == "prismatic" for kind in robot.kinds]), _scale(robot)
+    points = [torch.cat([q[:, ~sliding].cos(), q[:, ~sliding].sin(), (q * scale)[:, sliding]], -1) for q in (a, b)]
     return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _scale(robot: Robot) -> torch.Tensor:
+    """Return what weighs joints as radians, [J]: 1 for those that turn, 2 pi / range for those that slide."""
+    sliding = torch.tensor([kind == "prismatic" for kind in robot.kinds])
+    return torch.where(sliding, 2 * torch.pi / (robot.upper - robot.lower), 1.0)
 
 
 def _solves(solver: Solver) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -154,25 +154,32 @@ def test_diversity_tells_collapsed_answers_from_spread_ones(bare):
     assert truth["reached"] > reference["reached"] > middle["reached"]
 
 
-def planar_arm():
-    """Four parallel axes: 3 numbers of the pose move, so one joint is redundant."""
-    link = [1.0, 0.0, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    origins = torch.tensor(5 * [link], dtype=torch.float64).reshape(-1, 3, 4)
-    limit = torch.full((4,), 2.5, dtype=torch.float64)
-    chain = Chain(origins=origins, kinds=4 * ("revolute",))
+def planar_arm(slides):
+    """Four joints that move 3 numbers of the pose: all turn about z, or the first slides along x."""
+    eye, link = torch.eye(3, 4, dtype=torch.float64), torch.eye(3, 4, dtype=torch.float64)
+    link[0, 3] = 0.5
+    to_x = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 0]], dtype=torch.float64)  # turns z to x
+    back = torch.cat([to_x[:, :3].T, torch.zeros(3, 1, dtype=torch.float64)], -1)
+    first = [to_x, back] if slides else [eye, link]
+    limit = torch.tensor([0.5 if slides else 2.5, 2.5, 2.5, 2.5], dtype=torch.float64)
+    kinds = ("prismatic" if slides else "revolute", "revolute", "revolute", "revolute")
+    chain = Chain(origins=torch.stack([*first, link, link, link]), kinds=kinds)
     return Robot("planar", "base", "tip", chain, ("a", "b", "c", "d"), -limit, limit)
 
 
-def test_true_solutions_are_distributed_as_uniform_joints_that_happen_to_reach_the_pose():
+@pytest.mark.parametrize("slides", [False, True])
+def test_true_solutions_are_distributed_as_uniform_joints_that_happen_to_reach_the_pose(slides):
     """Brute force: of 8 million uniform joints those within 40 mm and 4 degrees of the pose."""
-    robot, rng, kept = planar_arm(), random_numbers(0), []
-    solver, q_known = Solver.from_robot(robot), torch.tensor([1.0, -2.0, -1.5, 0.5], dtype=torch.float64)
-    pose = robot.fk(q_known)
+    robot, rng, kept = planar_arm(slides), random_numbers(0), []
+    known = [0.1, -2.0, 1.5, 0.5] if slides else [1.0, -2.0, -1.5, 0.5]
+    solver, pose = Solver.from_robot(robot), robot.fk(torch.tensor(known, dtype=torch.float64))
+    angle = sum(known[slides:])
     for _ in range(4):
         q = uniform_joints(robot, 2_000_000, rng)
-        links = torch.cat([torch.zeros_like(q[:, :1]), q.cumsum(-1)], -1)  # all axes are z: angles add up
-        place = torch.hypot(0.5 * links.cos().sum(-1) - pose[0], 0.5 * links.sin().sum(-1) - pose[1])
-        turn = torch.remainder(q.sum(-1) - q_known.sum() + math.pi, 2 * math.pi) - math.pi
+        turns = q[:, slides:].cumsum(-1)  # all axes are z: angles add up
+        x, y = 0.5 * turns.cos().sum(-1) + (q[:, 0] if slides else 0), 0.5 * turns.sin().sum(-1)
+        place = torch.hypot(x - pose[0], y - pose[1])
+        turn = torch.remainder(turns[:, -1] - angle + math.pi, 2 * math.pi) - math.pi
         kept.append(q[(place < 0.04) & (turn.abs() < math.radians(4))])
     brute = torch.cat(kept)
     assert len(brute) > 90 and position_error_m(robot.fk(brute), pose.expand(len(brute), 7)).max() < 0.0401
@@ -183,5 +190,5 @@ def test_true_solutions_are_distributed_as_uniform_joints_that_happen_to_reach_t
     found = solver.solve_batch(  # what refinement finds from uniform joints is distributed otherwise
         np.broadcast_to(pose.numpy(), (2000, 7)), uniform_joints(robot, 2000, rng), max_attempts=1, max_iterations=20
     )
-    assert abs(mmd2(drawn, brute.numpy(), robot, 0.6)) < 0.015
-    assert mmd2(found.q[found.status == Status.SOLVED], brute.numpy(), robot, 0.6) > 0.04
+    values = [mmd2(q, brute.numpy(), robot, 0.6) for q in (drawn, found.q[found.status == Status.SOLVED])]
+    assert abs(values[0]) < 0.015 and values[1] > 0.03

@@ -47,6 +47,10 @@ def test_the_whole_line_runs(tmp_path):
         reports.append(json.loads((tmp_path / "r.json").read_text()))
     for a, b in zip(reports[0]["stages"], reports[1]["stages"], strict=True):
         assert {k: v for k, v in a.items() if k != "us"} == {k: v for k, v in b.items() if k != "us"}
+    text = run("evaluate", "--model", "bundle", "--protocol", "--num", 50, "--json", "p.json", cwd=tmp_path)
+    report = json.loads((tmp_path / "p.json").read_text())
+    assert "50 poses a set" in text and list(report["one_attempt"]["local 0.1"]) == ["network", "reference"]
+    assert report["parameters"] > 0 and "network, one step" in report["diversity"]["rows"]
 
 
 @pytest.mark.slow
@@ -67,6 +71,7 @@ def test_errors_are_one_line_and_name_the_remedy(tmp_path):
         ("train", ["--robot", "panda", "--data_path", "none.pt"], "none.pt"),
         ("export", ["--checkpoint", "none.pth", "--output", "b"], "none.pth"),
         ("evaluate", ["--model", "none"], "none"),
+        ("evaluate", ["--model", "none", "--protocol", "--kind", "local"], "--kind"),
     ]:
         text = run(script, *args, cwd=tmp_path, ok=False)
         last = text.strip().splitlines()[-1]
