@@ -249,7 +249,9 @@ MFIK_HOST_DEVICE inline void refine_rows(const Chain& chain, const RefineArgs<T>
             for (int j = 0; j < n; ++j) q[j] = at.q[j][lane];
             finish_row(chain, args, row[lane], q, targets[lane], converged, age[lane]);
             row[lane] = -1;
+            --busy;
         }
+        if (busy == 0 && next == end) return;
         Lanes dq[kMaxJoints];
         dls_step(chain, terms, T_target, at, dq);
         move(terms, n, dq, at.q);
