@@ -40,6 +40,7 @@ FK_OPERATIONS = 7 * (63 + 18 + 30) + 40
 JACOBIAN_OPERATIONS = 7 * (63 + 18 + 30 + 12)
 STEP_OPERATIONS = 7 * (63 + 18 + 30 + 12) + 90 + 294 + 180 + 100
 STEPS = 4
+PLAIN_ROWS = 1 << 16  # that plain PyTorch refines at a time: it takes some 10 kB a row
 
 
 class Kernel(NamedTuple):
@@ -143,29 +144,38 @@ def kinematics_kernels(n: int, device: torch.device, robot: Robot) -> list[Kerne
     pose, jac, q_out = torch.empty_like(target), torch.empty(n, 6, DOF, device=device), torch.empty_like(q)
     converged = torch.empty(n, dtype=torch.bool, device=device)
     iterations = torch.empty(n, dtype=torch.int32, device=device)
-    origins, kinds, limits = robot.chain.origins.data_ptr(), [0] * DOF, addresses(robot.lower, robot.upper)
-    inputs, outputs = addresses(q, target), addresses(q_out, converged, iterations)
+    chain = (robot.chain.origins.data_ptr(), [0] * DOF)
+    limits = addresses(robot.lower, robot.upper)
     row = 4 * DOF
+
+    def refine() -> None:
+        outputs = addresses(q_out, converged, iterations)
+        launch("refine", q, addresses(q, target), *chain, *limits, outputs, n, STEPS, 0.0, 0.0)
+
+    def plain_refine() -> None:
+        for part in zip(q.split(PLAIN_ROWS), target.split(PLAIN_ROWS), strict=True):
+            _reference.refine(robot, *part, max_iterations=STEPS, tol_pos=0.0, tol_rot=0.0)
+
     return [
         Kernel(
             "fk",
             n * (row + 28),
-            lambda: launch("fk", q, q.data_ptr(), origins, kinds, pose.data_ptr(), n),
+            lambda: launch("fk", q, q.data_ptr(), *chain, pose.data_ptr(), n),
             lambda: _reference.fk(robot, q),
             n * FK_OPERATIONS,
         ),
         Kernel(
             "jacobian",
             n * (row + 6 * row),
-            lambda: launch("jacobian", q, q.data_ptr(), origins, kinds, jac.data_ptr(), n),
+            lambda: launch("jacobian", q, q.data_ptr(), *chain, jac.data_ptr(), n),
             lambda: _reference.jacobian(robot, q),
             n * JACOBIAN_OPERATIONS,
         ),
         Kernel(
             f"refine, {STEPS} steps",
             n * (2 * row + 28 + 5),
-            lambda: launch("refine", q, inputs, origins, kinds, *limits, outputs, n, STEPS, 0.0, 0.0),
-            lambda: _reference.refine(robot, q, target, max_iterations=STEPS, tol_pos=0.0, tol_rot=0.0),
+            refine,
+            plain_refine,
             n * (STEPS * STEP_OPERATIONS + JACOBIAN_OPERATIONS),
         ),
     ]
