@@ -276,7 +276,11 @@ def pytorch_kinematics_fk(
 
 
 def _pinocchio(robot: Robot, mode: str, q: np.ndarray, pose: np.ndarray, *arguments: str) -> np.ndarray:
-    """Run the C++ program on files in the format of benchmarks/exchange.hpp; return the numbers it wrote."""
+    return run_program(_pinocchio_program(), robot, mode, q, pose, *arguments)
+
+
+def run_program(program: Path, robot: Robot, mode: str, q: np.ndarray, pose: np.ndarray, *arguments: str) -> np.ndarray:
+    """Run a C++ program on files in the format of benchmarks/exchange.hpp; return the numbers it wrote."""
     document = robot.to_dict()
     limited = np.array([kind != "continuous" for kind in robot.kinds])
     parts = [
@@ -292,7 +296,7 @@ def _pinocchio(robot: Robot, mode: str, q: np.ndarray, pose: np.ndarray, *argume
     with tempfile.TemporaryDirectory() as folder:
         source, result = Path(folder) / "in", Path(folder) / "out"
         np.concatenate([np.asarray(part, dtype=np.float64) for part in parts]).tofile(source)
-        _run([str(_pinocchio_program()), mode, str(source), str(result), *arguments])
+        _run([str(program), mode, str(source), str(result), *arguments])
         return np.fromfile(result)
 
 

@@ -11,8 +11,9 @@ python -m pytest -m cuda tests
 # PyTorch's caching allocator hides accesses past an array: without it every array is an allocation of its own.
 for tool in memcheck racecheck; do
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-    python -m pytest -m "cuda and not slow" tests/ops -k "matches_reference or formula or strided"
+    python -m pytest -m "cuda and not slow" tests/ops -k "matches_reference or matches_kinematics or formula or strided or rows_of_a_solve or first_start"
 done
 python benchmarks/kernels.py --device cuda --json "$out/kernels.json" | tee "$out/kernels.md"
 python benchmarks/train_step.py --device cuda --preset tiny small default --batch 256 4096 65536 \
   --json "$out/train_step.json" | tee "$out/train_step.md"
+python benchmarks/solve_gpu.py --preset tiny --json "$out/solve_gpu.json" | tee "$out/solve_gpu.md"

@@ -14,7 +14,7 @@ ALLOWED = {
     "model": {"ops"},
     "train": {"model", "data", "ops", "robots", "kinematics"},
     "export": {"model", "robots"},
-    "solve": {"export", "robots", "kinematics"},
+    "solve": {"export", "ops", "robots", "kinematics"},
     "eval": {"solve", "robots", "kinematics", "model"},
 }
 

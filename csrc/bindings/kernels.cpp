@@ -135,6 +135,41 @@ WeightedResidualBackwardArgs<T> weighted_residual_backward_args(const std::array
             static_cast<T>(p)};
 }
 
+/// `in`: q, target_pose; `out`: q_out, converged, iterations.
+template <typename T>
+RefineArgs<T> refine_args(const std::array<Address, 2>& in, const std::array<Address, 3>& out, std::int64_t n,
+                          int max_iterations, double tol_pos_m, double tol_rot_rad) {
+    return {pointer<const T>(in[0]),
+            pointer<const T>(in[1]),
+            pointer<T>(out[0]),
+            pointer<bool>(out[1]),
+            pointer<std::int32_t>(out[2]),
+            n,
+            max_iterations,
+            tol_pos_m,
+            tol_rot_rad};
+}
+
+/// `in`: q, target_pose, seeds; `out`: q_out, pos_error, rot_error, converged, iterations, attempts.
+template <typename T>
+SolveArgs<T> solve_args(const std::array<Address, 3>& in, const std::array<Address, 6>& out, std::int64_t n,
+                        std::int64_t num_seeds, int max_iterations, double tol_pos_m, double tol_rot_rad) {
+    return {pointer<const T>(in[0]),
+            pointer<const T>(in[1]),
+            pointer<const T>(in[2]),
+            pointer<T>(out[0]),
+            pointer<T>(out[1]),
+            pointer<T>(out[2]),
+            pointer<bool>(out[3]),
+            pointer<std::int32_t>(out[4]),
+            pointer<std::int32_t>(out[5]),
+            n,
+            num_seeds,
+            max_iterations,
+            tol_pos_m,
+            tol_rot_rad};
+}
+
 Chain make_chain(Address origins, const std::vector<int>& kinds, Address lower, Address upper) {
     Chain chain = make_chain(origins, kinds);
     for (int j = 0; j < chain.dof; ++j) {
@@ -203,17 +238,24 @@ void bind_cpu(py::module_& m) {
         });
     });
     m.def("refine_cpu",
-          [](bool is_double, Address q, Address target_pose, Address origins, const std::vector<int>& kinds,
-             Address lower, Address upper, Address q_out, Address converged, Address iterations, std::int64_t n,
+          [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, const std::array<Address, 3>& out, std::int64_t n, int max_iterations,
+             double tol_pos_m, double tol_rot_rad, int max_threads) {
+              const Chain chain = make_chain(origins, kinds, lower, upper);
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cpu::refine(chain, refine_args<T>(in, out, n, max_iterations, tol_pos_m, tol_rot_rad), max_threads);
+              });
+          });
+    m.def("solve_cpu",
+          [](bool is_double, const std::array<Address, 3>& in, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, const std::array<Address, 6>& out, std::int64_t n, std::int64_t num_seeds,
              int max_iterations, double tol_pos_m, double tol_rot_rad, int max_threads) {
               const Chain chain = make_chain(origins, kinds, lower, upper);
               with_type(is_double, [&](auto type) {
                   using T = decltype(type);
-                  cpu::refine(chain,
-                              RefineArgs<T>{pointer<const T>(q), pointer<const T>(target_pose), pointer<T>(q_out),
-                                            pointer<bool>(converged), pointer<std::int32_t>(iterations), n,
-                                            max_iterations, tol_pos_m, tol_rot_rad},
-                              max_threads);
+                  cpu::solve(chain, solve_args<T>(in, out, n, num_seeds, max_iterations, tol_pos_m, tol_rot_rad),
+                             max_threads);
               });
           });
 }
@@ -261,6 +303,42 @@ void bind_cuda(py::module_& m) {
                 cuda::weighted_residual_loss_backward(weighted_residual_backward_args<T>(arrays, n, dof, c, p), stream);
             });
         });
+    m.def("fk_cuda", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address pose,
+                        std::int64_t n, std::intptr_t stream) {
+        const Chain chain = make_chain(origins, kinds);
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cuda::fk(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(pose), n}, stream);
+        });
+    });
+    m.def("jacobian_cuda", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address jac,
+                              std::int64_t n, std::intptr_t stream) {
+        const Chain chain = make_chain(origins, kinds);
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cuda::jacobian(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, stream);
+        });
+    });
+    m.def("refine_cuda",
+          [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, const std::array<Address, 3>& out, std::int64_t n, int max_iterations,
+             double tol_pos_m, double tol_rot_rad, std::intptr_t stream) {
+              const Chain chain = make_chain(origins, kinds, lower, upper);
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cuda::refine(chain, refine_args<T>(in, out, n, max_iterations, tol_pos_m, tol_rot_rad), stream);
+              });
+          });
+    m.def("solve_cuda", [](bool is_double, const std::array<Address, 3>& in, Address origins,
+                           const std::vector<int>& kinds, Address lower, Address upper,
+                           const std::array<Address, 6>& out, std::int64_t n, std::int64_t num_seeds,
+                           int max_iterations, double tol_pos_m, double tol_rot_rad, std::intptr_t stream) {
+        const Chain chain = make_chain(origins, kinds, lower, upper);
+        with_type(is_double, [&](auto type) {
+            using T = decltype(type);
+            cuda::solve(chain, solve_args<T>(in, out, n, num_seeds, max_iterations, tol_pos_m, tol_rot_rad), stream);
+        });
+    });
 }
 #endif
 

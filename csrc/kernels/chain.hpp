@@ -25,7 +25,8 @@ struct Chain {
     double upper[kMaxJoints] = {};           // [rad] or [m]
 };
 
-/// Rigid transform: rotation (row-major) and translation [m]. V: double, or Lanes for several problems side by side.
+/// Rigid transform: rotation (row-major) and translation [m]. V: double, Single, or Lanes for several problems side by
+/// side. Functions of a chain take any type with `dof`, `kind` and `origin` as in Chain (C).
 template <class V>
 struct TransformOf {
     V R[9];
@@ -34,8 +35,8 @@ struct TransformOf {
 using Transform = TransformOf<double>;
 
 /// T <- T * origin, with `origin` a 3x4 row-major transform.
-template <class V>
-MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const double* origin) {
+template <class V, class S>
+MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const S* origin) {
     TransformOf<V> out;
     for (int i = 0; i < 3; ++i) {
         const V a = T.R[3 * i], b = T.R[3 * i + 1], c = T.R[3 * i + 2];
@@ -63,8 +64,8 @@ MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, co
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
 /// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian.
-template <class V>
-MFIK_HOST_DEVICE inline TransformOf<V> forward(const Chain& chain, const V* q, V (*axis)[3] = nullptr,
+template <class V, class C>
+MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr,
                                                V (*point)[3] = nullptr) {
     TransformOf<V> T;
     for (int i = 0; i < 3; ++i) {
@@ -100,8 +101,9 @@ MFIK_HOST_DEVICE inline void jacobian_column(JointKind kind, const V* axis, cons
 }
 
 /// Rotation matrix (row-major) of a unit quaternion (w, x, y, z).
-MFIK_HOST_DEVICE inline void quat_to_matrix(const double* quat, double* R) {
-    const double w = quat[0], x = quat[1], y = quat[2], z = quat[3];
+template <class V>
+MFIK_HOST_DEVICE inline void quat_to_matrix(const V* quat, V* R) {
+    const V w = quat[0], x = quat[1], y = quat[2], z = quat[3];
     R[0] = 1 - 2 * (y * y + z * z), R[1] = 2 * (x * y - w * z), R[2] = 2 * (x * z + w * y);
     R[3] = 2 * (x * y + w * z), R[4] = 1 - 2 * (x * x + z * z), R[5] = 2 * (y * z - w * x);
     R[6] = 2 * (x * z - w * y), R[7] = 2 * (y * z + w * x), R[8] = 1 - 2 * (x * x + y * y);
@@ -133,8 +135,9 @@ MFIK_HOST_DEVICE inline void to_pose(const TransformOf<V>& T, V* pose) {
 }
 
 /// Transform of a pose with a unit quaternion.
-MFIK_HOST_DEVICE inline Transform from_pose(const double* pose) {
-    Transform T;
+template <class V>
+MFIK_HOST_DEVICE inline TransformOf<V> from_pose(const V* pose) {
+    TransformOf<V> T;
     quat_to_matrix(pose + 3, T.R);
     for (int i = 0; i < 3; ++i) T.p[i] = pose[i];
     return T;
@@ -195,14 +198,15 @@ MFIK_HOST_DEVICE inline double norm3(const double* v) {
 
 /// Unit quaternion with w >= 0 from pose [7]; false (pose untouched) when the pose is not finite or the quaternion is
 /// (nearly) zero. Any other norm is normalised.
-MFIK_HOST_DEVICE inline bool normalize_pose(const double* pose, double* out) {
-    double norm2 = 0.0;
+template <class T>
+MFIK_HOST_DEVICE inline bool normalize_pose(const T* pose, T* out) {
+    T norm2 = 0;
     for (int i = 0; i < 7; ++i) {
         if (!std::isfinite(pose[i])) return false;
         if (i >= 3) norm2 += pose[i] * pose[i];
     }
-    if (!(norm2 > 1e-12) || !std::isfinite(norm2)) return false;
-    const double scale = (pose[3] < 0 ? -1.0 : 1.0) / std::sqrt(norm2);
+    if (!(norm2 > T(1e-12)) || !std::isfinite(norm2)) return false;
+    const T scale = (pose[3] < 0 ? T(-1) : T(1)) / std::sqrt(norm2);
     for (int i = 0; i < 3; ++i) out[i] = pose[i];
     for (int i = 3; i < 7; ++i) out[i] = pose[i] * scale;
     return true;

@@ -6,6 +6,7 @@
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
 #include "kernels/sample_batch.hpp"
+#include "kernels/solve_rows.hpp"
 #include "kernels/weighted_residual_loss.hpp"
 
 namespace mfik {
@@ -62,6 +63,11 @@ void jacobian(const Chain& chain, const FkArgs<T>& args, int max_threads);
 template <typename T>
 void refine(const Chain& chain, const RefineArgs<T>& args, int max_threads);
 
+/// Refine in float from q, then from one seed after the other until one converges, judge in double, and let double
+/// finish what float cannot. Rows that cannot be used: see `refine`; their errors are NaN, their attempts 0.
+template <typename T>
+void solve(const Chain& chain, const SolveArgs<T>& args, int max_threads);
+
 }  // namespace cpu
 
 // Asynchronous on `stream` (a cudaStream_t) of the calling thread's current device; throw std::runtime_error when the
@@ -83,6 +89,22 @@ void weighted_residual_loss(const WeightedResidualArgs<T>& args, std::intptr_t s
 
 template <typename T>
 void weighted_residual_loss_backward(const WeightedResidualBackwardArgs<T>& args, std::intptr_t stream);
+
+/// Computed in T.
+template <typename T>
+void fk(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream);
+
+/// Computed in T.
+template <typename T>
+void jacobian(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream);
+
+/// As cpu::refine, but in float first: near a tolerance or a singularity the steps may differ.
+template <typename T>
+void refine(const Chain& chain, const RefineArgs<T>& args, std::intptr_t stream);
+
+/// As cpu::solve.
+template <typename T>
+void solve(const Chain& chain, const SolveArgs<T>& args, std::intptr_t stream);
 
 }  // namespace cuda
 

@@ -1,6 +1,6 @@
 // Arithmetic that kernels need beyond + - * /, for one number or for several problems side by side: the same kernel
-// source runs on double and on Lanes, a vector register of doubles. Sources that use Lanes are compiled once for each
-// instruction set (cpu/lane_kernels.cpp).
+// source runs on double, on Single (float, for GPUs) and on Lanes, a vector register of doubles. Sources that use Lanes
+// are compiled once for each instruction set (cpu/lane_kernels.cpp).
 #pragma once
 
 #include <cmath>
@@ -29,6 +29,66 @@ MFIK_HOST_DEVICE inline void sine_cosine(double x, double& sine, double& cosine)
 /// Angle [rad] of the point (x, y), y >= 0.
 MFIK_HOST_DEVICE inline double half_plane_angle(double y, double x) {
     return std::atan2(y, x);
+}
+
+/// A float that takes part in arithmetic with double constants without becoming a double: the constants are rounded
+/// when the kernel is compiled, where `float * double` would be done in double, at half to a 64th of the rate on a GPU.
+struct Single {
+    float value;
+
+    Single() = default;
+    MFIK_HOST_DEVICE constexpr Single(float x) : value(x) {}
+    MFIK_HOST_DEVICE constexpr Single(double x) : value(static_cast<float>(x)) {}
+    MFIK_HOST_DEVICE constexpr Single(int x) : value(static_cast<float>(x)) {}
+
+    friend MFIK_HOST_DEVICE inline Single operator+(Single a, Single b) { return a.value + b.value; }
+    friend MFIK_HOST_DEVICE inline Single operator-(Single a, Single b) { return a.value - b.value; }
+    friend MFIK_HOST_DEVICE inline Single operator*(Single a, Single b) { return a.value * b.value; }
+    friend MFIK_HOST_DEVICE inline Single operator/(Single a, Single b) { return a.value / b.value; }
+    friend MFIK_HOST_DEVICE inline Single operator-(Single a) { return -a.value; }
+    friend MFIK_HOST_DEVICE inline bool operator<(Single a, Single b) { return a.value < b.value; }
+    friend MFIK_HOST_DEVICE inline bool operator>(Single a, Single b) { return a.value > b.value; }
+    friend MFIK_HOST_DEVICE inline bool operator<=(Single a, Single b) { return a.value <= b.value; }
+    friend MFIK_HOST_DEVICE inline bool operator>=(Single a, Single b) { return a.value >= b.value; }
+    MFIK_HOST_DEVICE inline Single& operator+=(Single b) { return *this = *this + b; }
+    MFIK_HOST_DEVICE inline Single& operator-=(Single b) { return *this = *this - b; }
+    MFIK_HOST_DEVICE inline Single& operator*=(Single b) { return *this = *this * b; }
+};
+
+MFIK_HOST_DEVICE inline Single select(bool mask, Single a, Single b) {
+    return mask ? a : b;
+}
+MFIK_HOST_DEVICE inline Single square_root(Single x) {
+    return std::sqrt(x.value);
+}
+/// Absolute error 1e-7 up to |x| = 1e3, growing with |x| past it; NaN where not finite. Reduction by multiples of pi/2
+/// in three parts, then the polynomials of Cephes sinf.c (Moshier 1992).
+MFIK_HOST_DEVICE inline void sine_cosine(Single x, Single& sine, Single& cosine) {
+    const float quarters = std::nearbyint(x.value * 0.636619772f);
+    float r = x.value - quarters * 1.5703125f;  // 8 bits of pi/2: the product is exact up to 2^16 quarters
+    r -= quarters * 4.837512969970703125e-4f;
+    r -= quarters * 7.54978995489188216e-8f;
+    const float z = r * r;
+    const float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * r + r;
+    const float c =
+        ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+    const float fours = 4.0f * std::nearbyint(0.25f * quarters);
+    const float k = quarters - fours;  // -2, -1, 0, 1 or 2
+    const bool odd = k * k == 1.0f, half = k * k == 4.0f;
+    const float unsigned_sine = odd ? c : s, unsigned_cosine = odd ? s : c;
+    sine = k == -1.0f || half ? -unsigned_sine : unsigned_sine;
+    cosine = k == 1.0f || half ? -unsigned_cosine : unsigned_cosine;
+}
+MFIK_HOST_DEVICE inline Single half_plane_angle(Single y, Single x) {
+    return std::atan2(y.value, x.value);
+}
+
+/// The number in a V that is one problem.
+MFIK_HOST_DEVICE inline double number(double x) {
+    return x;
+}
+MFIK_HOST_DEVICE inline float number(Single x) {
+    return x.value;
 }
 
 /// What comparing two V gives.

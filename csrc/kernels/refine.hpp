@@ -2,6 +2,8 @@
 // by side (V = Lanes) with the same chain and terms.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/chain.hpp"
 
 namespace mfik {
@@ -11,6 +13,8 @@ namespace mfik {
 // mfik/kinematics/refine.py.
 constexpr double kDampingGain = 0.02;
 constexpr double kDampingFloor = 1e-8;
+// In float rounding of J J^T reaches 1e-6, so that below this floor the factorisation may find negative pivots.
+constexpr double kDampingFloorSingle = 2e-6;
 constexpr int kActiveSetPasses = 2;  // a third costs a fifth more time and solves no more (docs/performance.md)
 constexpr double kPi = 3.14159265358979323846;
 
@@ -24,6 +28,12 @@ struct Terms {
 
     MFIK_HOST_DEVICE bool locked(int j) const { return lower[j] == upper[j]; }
 };
+
+/// Damping floor of arithmetic in V.
+template <class V>
+MFIK_HOST_DEVICE constexpr double damping_floor() {
+    return std::is_same_v<V, Single> ? kDampingFloorSingle : kDampingFloor;
+}
 
 /// The limits of the chain alone.
 MFIK_HOST_DEVICE inline void set_limits(const Chain& chain, Terms& terms) {
@@ -53,10 +63,9 @@ MFIK_HOST_DEVICE inline void rotate_back(const V* R, V* v) {
     v[0] = x, v[1] = y;
 }
 
-/// Fill in everything that depends on at.q.
-template <class V>
-MFIK_HOST_DEVICE inline void linearize(const Chain& chain, const Terms& terms, const TransformOf<V>& T_target,
-                                       Iterate<V>& at) {
+/// Fill in everything that depends on at.q. `terms` of these functions: Terms, or any type with its members (E).
+template <class V, class C, class E>
+MFIK_HOST_DEVICE inline void linearize(const C& chain, const E& terms, const TransformOf<V>& T_target, Iterate<V>& at) {
     const TransformOf<V> T = forward(chain, at.q, at.axis, at.point);
     pose_error(T_target, T, at.error);
     for (int i = 0; i < 3; ++i) at.tip[i] = T.p[i];
@@ -95,8 +104,8 @@ MFIK_HOST_DEVICE inline void solve6(V (*A)[6], V* b) {
 }
 
 /// Step dq [dof] of the joints towards the target; at.q + dq lies within the limits up to rounding.
-template <class V>
-MFIK_HOST_DEVICE inline void dls_step(const Chain& chain, const Terms& terms, const TransformOf<V>& T_target,
+template <class V, class C, class E>
+MFIK_HOST_DEVICE inline void dls_step(const C& chain, const E& terms, const TransformOf<V>& T_target,
                                       const Iterate<V>& at, V* dq) {
     const int n = chain.dof;
     V J[kMaxJoints][6], lean[kMaxJoints];  // columns of the free joints; motion wanted in the null space
@@ -119,7 +128,7 @@ MFIK_HOST_DEVICE inline void dls_step(const Chain& chain, const Terms& terms, co
             for (int a = 0; a < 6; ++a) rest[a] -= J[j][a] * lean[j];
         }
     }
-    const V damping = kDampingGain * (at.pos2 + at.rot2) + kDampingFloor;
+    const V damping = kDampingGain * (at.pos2 + at.rot2) + damping_floor<V>();
     Mask<V> fixed[kMaxJoints] = {};  // held at a limit for this step
     for (int pass = 0; pass < kActiveSetPasses; ++pass) {
         V L[6][6], y[6];
@@ -158,11 +167,24 @@ MFIK_HOST_DEVICE inline void dls_step(const Chain& chain, const Terms& terms, co
 }
 
 /// q <- q + dq; a joint held at a limit lands exactly on it, whatever the rounding.
-template <class V>
-MFIK_HOST_DEVICE inline void move(const Terms& terms, int n, const V* dq, V* q) {
+template <class V, class E>
+MFIK_HOST_DEVICE inline void move(const E& terms, int n, const V* dq, V* q) {
     for (int j = 0; j < n; ++j) {
         const V next = q[j] + dq[j], lower = V() + terms.lower[j], upper = V() + terms.upper[j];
         q[j] = select(next < lower, lower, select(next > upper, upper, next));
+    }
+}
+
+/// Round to T towards the inside of [lower, upper].
+template <class T>
+MFIK_HOST_DEVICE inline T round_inside(double x, double lower, double upper) {
+    if constexpr (std::is_same_v<T, double>) {
+        return x;
+    } else {
+        const T rounded = static_cast<T>(x);
+        return rounded < lower   ? ::nextafterf(rounded, HUGE_VALF)
+               : rounded > upper ? ::nextafterf(rounded, -HUGE_VALF)
+                                 : rounded;
     }
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ _SHARES = {
     "within_1e-5": (1e-5, 1e-5),
 }
 _TOLERANCE = 1e-6  # [m] and [rad]: refinement goes on past every share that is reported
-_ANYWHERE = 1e3  # [rad] or [m]: a bound of the joint step that binds nothing
 
 
 def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str, Any]:
@@ -34,10 +32,10 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
     """
     one = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0}
     solver.solve_batch(targets.pose, targets.q_ref, **one)  # warms caches before the timed call
-    first = solver.solve_batch(targets.pose, targets.q_ref, **one)
     stages = []
     for k in range(refine + 1):
-        out = first if k == 0 else _refined(solver, targets.pose, first, k)
+        options = {**one, "max_iterations": k, "tol_pos": _TOLERANCE, "tol_rot": _TOLERANCE}
+        out = solver.solve_batch(targets.pose, targets.q_ref, **options)
         stage: dict[str, Any] = {
             "refine": k,
             "pos_mm": summary(1e3 * out.pos_error),
@@ -49,20 +47,6 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
         stage["us"] = {"p50": float(np.quantile(out.time_us, 0.5)), "p99": float(np.quantile(out.time_us, 0.99))}
         stages.append(stage)
     return {"robot": solver.robot.name, "n": len(targets.pose), "stages": stages}
-
-
-def _refined(solver: Solver, pose: np.ndarray, first: BatchResult, k: int) -> BatchResult:
-    """Refine answers at most k times, their time included.
-
-    By `track`, whose one refinement ends after k steps: `solve` goes on after a failed attempt, to say why it failed.
-    """
-    steps = [
-        solver.track(*row, _ANYWHERE, tol_pos=_TOLERANCE, tol_rot=_TOLERANCE, max_iterations=k)
-        for row in zip(pose, first.q, strict=True)
-    ]
-    names = ("q", "status", "pos_error", "rot_error", "iterations", "attempts", "time_us")
-    out = BatchResult(*(np.array([getattr(step, name) for step in steps]) for name in names))
-    return dataclasses.replace(out, time_us=first.time_us + out.time_us)
 
 
 def outside_limits(robot: Robot, q: np.ndarray) -> np.ndarray:

@@ -6,21 +6,24 @@ inside a differentiated network, to which they are constants.
 """
 
 from mfik.ops._backend import has_kernel
-from mfik.ops._reference import MIN_REMAINING, Batch, draw_normal
+from mfik.ops._reference import MIN_REMAINING, Batch, SolveRows, draw_normal
 from mfik.ops.adaptive_weight import adaptive_weight
-from mfik.ops.kinematics import fk, refine
+from mfik.ops.kinematics import fk, jacobian, refine, solve
 from mfik.ops.sample_batch import draw_batch, sample_batch
 from mfik.ops.weighted_residual_loss import weighted_residual_loss
 
 __all__ = [
     "MIN_REMAINING",
     "Batch",
+    "SolveRows",
     "adaptive_weight",
     "draw_batch",
     "draw_normal",
     "fk",
     "has_kernel",
+    "jacobian",
     "refine",
     "sample_batch",
+    "solve",
     "weighted_residual_loss",
 ]

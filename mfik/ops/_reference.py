@@ -56,6 +56,26 @@ class Batch(NamedTuple):
     weight: Tensor
 
 
+class SolveRows(NamedTuple):
+    """Outcome of `ops.solve`, row by row.
+
+    Attributes:
+        q: Best joints found [rad or m], within the limits, [N, J].
+        pos_error: Distance between the target and FK(q) in float64, [m], [N].
+        rot_error: Angle between the target and FK(q) in float64, [rad], [N].
+        converged: Whether both are within tolerance, [N] bool.
+        iterations: Steps of the attempt that q comes from, [N] int32.
+        attempts: Starts used, [N] int32.
+    """
+
+    q: Tensor
+    pos_error: Tensor
+    rot_error: Tensor
+    converged: Tensor
+    iterations: Tensor
+    attempts: Tensor
+
+
 @torch.no_grad()
 def adaptive_weight(q: Tensor, q_target: Tensor, c: float = 1e-4, p: float = 0.5) -> Tensor:
     """Reference of `ops.adaptive_weight`."""
@@ -245,6 +265,12 @@ def fk(robot: RobotLike, q: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def jacobian(robot: RobotLike, q: Tensor) -> Tensor:
+    """Reference of `ops.jacobian`."""
+    return kinematics.jacobian(robot.chain, q)
+
+
+@torch.no_grad()
 def refine(
     robot: RobotLike,
     q: Tensor,
@@ -273,3 +299,38 @@ def refine(
         result.converged & valid,
         torch.where(valid, result.iterations, 0).int(),
     )
+
+
+@torch.no_grad()
+def solve(
+    robot: RobotLike,
+    q: Tensor,
+    target_pose: Tensor,
+    seeds: Tensor,
+    *,
+    max_iterations: int = 12,
+    tol_pos: float = 1e-5,
+    tol_rot: float = 1e-5,
+) -> SolveRows:
+    """Reference of `ops.solve`: the steps in q's dtype, every attempt to its end."""
+    unit = target_pose.double()
+    unit = torch.cat((unit[:, :3], torch.nn.functional.normalize(unit[:, 3:], dim=-1)), dim=-1)
+    best = refine(robot, q, target_pose, max_iterations=0)
+    columns = (best.q.clone(), *(torch.full_like(q[:, 0], torch.nan) for _ in range(2)), best.converged)
+    out = SolveRows(*columns, best.iterations, best.q.isfinite().all(-1).int())
+    open_rows = best.q.isfinite().all(-1).nonzero().flatten()
+    for attempt, start in enumerate((q, *seeds)):
+        begin = start[open_rows] if attempt == 0 else start.expand(len(open_rows), -1)
+        settings = dict(max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
+        result = refine(robot, begin, target_pose[open_rows], **settings)
+        error = kinematics.pose_error(kinematics.fk(robot.chain, result.q.double()), unit[open_rows])
+        pos, rot = error[:, :3].norm(dim=-1), error[:, 3:].norm(dim=-1)
+        solved = (pos <= tol_pos) & (rot <= tol_rot)
+        previous = out.pos_error[open_rows].square() + out.rot_error[open_rows].square()
+        better = solved | ~(pos.square() + rot.square() >= previous)
+        rows = open_rows[better]
+        for column, value in zip(out, (result.q, pos, rot, solved, result.iterations), strict=False):
+            column[rows] = value[better].to(column.dtype)
+        out.attempts[open_rows] = attempt + 1
+        open_rows = open_rows[~solved]
+    return out

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
 from mfik.errors import ArgumentError, BundleError, RobotError
-from mfik.export import NATIVE_FILE, document, write_native
+from mfik.export import NATIVE_FILE, document, load_bundle, write_native
 from mfik.robots import Robot
+
+if TYPE_CHECKING:
+    from mfik.solve.device import DeviceSolver, TensorResult
 
 
 class Status(IntEnum):
@@ -170,8 +173,10 @@ class Solver:
         metadata: The bundle's JSON document: format, robot, model, training, accuracy.
     """
 
-    def __init__(self, native: Any, robot: Robot, metadata: dict[str, Any]) -> None:
+    def __init__(self, native: Any, robot: Robot, metadata: dict[str, Any], path: str | os.PathLike[str]) -> None:
         self._native = native
+        self._path = path
+        self._on_device: DeviceSolver | None = None
         self.robot = robot
         self.metadata = metadata
 
@@ -199,7 +204,7 @@ class Solver:
                 f"{robot.tip_link}, {robot.dof} joints), got one for '{own.name}' ({own.base_link} -> {own.tip_link}, "
                 f"{own.dof} joints) with other joints, limits or transforms; train and export for this robot"
             )
-        return cls(native, own, metadata)
+        return cls(native, own, metadata, path)
 
     @classmethod
     def from_robot(cls, robot: Robot) -> Solver:
@@ -288,19 +293,30 @@ class Solver:
 
     def solve_batch(
         self, pose: ArrayLike, q_ref: ArrayLike, *, time_each: bool = True, threads: int = 1, **options: Any
-    ) -> BatchResult:
+    ) -> BatchResult | TensorResult:
         """Solve N poses, each exactly as `solve` would; other Python threads run meanwhile.
 
+        CUDA tensors are solved on their device, where they stay: first seed (of the network in bfloat16), refinement
+        in float32, check in float64 and status are one CUDA graph for each N, captured in the first call, and nothing
+        waits for the device. The attempts after the first begin at configurations drawn once from within the limits, so
+        the joints may be others than the CPU's. A pose or reference that is invalid is no error but status
+        INVALID_INPUT.
+
         Args:
-            pose: T_base_tool, see `solve`, [N, 7].
-            q_ref: Joints to start from [rad or m], [N, J].
-            time_each: Report the time of each solve.
-            threads: Threads to use; the results do not depend on it.
-            options: See `Options`.
+            pose: T_base_tool, see `solve`, [N, 7]; on CUDA float32 or float64.
+            q_ref: Joints to start from [rad or m], [N, J]; on CUDA pose's dtype and device.
+            time_each: Report the time of each solve; without meaning on CUDA.
+            threads: Threads to use; the results do not depend on it. Without meaning on CUDA.
+            options: See `Options`; on CUDA tol_pos, tol_rot, max_iterations, max_attempts and seed.
+
+        Returns:
+            Arrays; of CUDA tensors, tensors on their device.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.
         """
+        if isinstance(pose, torch.Tensor) and pose.is_cuda:
+            return self._solve_on_device(pose, q_ref, options)
         pose = _poses(_array("pose", pose, (None, 7)), "pose")
         q_ref = _finite(_array("q_ref", q_ref, (len(pose), self.dof)), "q_ref")
         _integer("threads", threads, 1, 1024)
@@ -308,19 +324,41 @@ class Solver:
             *self._native.solve_batch(pose, q_ref, self._options(options), bool(time_each), int(threads))
         )
 
+    def _solve_on_device(self, pose: torch.Tensor, q_ref: torch.Tensor, options: dict[str, Any]) -> TensorResult:
+        """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""
+        from mfik.solve.device import OPTIONS, DeviceSolver  # it imports this module
+
+        checked = self._checked(options)
+        other = sorted(set(options) - set(OPTIONS))
+        if other:
+            raise ArgumentError(f"{other[0]}: solving on a device takes {list(OPTIONS)} only; call pose.cpu() for it")
+        if self._on_device is None:
+            tolerance = _import_native().QUAT_NORM_TOLERANCE
+            self._on_device = DeviceSolver(self.robot, self._load_network, tolerance)
+        return self._on_device.solve(pose, q_ref, checked)
+
+    def _load_network(self) -> torch.nn.Module:
+        network, _, metadata = load_bundle(self._path)
+        if metadata != self.metadata:
+            raise BundleError(f"{os.fspath(self._path)}: has changed since it was loaded; load the solver again")
+        return network
+
     def explain(self, result: Result) -> str:
         """Return a result of `solve` or `track` in a sentence or two, with numbers and the joints at their limits."""
         fields = (result.pos_error, result.rot_error, result.iterations, result.attempts, result.reason)
         return self._native.explain(result.q, int(result.status), *fields)
 
     def _options(self, options: dict[str, Any]) -> Any:
+        return self._checked(options).native(self.dof)
+
+    def _checked(self, options: dict[str, Any]) -> Options:
         unknown = sorted(set(options) - set(Options.__dataclass_fields__))
         if unknown:
             raise ArgumentError(f"{unknown[0]}: no such option; expected some of {list(Options.__dataclass_fields__)}")
         options = Options(**options)
         if Seed(options.seed) is Seed.NETWORK and self.num_parameters() == 0:
             raise ArgumentError("seed: expected another than 'network', because this solver was made without a network")
-        return options.native(self.dof)
+        return options
 
     def _result(self, call: Any, *args: Any) -> Result:
         try:

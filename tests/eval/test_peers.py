@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfik import ops
 from mfik.eval import make_path, make_targets
 from mfik.export import NATIVE_FILE, document, write_native
 from mfik.kinematics import position_error_m, quat_to_matrix, rotation_error_rad
@@ -131,3 +132,57 @@ def test_the_report_is_written_and_counts_as_pytorch_does(tmp_path, panda):
     assert row["success"] == pytest.approx(close.double().mean().item(), abs=0.005)
     assert report["sets"]["tracking"]["mfik"]["success"] > 0.95 and "largest step" in out.stdout
     assert (tmp_path / "report.png").stat().st_size > 10_000
+
+
+def run_benchmark(name, *command):
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / name), *command],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stdout + out.stderr
+    return out.stdout
+
+
+def test_the_benchmark_of_solving_on_a_device_counts_what_it_solved(tmp_path):
+    files = ["--json", str(tmp_path / "report.json")]
+    table = run_benchmark(
+        "solve_gpu.py", "--device", "cpu", "--rows", "1", "300", "--repeats", "2", "--preset", "tiny", *files
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["network_parameters"] > 50_000 and len(report["results"]) == 8
+    for row in report["results"]:
+        assert f"| {row['rows']} | {row['seed']} |" in table
+        assert row["solved"] >= 0.99 and abs(row["solved"] - row["reported_solved"]) <= 1 / 300
+        assert row["checked_solves_per_s"] == pytest.approx(row["solved"] * row["rows"] / row["seconds"])
+        assert 1 <= row["attempts_mean"] <= row["attempts_max"] <= 64
+    assert "67,000" in table and "10,000,000" in table
+
+
+@pytest.mark.slow
+def test_kinematics_are_compared_in_one_run_and_agree(tmp_path, panda):
+    """Compiles both programs where they are not: a minute or two."""
+    table = run_benchmark("kinematics.py", "--batch", "1", "64", "--json", str(tmp_path / "report.json"))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [(row["task"], row["batch"]) for row in report["results"]] == [
+        (task, batch) for batch in (1, 64) for task in ("fk", "jacobian", "step")
+    ]
+    for row in report["results"]:
+        us = row["us_a_row"]
+        assert {"mfik", "ops"} <= set(us) and all(value > 0 for value in us.values())
+        if row["task"] != "jacobian":
+            fastest = min(value for name, value in us.items() if name not in ("mfik", "ops"))
+            assert row["ahead_of_fastest_peer"] == pytest.approx(fastest / us["mfik"])
+            assert f"| {row['task']} | {row['batch']} |" in table
+    # The program that is timed computes what the ops compute.
+    q, target = (panda.sample(20, torch.Generator().manual_seed(seed), torch.float64) for seed in (1, 2))
+    program = ROOT / "build" / "benchmarks" / "kinematics" / "csrc" / "mfik_bench_kinematics"
+    pose = panda.fk(target)
+    expected = {
+        "fk": ops.fk(panda, q),
+        "jacobian": ops.jacobian(panda, q),
+        "step": ops.refine(panda, q, pose, max_iterations=1, tol_pos=0.0, tol_rot=0.0).q,
+    }
+    for mode, values in expected.items():
+        out = peers.run_program(program, panda, mode, q.numpy(), pose.numpy(), "2")
+        np.testing.assert_allclose(out[: values.numel()], values.flatten().numpy(), rtol=0, atol=1e-12)
+        assert out.size == values.numel() + 2

@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from mfik.ops import _reference, adaptive_weight, draw_batch, sample_batch, weighted_residual_loss
+from mfik.ops import (
+    _reference,
+    adaptive_weight,
+    draw_batch,
+    fk,
+    jacobian,
+    refine,
+    sample_batch,
+    solve,
+    weighted_residual_loss,
+)
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -64,3 +74,47 @@ def test_a_captured_draw_reads_the_step_of_its_replay(panda):
         graph.replay()
         for value, expected in zip(batch, draw_batch(panda, 100, step=number, **draw), strict=True):
             assert torch.equal(value, expected)
+
+
+def test_kinematics_of_rows_past_two_to_the_31_elements(panda):
+    n = 2**31 // 7 + 1000
+    if torch.cuda.mem_get_info()[0] < 60e9:
+        pytest.skip("this CUDA device has less than 60 GB free")
+    q = torch.zeros(n, 7, device="cuda")
+    q[-999:] = panda.sample(999).cuda()
+    pose = fk(panda, q)
+    torch.testing.assert_close(pose[-999:], fk(panda, q[-999:]), rtol=0, atol=0)
+    result = refine(panda, q, pose, max_iterations=2)
+    assert result.converged.all() and torch.equal(result.q[-999:], q[-999:])
+    del pose, result
+    n //= 6
+    torch.testing.assert_close(jacobian(panda, q[-n:])[-999:], jacobian(panda, q[-999:]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 1000, 300_007])
+def test_every_row_is_solved_once_whatever_block_takes_it(panda, batch):
+    generator = torch.Generator("cuda").manual_seed(0)
+    q, solution, seeds = (panda.sample(n, generator) for n in (batch, batch, 63))
+    target = fk(panda, solution)
+    first, second = (solve(panda, q, target, seeds, tol_pos=1e-4, tol_rot=1e-4) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert first.converged.double().mean() > 0.99 and (first.attempts > 0).all()
+    on_cpu = solve(panda, q[:500].cpu(), target[:500].cpu(), seeds.cpu(), tol_pos=1e-4, tol_rot=1e-4)
+    # Multiply-adds round otherwise; an attempt that hangs on that is rare.
+    assert (on_cpu.attempts == first.attempts[:500].cpu()).double().mean() > 0.97 or batch == 1
+
+
+def test_kinematics_can_be_captured(panda):
+    q = panda.sample(1000).cuda()
+    target, seeds = fk(panda, panda.sample(1000).cuda()), panda.sample(7).cuda()
+
+    def run():
+        return fk(panda, q), jacobian(panda, q), *refine(panda, q, target), *solve(panda, q, target, seeds)
+
+    run()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = run()
+    q.copy_(panda.sample(1000, torch.Generator().manual_seed(9)))
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(captured, run(), strict=True))

@@ -260,5 +260,8 @@ def test_kernel_benchmark_writes_its_report(tmp_path):
         assert f"| {row['kernel']} |" in out.stdout and row["seconds"] > 0
         assert row["speedup_vs_plain"] == pytest.approx(row["plain_seconds"] / row["seconds"])
         if row["bytes_moved"]:
-            floor = row["bytes_moved"] / report["copy_bandwidth"]
-            assert row["share_of_copy_bandwidth"] == pytest.approx(floor / row["seconds"])
+            copy = row["bytes_moved"] / report["copy_bandwidth"]
+            floor = max(copy, row["operations"] / report["arithmetic_rate"])
+            assert row["share_of_copy_bandwidth"] == pytest.approx(copy / row["seconds"])
+            assert row["share_of_floor"] == pytest.approx(floor / row["seconds"])
+    assert {"fk", "jacobian", "refine, 4 steps"} <= {row["kernel"] for row in report["results"]}

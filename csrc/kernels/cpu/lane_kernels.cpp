@@ -172,19 +172,6 @@ RefineOutcome refine_one(const Chain& chain, const Terms& terms, const Transform
     return refine(chain, terms, T_target, q, max_iterations, tol_pos_m, tol_rot_rad, leaning_steps);
 }
 
-/// Round to T towards the inside of [lower, upper].
-template <class T>
-MFIK_HOST_DEVICE inline T round_inside(double x, double lower, double upper) {
-    const T rounded = static_cast<T>(x);
-    if (rounded < lower) return __builtin_nextafterf(static_cast<float>(rounded), HUGE_VALF);
-    if (rounded > upper) return __builtin_nextafterf(static_cast<float>(rounded), -HUGE_VALF);
-    return rounded;
-}
-template <>
-MFIK_HOST_DEVICE inline double round_inside<double>(double x, double, double) {
-    return x;
-}
-
 /// Hand out row i: joints as T, and whether these, rounded, still are within tolerance.
 template <class T>
 MFIK_HOST_DEVICE inline void finish_row(const Chain& chain, const RefineArgs<T>& args, std::int64_t i, double* q,
@@ -262,7 +249,9 @@ MFIK_HOST_DEVICE inline void refine_rows(const Chain& chain, const RefineArgs<T>
             for (int j = 0; j < n; ++j) q[j] = at.q[j][lane];
             finish_row(chain, args, row[lane], q, targets[lane], converged, age[lane]);
             row[lane] = -1;
+            --busy;
         }
+        if (busy == 0 && next == end) return;
         Lanes dq[kMaxJoints];
         dls_step(chain, terms, T_target, at, dq);
         move(terms, n, dq, at.q);

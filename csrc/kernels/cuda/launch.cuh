@@ -23,7 +23,7 @@ inline void check_launch(const char* name) {
 }
 
 template <typename Row, typename Args>
-__global__ void for_each_row(const Args args, std::int64_t n) {
+__global__ void for_each_row(const __grid_constant__ Args args, std::int64_t n) {
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
     for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride)
         Row()(args, i);
@@ -38,7 +38,7 @@ void launch_rows(const char* name, const Args& args, std::int64_t n, std::intptr
 }
 
 template <typename Tile, typename Args>
-__global__ void for_each_tile(const Args args, std::int64_t n) {
+__global__ void for_each_tile(const __grid_constant__ Args args, std::int64_t n) {
     for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kTile; first < n;
          first += static_cast<std::int64_t>(gridDim.x) * kTile) {
         Tile()(args, first, static_cast<int>(n - first < kTile ? n - first : kTile));
