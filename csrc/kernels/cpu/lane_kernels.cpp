@@ -193,6 +193,42 @@ MFIK_HOST_DEVICE inline void finish_row(const Chain& chain, const RefineArgs<T>&
     args.iterations[i] = iterations;
 }
 
+/// Joints of row i, within the limits, and its target. A row that is none is handed out as NaN: false.
+template <class T>
+MFIK_HOST_DEVICE inline bool read_row(const Chain& chain, const Terms& terms, const RefineArgs<T>& args, std::int64_t i,
+                                      double* q, Transform& T_target) {
+    const int n = chain.dof;
+    double pose[7];
+    bool valid = true;
+    for (int j = 0; j < n; ++j) {
+        q[j] = args.q[i * n + j];
+        valid = valid && std::isfinite(q[j]);
+        q[j] = q[j] < terms.lower[j] ? terms.lower[j] : q[j] > terms.upper[j] ? terms.upper[j] : q[j];
+    }
+    for (int k = 0; k < 7; ++k) pose[k] = args.target_pose[i * 7 + k];
+    if (!valid || !normalize_pose(pose, pose)) {
+        for (int j = 0; j < n; ++j) args.q_out[i * n + j] = std::numeric_limits<T>::quiet_NaN();
+        args.converged[i] = false;
+        args.iterations[i] = 0;
+        return false;
+    }
+    T_target = from_pose(pose);
+    return true;
+}
+
+/// One row by itself: half the time of a register with one lane in use.
+template <class T>
+MFIK_HOST_DEVICE inline void refine_row(const Chain& chain, const RefineArgs<T>& args, std::int64_t i) {
+    Terms terms;
+    set_limits(chain, terms);
+    double q[kMaxJoints];
+    Transform T_target;
+    if (!read_row(chain, terms, args, i, q, T_target)) return;
+    const RefineOutcome outcome =
+        refine(chain, terms, T_target, q, args.max_iterations, args.tol_pos_m, args.tol_rot_rad);
+    finish_row(chain, args, i, q, T_target, outcome.converged, outcome.iterations);
+}
+
 template <class T>
 MFIK_HOST_DEVICE inline void refine_rows(const Chain& chain, const RefineArgs<T>& args, std::int64_t begin,
                                          std::int64_t end) {
@@ -214,23 +250,9 @@ MFIK_HOST_DEVICE inline void refine_rows(const Chain& chain, const RefineArgs<T>
         for (int lane = 0; lane < kLanes; ++lane) {
             while (row[lane] < 0 && next < end) {
                 const std::int64_t i = next++;
-                double pose[7];
-                bool valid = true;
-                for (int j = 0; j < n; ++j) {
-                    q[j] = args.q[i * n + j];
-                    valid = valid && std::isfinite(q[j]);
-                    q[j] = q[j] < terms.lower[j] ? terms.lower[j] : q[j] > terms.upper[j] ? terms.upper[j] : q[j];
-                }
-                for (int k = 0; k < 7; ++k) pose[k] = args.target_pose[i * 7 + k];
-                if (!valid || !normalize_pose(pose, pose)) {
-                    for (int j = 0; j < n; ++j) args.q_out[i * n + j] = std::numeric_limits<T>::quiet_NaN();
-                    args.converged[i] = false;
-                    args.iterations[i] = 0;
-                    continue;
-                }
+                if (!read_row(chain, terms, args, i, q, targets[lane])) continue;
                 row[lane] = i;
                 age[lane] = 0;
-                targets[lane] = from_pose(pose);
                 set_target(targets[lane], lane, T_target);
                 for (int j = 0; j < n; ++j) at.q[j][lane] = q[j];
             }
@@ -297,7 +319,11 @@ MFIK_HOST_DEVICE inline void jacobian_rows(const Chain& chain, const FkArgs<T>& 
 
 template <class T>
 void refine_any(const Chain& chain, const RefineArgs<T>& args, std::int64_t begin, std::int64_t end) noexcept {
-    refine_rows(chain, args, begin, end);
+    if (end - begin == 1) {
+        refine_row(chain, args, begin);
+    } else {
+        refine_rows(chain, args, begin, end);
+    }
 }
 template <class T>
 void fk_any(const Chain& chain, const FkArgs<T>& args, std::int64_t begin, std::int64_t end) noexcept {
