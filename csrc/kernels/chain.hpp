@@ -116,8 +116,9 @@ MFIK_HOST_DEVICE inline void matrix_to_quat(const V* R, V* quat) {
     const V wx = R[7] - R[5], wy = R[2] - R[6], wz = R[3] - R[1];  // 4 w x, ...
     const V xy = R[1] + R[3], yz = R[5] + R[7], xz = R[2] + R[6];
     const V xx = 1 + R[0] - R[4] - R[8], yy = 1 - R[0] + R[4] - R[8], zz = 1 - R[0] - R[4] + R[8];
-    const Mask<V> by_w = (trace >= R[0]) & (trace >= R[4]) & (trace >= R[8]);
-    const Mask<V> by_x = (R[0] >= R[4]) & (R[0] >= R[8]), by_y = R[4] >= R[8];
+    const Mask<V> by_y = R[4] >= R[8];
+    const V larger = select(by_y, R[4], R[8]);
+    const Mask<V> by_x = R[0] >= larger, by_w = trace >= select(by_x, R[0], larger);
     const V w = select(by_w, 1 + trace, select(by_x, wx, select(by_y, wy, wz)));
     const V x = select(by_w, wx, select(by_x, xx, select(by_y, xy, xz)));
     const V y = select(by_w, wy, select(by_x, xy, select(by_y, yy, yz)));

@@ -129,7 +129,6 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
     raw = _solve(solver, targets.pose, q, max_iterations=0, **one)
     solved = {}
     for name, tolerance in TOLERANCES.items():
-        # An attempt that fails goes on a while to find out why: solved after k refinements are those that took no more.
         out = _solve(
             solver, targets.pose, q, max_iterations=max(REFINEMENTS), tol_pos=tolerance, tol_rot=tolerance, **one
         )

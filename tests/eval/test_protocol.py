@@ -35,8 +35,8 @@ def bare():
     return Solver.from_robot(load_robot("panda"))
 
 
-def test_a_perfect_network_has_no_error_and_is_solved_at_once(bare):
-    report = run_protocol(PerfectNetwork(bare._native, bare.robot, bare.metadata, bare._path), n=60, diversity_poses=3)
+def test_a_perfect_network_has_no_error_and_is_solved_at_once(panda):
+    report = run_protocol(PerfectNetwork.from_robot(panda), n=60, diversity_poses=3)
     for rows in report["one_attempt"].values():
         row = rows["network"]
         assert max(row["pos_mm"].values()) <= 1e-6 and max(row["rot_deg"].values()) <= math.degrees(1e-9)

@@ -39,7 +39,8 @@ def test_the_whole_line_runs(tmp_path):
     assert len(list((checkpoints.parent / "logs").iterdir())) == 1, "nothing of the run before is left"
     run("train", *train, "--warmup_steps", 5, "--resume_from", checkpoints / "checkpoint_step_10.pth", cwd=tmp_path)
     run("export", "--checkpoint", checkpoints / "final_model.pth", "--output", "bundle", cwd=tmp_path)
-    assert {p.name for p in (tmp_path / "bundle").iterdir()} == {"model.safetensors", "model.ts", "model.onnx"}
+    files = {p.name for p in (tmp_path / "bundle").iterdir()}
+    assert files == {"model.safetensors", "model.ts", "model.onnx", "SHA256SUMS"}
     reports = []
     for model in ("bundle", checkpoints / "final_model.pth"):
         text = run("evaluate", "--model", model, "--num", 50, "--refine", 3, "--json", "r.json", cwd=tmp_path)
