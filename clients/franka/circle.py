@@ -1,43 +1,58 @@
 """Draw a circle with a Franka arm: 8 cm radius, downwards from where the flange is, back to it after 6 s.
 
-    python circle.py BUNDLE [--robot ADDRESS]
+    python circle.py LIBRARY BUNDLE [--robot ADDRESS]
 
-Joint positions at 1 kHz through libfranka; mfik turns each pose of the circle into joints next to the last ones. Exit
-status 0 if the flange went round within 5 mm of the circle and came back to within 1 mm; 1 if not, if a pose had no
-answer or if the robot stopped the motion.
+Joint positions at 1 kHz through libfranka; mfik's C API turns each pose of the circle into joints next to the last
+ones. Exit status 0 if the flange went round within 5 mm of the circle and came back to within 1 mm; 1 if not, if a pose
+had no answer or if the robot stopped the motion.
 """
 
 import argparse
+import ctypes
 import math
 import sys
 import time
 
 import numpy as np
 import pylibfranka
-import torch
-
-from mfik.solve import Solver, Status
 
 RADIUS = 0.08  # [m]
 DURATION = 6.0  # [s]
 MAX_SPEED = 2.0  # of a joint [rad/s]
-TOLERANCE = 1e-8  # [m] and [rad]; steps of 1e-5 rad off a smooth path are already refused as jumps
 MAX_ERROR, MAX_FINAL_ERROR = 5e-3, 1e-3  # [m]
 T_LINK7_FLANGE = np.array([0, 0, 0.107])  # the simulator's O_T_EE is link 7's; a robot's depends on its set-up
 
 
 class Arm:
-    """mfik for this loop: forward kinematics, and joints for the next pose."""
+    """libmfik.so for this loop: forward kinematics, and joints for the next pose."""
 
-    def __init__(self, bundle):
-        self._solver = Solver.load(bundle)
+    def __init__(self, library, bundle):
+        self._mfik = ctypes.CDLL(library)
+        for name in ("load", "workspace_create"):
+            getattr(self._mfik, f"mfik_{name}").restype = ctypes.c_void_p
+        self._mfik.mfik_status_name.restype = ctypes.c_char_p
+        error = ctypes.create_string_buffer(512)
+        self._solver = ctypes.c_void_p(self._mfik.mfik_load(bundle.encode(), error, ctypes.c_size_t(len(error))))
+        if not self._solver:
+            raise SystemExit(error.value.decode())
+        self._workspace = ctypes.c_void_p(self._mfik.mfik_workspace_create(self._solver))
 
     def fk(self, q):
-        return self._solver.robot.fk(torch.from_numpy(q)).numpy()
+        pose = np.empty(7)
+        self._mfik.mfik_fk(self._solver, doubles(q), doubles(pose))
+        return pose
 
     def track(self, pose, q_prev, max_step):
-        result = self._solver.track(pose, q_prev, max_step, tol_pos=TOLERANCE, tol_rot=TOLERANCE)
-        return result.q, "" if result.status == Status.SOLVED else result.status.name
+        q, step = np.empty(7), ctypes.c_double(max_step)
+        status = self._mfik.mfik_track(
+            self._solver, doubles(pose), doubles(q_prev), step, doubles(q), self._workspace, None, None
+        )
+        return q, "" if status == 0 else self._mfik.mfik_status_name(status).decode()
+
+
+def doubles(array):
+    """Return the address of an array of doubles for a C function."""
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
 
 
 def circle(T_base_flange, seconds):
@@ -58,12 +73,13 @@ def measured_flange(state):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("library", help="libmfik.so: in the folder that `python -m mfik --lib-dir` prints")
     parser.add_argument("bundle", help="folder or model.safetensors of an FR3 from base to link8")
     parser.add_argument("--robot", default="127.0.0.1", help="address of the robot")
     parser.add_argument("--jump", type=float, default=0.0, help="added to joint 1 halfway, to see it refused [rad]")
     args = parser.parse_args()
 
-    arm = Arm(args.bundle)
+    arm = Arm(args.library, args.bundle)
     robot = pylibfranka.Robot(args.robot, pylibfranka.RealtimeConfig.kIgnore)
     control = robot.start_joint_position_control(pylibfranka.ControllerMode.JointImpedance)
     state, _ = control.readOnce()

@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
@@ -108,7 +107,7 @@ def test_kdl_adapter_refuses_the_bundle_of_another_chain(kdl_check, example_robo
 
 @pytest.fixture(scope="module")
 def franka(tmp_path_factory):
-    """A Franka FR3 that listens at 127.0.0.1, as the Python that talks to it and the robot's URDF."""
+    """A Franka FR3 that listens at 127.0.0.1, as the command that moves it and the robot's URDF."""
     folder = tmp_path_factory.mktemp("franka")
     run(sys.executable, "-m", "venv", folder)
     python = folder / "bin" / "python"
@@ -117,7 +116,6 @@ def franka(tmp_path_factory):
         if pip.returncode != 0:
             pytest.skip(f"needs {' '.join(wanted)} from PyPI: {pip.stderr.strip().splitlines()[-1]}")
     packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (packages / "mfik.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
 
     assets = packages / "franky_sim" / "assets"
     text = (assets / "fr3.xml").read_text()
@@ -136,29 +134,30 @@ def franka(tmp_path_factory):
         check = subprocess.run([python, "-m", "franka_sim.health_check", "--timeout", "60"], capture_output=True)
         assert check.returncode == 0, (folder / "log").read_text()
         time.sleep(1)  # until it takes the next client
-        yield python, packages / "franka_sim" / "models" / "fr3.urdf"
+        library = Path(run(sys.executable, "-m", "mfik", "--lib-dir").strip()) / "libmfik.so"
+        yield [python, CLIENTS / "franka" / "circle.py", library], packages / "franka_sim" / "models" / "fr3.urdf"
     finally:
         server.terminate()
         server.wait(30)
 
 
 def test_franka_follows_a_circle_without_complaint(franka, tmp_path):
-    python, urdf = franka
+    circle, urdf = franka
     bundle = write_bundle(tmp_path / "bundle", Robot.from_urdf(urdf, "base", "link8"))
-    out = run(python, CLIENTS / "franka" / "circle.py", bundle)
+    out = run(*circle, bundle)
     print(out)
     assert number("flange error at the end # mm", out) < 1
 
 
 def test_franka_refuses_a_jump(franka, tmp_path):
     """So the limits that the test above keeps are really enforced."""
-    python, urdf = franka
+    circle, urdf = franka
     bundle = write_bundle(tmp_path / "bundle", Robot.from_urdf(urdf, "base", "link8"))
-    out = run(python, CLIENTS / "franka" / "circle.py", bundle, "--jump", "5e-4", expect=1)
+    out = run(*circle, bundle, "--jump", "5e-4", expect=1)
     assert "velocity_discontinuity" in out
 
 
 def test_franka_is_not_moved_with_the_bundle_of_another_robot(franka, tmp_path):
-    python, urdf = franka
+    circle, urdf = franka
     bundle = write_bundle(tmp_path / "bundle", Robot.from_urdf(urdf, "base", "link7"))
-    assert "give this robot's" in run(python, CLIENTS / "franka" / "circle.py", bundle, expect=1)
+    assert "give this robot's" in run(*circle, bundle, expect=1)
