@@ -275,6 +275,8 @@ Problem Solver::Impl::check(const Pose& T_base_tool, Span<const double> q_ref, c
     if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts) {
         return refuse("max_attempts: expected 1 to kMaxAttempts");
     }
+    if (options.seed < Seed::kReference || options.seed > Seed::kTurned)
+        return refuse("seed: expected a value of Seed");
     double tool[kPoseSize];
     if (!checked_pose(options.T_tip_tool.data(), tool)) {
         return refuse("T_tip_tool: expected finite values with a unit quaternion in the last four");

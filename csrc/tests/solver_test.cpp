@@ -192,6 +192,11 @@ TEST_F(SolverTest, InvalidInputLeavesTheOutputUntouched) {
     Options options;
     options.tol_pos_m = -1e-9;
     expect_invalid(target, q_ref, q, workspace_, options);
+    for (const int seed : {-1, 4}) {
+        options = {};
+        options.seed = static_cast<Seed>(seed);
+        expect_invalid(target, q_ref, q, workspace_, options);
+    }
     expect_invalid(target, {q_ref.data(), kDof - 1}, q, workspace_, {});
     expect_invalid(target, {}, q, workspace_, {});
     expect_invalid(target, q_ref, {q.data(), kDof - 1}, workspace_, {});

@@ -95,6 +95,8 @@ class Options:
 
     def native(self, dof: int) -> Any:
         """Return the options of the C++ solver of a robot with `dof` joints."""
+        if isinstance(self.locked, (int, np.integer, str)):
+            raise ArgumentError(f"locked: expected indices of joints, such as [2], got {self.locked!r}")
         for joint in self.locked:
             _integer("locked", joint, 0, dof - 1)
         preferred = (
@@ -320,9 +322,8 @@ class Solver:
         pose = _poses(_array("pose", pose, (None, 7)), "pose")
         q_ref = _finite(_array("q_ref", q_ref, (len(pose), self.dof)), "q_ref")
         _integer("threads", threads, 1, 1024)
-        return BatchResult(
-            *self._native.solve_batch(pose, q_ref, self._options(options), bool(time_each), int(threads))
-        )
+        arguments = (pose, q_ref, self._options(options), bool(time_each), int(threads))
+        return BatchResult(*_checked_call(self._native.solve_batch, *arguments))
 
     def _solve_on_device(self, pose: torch.Tensor, q_ref: torch.Tensor, options: dict[str, Any]) -> TensorResult:
         """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""
@@ -361,11 +362,16 @@ class Solver:
         return options
 
     def _result(self, call: Any, *args: Any) -> Result:
-        try:
-            q, status, *rest = call(*args)
-        except ValueError as error:
-            raise ArgumentError(str(error)) from error
+        q, status, *rest = _checked_call(call, *args)
         return Result(q, Status(status), *rest)
+
+
+def _checked_call(call: Any, *args: Any) -> Any:
+    """Call the C++ solver, whose refusals name the argument."""
+    try:
+        return call(*args)
+    except ValueError as error:
+        raise ArgumentError(str(error)) from error
 
 
 def _import_native() -> ModuleType:

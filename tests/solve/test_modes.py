@@ -268,8 +268,9 @@ def test_locked_joints_stay(panda):
         assert (step.q[[2, 5]] == q_ref[[2, 5]]).all()
     assert solved == 100
     outside = robot.upper.numpy() + 1.0
-    with pytest.raises(ArgumentError, match="locked joints within their limits"):
-        panda.solve(pose, outside, locked=[0])
+    for call, arguments in ((panda.solve, (pose, outside)), (panda.solve_batch, ([pose, pose], [q_ref, outside]))):
+        with pytest.raises(ArgumentError, match="locked joints within their limits"):
+            call(*arguments, locked=[0])
 
 
 def test_redundant_arm_leans_to_the_preferred_posture(panda):
@@ -343,6 +344,7 @@ def test_continuous_joints_turn_the_short_way(tmp_path):
         ({"slack": [0, 0, float("nan"), 0, 0, 0]}, "slack"),
         ({"tool": [0, 0, 0, 1, 1, 0, 0]}, "tool: expected a unit quaternion"),
         ({"locked": [7]}, "locked: expected an integer from 0 to 6, got 7"),
+        ({"locked": 2}, r"locked: expected indices of joints, such as \[2\], got 2"),
         ({"q_preferred": [0.0] * 6}, r"q_preferred: expected shape \[7\]"),
         ({"preference_gain": 1.5}, "preference_gain: expected a finite number of 0 to 1"),
         ({"max_step": 1.0}, "max_step: no such option"),
