@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from mfik.solve.device import DeviceSolver, TensorResult
 
 
+_MODELS = Path(__file__).resolve().parents[1] / "models"
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the models that ship in the package, for `Solver.pretrained`."""
+    return sorted(path.parent.name for path in _MODELS.glob(f"*/{NATIVE_FILE}"))
+
+
 class Status(IntEnum):
     """Outcome of a solve."""
 
@@ -207,6 +215,23 @@ class Solver:
                 f"{own.dof} joints) with other joints, limits or transforms; train and export for this robot"
             )
         return cls(native, own, metadata, path)
+
+    @classmethod
+    def pretrained(cls, name: str) -> Solver:
+        """Load a model that ships in the package; each has a card, `mfik/models/NAME/README.md`.
+
+        Args:
+            name: One of `pretrained_names()`, such as "panda".
+
+        Raises:
+            ArgumentError: There is no such model.
+            ImportError: The native extension is missing.
+        """
+        if name not in pretrained_names():
+            raise ArgumentError(
+                f"name: expected one of {pretrained_names()}, got {name!r}; train another robot's with scripts/fit.py"
+            )
+        return cls.load(_MODELS / name)
 
     @classmethod
     def from_robot(cls, robot: Robot) -> Solver:
