@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -24,8 +25,11 @@ from mfik.eval import (
     plot_reliability,
     reliability,
     run_protocol,
+    write_report,
 )
 from mfik.export import NATIVE_FILE, document, load_bundle, write_native
+from mfik.model.v1 import MeanFlowNet
+from mfik.robots import Robot
 from mfik.solve import Solver
 from mfik.train.v1 import load_model
 
@@ -38,10 +42,17 @@ def main() -> None:
         "--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint"
     )
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
-    parser.add_argument(
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
         "--protocol", action="store_true", help="the whole accuracy protocol (docs/accuracy.md); takes --num and --seed"
     )
-    parser.add_argument("--num", type=int, help="poses to draw; default: 1000, for --protocol 10000")
+    mode.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="the protocol and more as a page with pictures, DIR/index.html; takes --num and --seed",
+    )
+    parser.add_argument("--num", type=int, help="poses to draw; default: 1000, for --protocol and --report 10000")
     parser.add_argument("--kind", choices=KINDS, default="global", help="poses and references to draw")
     parser.add_argument("--sigma", type=float, default=0.3, help="spread of local references [rad]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn poses")
@@ -49,17 +60,24 @@ def main() -> None:
     parser.add_argument("--reliability", type=Path, help="calibrate the one-step error estimate; draw this PNG")
     parser.add_argument("--json", type=Path, help="also write the report here")
     args = parser.parse_args()
-    if args.protocol:
+    if args.protocol or args.report:
+        flag = "--protocol" if args.protocol else "--report"
         for name in ("targets", "kind", "sigma", "refine", "reliability"):
             if getattr(args, name) != parser.get_default(name):
-                raise ArgumentError(f"--{name}: expected none with --protocol, which sets it itself; leave it out")
+                raise ArgumentError(f"--{name}: expected none with {flag}, which sets it itself; leave it out")
     if args.refine < 0:
         raise ArgumentError(f"--refine: expected 0 or more refinements, got {args.refine}")
 
     solver = load_solver(args.model)
+    num = 10_000 if args.num is None else args.num
     if args.protocol:
-        report = run_protocol(solver, n=10_000 if args.num is None else args.num, seed=args.seed)
+        report = run_protocol(solver, n=num, seed=args.seed)
         print(format_protocol(report))
+    elif args.report:
+        network = load_network(args.model)[0] if solver.num_parameters() else None
+        command = shlex.join(["python", *sys.argv])
+        report = write_report(args.report, solver, network=network, n=num, seed=args.seed, command=command)
+        print(f"{args.report / 'index.html'}: {num:,} poses a set, seed {args.seed}; open it in a browser")
     else:
         report = measure(args, solver)
     if args.json is not None:
@@ -83,7 +101,7 @@ def measure(args: argparse.Namespace, solver: Solver) -> dict:
 
 def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:
     """Calibrate the error estimate on poses of another seed, judge it on the targets, print and draw the outcome."""
-    model, robot = (load_model if args.model.suffix == ".pth" else load_bundle)(args.model)[:2]
+    model, robot = load_network(args.model)
     others = make_targets(robot, _CALIBRATION_ROWS, kind=args.kind, sigma=args.sigma, seed=args.seed + 1)
     seen, asked = ([torch.from_numpy(array).float() for array in (t.q_ref, t.pose)] for t in (others, targets))
     estimate = ErrorCalibration.fit(model, robot, *seen).estimate(model, *asked)
@@ -105,6 +123,11 @@ def load_solver(path: Path) -> Solver:
     with tempfile.TemporaryDirectory() as folder:
         write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
         return Solver.load(folder)
+
+
+def load_network(path: Path) -> tuple[MeanFlowNet, Robot]:
+    """Load the network of a bundle or a checkpoint into PyTorch, and its robot."""
+    return (load_model if path.suffix == ".pth" else load_bundle)(path)[:2]
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ ALLOWED = {
     "kinematics": set(),
     "robots": {"kinematics"},
     "ops": {"kinematics", "robots"},
+    "report": set(),
     "data": {"robots", "ops", "kinematics"},
     "model": {"ops"},
-    "train": {"model", "data", "ops", "robots", "kinematics"},
+    "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},
-    "eval": {"solve", "robots", "kinematics", "model"},
+    "eval": {"solve", "robots", "kinematics", "model", "report"},
 }
 
 

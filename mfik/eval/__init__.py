@@ -2,6 +2,7 @@
 
 from mfik.eval.evaluate import evaluate, format_table
 from mfik.eval.protocol import format_protocol, run_protocol
+from mfik.eval.report import write_report
 from mfik.eval.targets import KINDS, Targets, least_singular_value, load_targets, make_path, make_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, ErrorEstimate, Reliability, plot_reliability, reliability
 
@@ -22,4 +23,5 @@ __all__ = [
     "plot_reliability",
     "reliability",
     "run_protocol",
+    "write_report",
 ]

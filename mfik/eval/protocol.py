@@ -79,7 +79,7 @@ def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_po
             for start, q in starts(solver, targets, stored)
             if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local"
         }
-        report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in _solves(solver)}
+        report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in solves(solver)}
     report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses)
     report["tracking"] = measure_tracking(solver, n, seed=seed)
     return report
@@ -229,7 +229,7 @@ def measure_diversity(
             rows["network, one step"] = row(q, np.ones(len(q), dtype=bool))
         out = _solve(solver, targets.pose, q, max_attempts=1, max_iterations=ATTEMPT)
         rows[f"{start}, refined"] = row(out.q, out.status == Status.SOLVED)
-    for name, options in _solves(solver):
+    for name, options in solves(solver):
         out = _solve(solver, *targets, **options)
         rows[name] = row(out.q, out.status == Status.SOLVED)
     return {
@@ -325,7 +325,7 @@ def _scale(robot: Robot) -> torch.Tensor:
     return torch.where(sliding, 2 * torch.pi / (robot.upper - robot.lower), 1.0)
 
 
-def _solves(solver: Solver) -> Iterator[tuple[str, dict[str, Any]]]:
+def solves(solver: Solver) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the whole solver's rows: its defaults, and the network's answer as its first seed."""
     yield "solve()", {}
     if solver.num_parameters() > 0:

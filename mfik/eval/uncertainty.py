@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet
 from mfik.robots import Robot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _BINS = 20
@@ -121,10 +124,15 @@ def plot_reliability(path: Path, result: Reliability) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(xlabel="promised coverage", ylabel="observed coverage", aspect="equal")
+    draw_reliability(figure.add_subplot(), result)
+    figure.savefig(path, dpi=120)
+
+
+def draw_reliability(axes: Axes, result: Reliability) -> None:
+    """Draw promised against observed coverage into a picture."""
+    axes.set(xlabel="promised coverage", ylabel="observed coverage", aspect="equal")
     axes.plot([0.4, 1], [0.4, 1], color="gray", linestyle="--", label="perfect")
     axes.plot(LEVELS, result.coverage_pos, marker="o", label="position")
     axes.plot(LEVELS, result.coverage_rot, marker="s", label="rotation")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=120)
