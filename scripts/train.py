@@ -17,13 +17,14 @@ from mfik import __version__
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
 from mfik.errors import ArgumentError, DataError, MfikError
 from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
+from mfik.report import cpu_name
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_run
 
 _QUICK_TEST_ROWS = 50_000
 _MAX_VAL_ROWS = 10_000
 _SINGLE_THREAD_PARAMETERS = 300_000
-_RUN_FOLDERS = ("checkpoints", "logs", "plots", "bad_batches")
+_RUN_FOLDERS = ("checkpoints", "logs", "plots", "report", "bad_batches")
 
 
 def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
@@ -101,7 +102,7 @@ def write_run(path: Path, args: argparse.Namespace, trainer: MeanFlowTrainer, da
             "torch": torch.__version__,
             "platform": platform.platform(),
             "device": str(trainer.device),
-            "device_name": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.processor(),
+            "device_name": torch.cuda.get_device_name() if trainer.device.type == "cuda" else cpu_name(),
             "threads": torch.get_num_threads(),
             "processes": trainer.world_size,
         },
@@ -166,7 +167,7 @@ def main() -> None:
     print(
         f"{output_dir}: {trainer.samples_seen:,} samples seen; one-step error mean {metrics['pos_mm_mean']:.1f} mm "
         f"{metrics['rot_deg_mean']:.1f} deg, median {metrics['pos_mm_p50']:.1f} mm {metrics['rot_deg_p50']:.1f} deg; "
-        f"plots: {', '.join(map(str, plots)) or 'none (pip install matplotlib)'}\n"
+        f"report: {plots[-1] if plots else 'none (pip install mfik[viz])'}\n"
         f"export: python scripts/export.py --checkpoint {output_dir}/checkpoints/final_model.pth "
         f"--output {output_dir}/bundle"
     )
