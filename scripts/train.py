@@ -16,7 +16,7 @@ import torch
 from mfik import __version__
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
 from mfik.errors import ArgumentError, DataError, MfikError
-from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
+from mfik.model import VERSIONS, build_network, make_network, v1, v2
 from mfik.report import cpu_name
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_run
@@ -34,7 +34,10 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
         "--data_path", help="training file of scripts/generate_data.py, or 'online' to draw rows as training goes"
     )
     parser.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")
-    parser.add_argument("--preset", choices=PRESETS, help="size: 17.9M (default), 1M or 0.1M parameters")
+    parser.add_argument("--network", choices=VERSIONS, default="v1", help="v2 is given the robot's geometry")
+    parser.add_argument(
+        "--preset", choices=v2.PRESETS, help=f"size: default 17.9M, small 1M, tiny 0.1M parameters; v1: {v1.PRESETS}"
+    )
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
     parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="of online rows")
@@ -127,9 +130,9 @@ def main() -> None:
         torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     torch.manual_seed(config.seed)
     if args.preset is None and args.recorded_model is not None:
-        model = MeanFlowNet(ModelConfig.from_dict(args.recorded_model))
+        model = build_network(args.recorded_model, robot)
     else:
-        model = MeanFlowNet(ModelConfig.preset(robot.dof, args.preset or ("tiny" if args.quick_test else "default")))
+        model = make_network(args.network, args.preset or ("tiny" if args.quick_test else "default"), robot)
     if model.num_parameters() < _SINGLE_THREAD_PARAMETERS and "OMP_NUM_THREADS" not in os.environ:
         # A second thread gains a tiny network a fifth on idle cores, and costs it a multiple on busy ones.
         torch.set_num_threads(1)

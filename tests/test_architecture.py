@@ -12,7 +12,7 @@ ALLOWED = {
     "ops": {"kinematics", "robots"},
     "report": set(),
     "data": {"robots", "ops", "kinematics"},
-    "model": {"ops"},
+    "model": {"ops", "robots", "kinematics"},
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},

@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
-from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep, build_network, read_config, v1, v2
 from mfik.robots import Robot
 
 BUNDLE_VERSION = 2  # 1 had no checksum
@@ -49,7 +49,7 @@ _MAX_SIZES = {"dof": 16, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 1
 
 
 def document(
-    model: MeanFlowNet | None,
+    model: v1.MeanFlowNet | v2.MeanFlowNet | None,
     robot: Robot,
     *,
     training: dict[str, Any] | None = None,
@@ -69,7 +69,7 @@ def document(
     }
 
 
-def write_native(path: Path, model: MeanFlowNet | None, description: dict[str, Any]) -> None:
+def write_native(path: Path, model: v1.MeanFlowNet | v2.MeanFlowNet | None, description: dict[str, Any]) -> None:
     """Write the native engine's file: float32 weights, the JSON document and a checksum in the safetensors header."""
     state = {} if model is None else model.state_dict()
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
@@ -101,7 +101,11 @@ def _checksum(content: bytes | bytearray) -> bytes:
 
 
 def export_bundle(
-    output: str | os.PathLike[str], model: MeanFlowNet | None, description: dict[str, Any], *, overwrite: bool = False
+    output: str | os.PathLike[str],
+    model: v1.MeanFlowNet | v2.MeanFlowNet | None,
+    description: dict[str, Any],
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write the bundle folder, whole or not at all.
 
@@ -175,7 +179,7 @@ def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> No
     onnx.save(proto, str(path))
 
 
-def load_bundle(path: str | os.PathLike[str]) -> tuple[MeanFlowNet, Robot, dict[str, Any]]:
+def load_bundle(path: str | os.PathLike[str]) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot, dict[str, Any]]:
     """Read a bundle (the folder, or its `model.safetensors`) back into PyTorch.
 
     Returns:
@@ -204,7 +208,7 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[MeanFlowNet, Robot, dict[
             raise ValueError("expected a network, got a robot alone")
         config = _read_config(description["model"], robot)
         weights = safetensors.torch.load(content)
-        model = _build(config, weights)
+        model = _build(config.to_dict(), robot, weights)
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error}); check its permissions, or copy it again") from error
     except KeyError as error:
@@ -282,13 +286,13 @@ def _parse(text: str | bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _read_config(document: Any, robot: Robot) -> ModelConfig:
+def _read_config(document: Any, robot: Robot) -> v1.ModelConfig | v2.ModelConfig:
     """Check the sizes before any memory is taken for them."""
-    config = ModelConfig.from_dict(document)
+    config = read_config(document)
     for name, limit in _MAX_SIZES.items():
-        value = getattr(config, name)
-        if name == "encoding_dim" and config.encoding == "none":
+        if not hasattr(config, name) or (name == "encoding_dim" and config.encoding == "none"):
             continue
+        value = getattr(config, name)
         if type(value) is not int or not 1 <= value <= limit:
             raise ValueError(f"model.{name}: expected an integer from 1 to {limit}, got {value!r:.60}")
     if config.dof != robot.dof:
@@ -296,9 +300,9 @@ def _read_config(document: Any, robot: Robot) -> ModelConfig:
     return config
 
 
-def _build(config: ModelConfig, weights: dict[str, torch.Tensor]) -> MeanFlowNet:
+def _build(config: dict[str, Any], robot: Robot, weights: dict[str, torch.Tensor]) -> v1.MeanFlowNet | v2.MeanFlowNet:
     with torch.device("meta"):
-        model = MeanFlowNet(config)
+        model = build_network(config, robot)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(expected.keys() | weights.keys()):
         where = f"tensor {name!r:.60}"

@@ -24,7 +24,8 @@ from mfik.export import (
     export_bundle,
     load_bundle,
 )
-from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from mfik.export.bundle import document, write_native
-from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 
 FOLDER = Path(__file__).parent

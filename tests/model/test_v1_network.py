@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mfik.errors import ArgumentError
-from mfik.model.v1 import ENCODINGS, PRESETS, MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import ENCODINGS, PRESETS, MeanFlowNet, ModelConfig
 from mfik.train.v1.loss import total_derivative
 
 

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mfik import kinematics
 from mfik.errors import ArgumentError, BundleError
 from mfik.export import NATIVE_FILE, document, write_native
-from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Options, Solver, Status
 

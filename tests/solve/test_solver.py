@@ -9,7 +9,8 @@ import torch
 
 from mfik.errors import ArgumentError, BundleError
 from mfik.export import NATIVE_FILE, document, write_native
-from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
 

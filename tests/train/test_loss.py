@@ -7,7 +7,8 @@ from mfik import ops
 from mfik.data import FileSource, generate
 from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m
-from mfik.model.v1 import MeanFlowNet, ModelConfig, SingleStep
+from mfik.model import SingleStep
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, jvp_target, meanflow_loss
 
 

@@ -2,8 +2,7 @@
 
 `MeanFlowNet.forward_with_tangent` is the dual-number form of `forward`, written by hand: it pushes tangents beside the
 values that the ordinary forward computes anyway, so a row's derivative costs its tangent's matrix products and no
-second forward. Of SiLU and of LayerNorm without its weight the Jacobian is symmetric, J = J^T, so PyTorch's fused
-backward kernel (J^T g) is the tangent kernel (J dx) as well.
+second forward.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mfik.model import dual
 from mfik.model.v1.config import ModelConfig
 
 _MAX_PERIOD = 10_000.0  # ratio of the highest to the lowest sinusoidal frequency
@@ -75,19 +75,19 @@ class ResidualBlock(nn.Module):
         Returns:
             What `forward` returns, [N, width], and the tangent of its first n rows, [n, width], without gradient.
         """
-        h, dh = _layer_norm(self.norm1, x, dx)
-        h, dh = _silu(*_linear(self.linear1, h, dh))
+        h, dh = dual.layer_norm(self.norm1, x, dx)
+        h, dh = dual.silu(*dual.linear(self.linear1, h, dh))
         if self.training and self.dropout.p:
             mask = self.dropout(torch.ones_like(h))  # value and tangent share it
             h, dh = h * mask, dh * mask[: len(dh)]
-        h, dh = _linear(self.linear2, *_layer_norm(self.norm2, h, dh))
-        film, dfilm = _linear(self.film, condition, dcondition)
+        h, dh = dual.linear(self.linear2, *dual.layer_norm(self.norm2, h, dh))
+        film, dfilm = dual.linear(self.film, condition, dcondition)
         scale, shift = film.chunk(2, dim=-1)
         dscale, dshift = dfilm.chunk(2, dim=-1)
         gain = 1 + scale
         n = len(dx)
         dh = dshift.addcmul(dh, gain.detach()[:n]).addcmul(h.detach()[:n], dscale)
-        h, dh = _silu(h * gain + shift, dh)
+        h, dh = dual.silu(h * gain + shift, dh)
         return x + h, dx + dh
 
 
@@ -158,11 +158,11 @@ class MeanFlowNet(nn.Module):
         fixed = v.new_zeros(n, 7)
         tangents = torch.cat((v.detach(), fixed, torch.ones_like(v[:, :1]), fixed[:, :1]), dim=-1)
         dfeatures = tangents if self.encoding is None else self.encoding.tangent(features.detach()[:n], tangents)
-        x, dx = _linear(self.input, features, dfeatures)
-        condition, dcondition = _silu(*_linear(self.condition, scalars[:, dof:], tangents[:, dof:]))
+        x, dx = dual.linear(self.input, features, dfeatures)
+        condition, dcondition = dual.silu(*dual.linear(self.condition, scalars[:, dof:], tangents[:, dof:]))
         for block in self.blocks:
             x, dx = block.forward_with_tangent(x, condition, dx, dcondition)
-        return _linear(self.head, *_layer_norm(self.norm, x, dx))
+        return dual.linear(self.head, *dual.layer_norm(self.norm, x, dx))
 
     @staticmethod
     def _scalars(q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
@@ -174,40 +174,3 @@ class MeanFlowNet(nn.Module):
     def num_parameters(self) -> int:
         """Return the number of trained scalars."""
         return sum(p.numel() for p in self.parameters())
-
-
-def _linear(layer: nn.Linear, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """Return layer(x), and the tangent of its first len(dx) rows without gradient."""
-    y = layer(x)
-    with torch.no_grad():  # rather than a detached weight: autocast then uses the copy that it rounded for layer(x)
-        return y, nn.functional.linear(dx, layer.weight)
-
-
-def _silu(x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """Return silu(x), and the tangent of its first len(dx) rows without gradient."""
-    return nn.functional.silu(x), torch.ops.aten.silu_backward(dx, x.detach()[: len(dx)])
-
-
-def _layer_norm(layer: nn.LayerNorm, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-    """Return layer(x), and the tangent of its first len(dx) rows without gradient, in the weights' precision."""
-    n, shape = len(dx), layer.normalized_shape
-    x, dx = x.to(layer.weight.dtype), dx.to(layer.weight.dtype)
-    y, mean, rstd = torch.native_layer_norm(x, shape, layer.weight, layer.bias, layer.eps)
-    # Without weight and bias, rstd (I - 1 1^T / width - z z^T / width) dx with z = (x - mean) rstd: symmetric.
-    dy, _, _ = torch.ops.aten.native_layer_norm_backward(
-        dx, x.detach()[:n], shape, mean.detach()[:n], rstd.detach()[:n], None, None, (True, False, False)
-    )
-    return y, dy * layer.weight.detach()
-
-
-class SingleStep(nn.Module):
-    """What is exported: (q_ref, target_pose) -> q_solution = q_ref + u(q_ref, 0, 1)."""
-
-    def __init__(self, model: MeanFlowNet) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor:
-        """Map q_ref [N, J] and target_pose [N, 7] to q_solution [N, J]."""
-        r = torch.zeros_like(q_ref[:, :1])
-        return q_ref + self.model(q_ref, target_pose, r, torch.ones_like(r))

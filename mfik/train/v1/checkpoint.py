@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mfik.errors import BundleError, MfikError
-from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.model import build_network, v1, v2
 from mfik.robots import Robot
 
 FORMAT_VERSION = 1
@@ -59,13 +59,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[MeanFlowNet, Robot, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot, dict[str, Any]]:
     """Return the averaged (EMA) network of a checkpoint in evaluation mode, its robot, and the whole checkpoint."""
     state = load_checkpoint(path)
     try:
-        model = MeanFlowNet(ModelConfig.from_dict(json.loads(state["model_config"])))
-        model.load_state_dict(state["ema"])
         robot = Robot.from_dict(json.loads(state["robot"]))
+        model = build_network(json.loads(state["model_config"]), robot)
+        model.load_state_dict(state["ema"])
     except (KeyError, RuntimeError, ValueError, MfikError) as error:
         raise BundleError(f"{path}: incomplete or inconsistent checkpoint ({error}); train again") from error
     return model.eval(), robot, state

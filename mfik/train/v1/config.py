@@ -41,11 +41,16 @@ class TrainConfig:
         flow_matching_ratio: Share of the rows with t = r (plain flow matching, no JVP).
         endpoint_ratio: Share of the other rows at (r, t) = (0, 1), the point that inference uses.
         fk_loss_weight: Weight of the forward-kinematics error of the one-step solution, on the (0, 1) rows.
+        limit_loss_weight: Weight of the squared distance [rad^2 or m^2] of the one-step solution from the joint limits,
+            on the same rows.
         jvp_tangent: Velocity along which the JVP differentiates: "conditional", the row's own v, or "predicted", the
             network's u(q, r, r) (improved mean flows, Geng et al. 2025), at the price of one more forward pass.
         jvp_clip: Largest norm of the correction (t - r) D in units of the row's ||v||; 0 turns clipping off.
         curriculum_steps: Steps over which intervals grow from short to whole and references from near to far; 0 starts
             with whole ones.
+        reflow_start: Step from which rows are coupled anew: the target becomes the solution that refinement reaches
+            from the averaged network's own one-step answer to the row's start, where it reaches one (reflow, Liu et al.
+            2022, "Flow Straight and Fast", with its samples put onto the solutions); 0 turns it off.
         reference_noise: On-the-fly augmentation: N(0, s^2) noise on each row's reference, s in [rad] (or [m]).
         hard_ratio: Online hard-example mining: share of a batch's rows, those of the largest loss, that are trained on.
         ema_decay: Decay of the averaged weights that are validated and exported.
@@ -78,9 +83,11 @@ class TrainConfig:
     flow_matching_ratio: float = 0.75
     endpoint_ratio: float = 0.8
     fk_loss_weight: float = 1.0
+    limit_loss_weight: float = 0.0
     jvp_tangent: str = "conditional"
     jvp_clip: float = 0.0
     curriculum_steps: int = 0
+    reflow_start: int = 0
     reference_noise: float = 0.0
     hard_ratio: float = 1.0
     ema_decay: float = 0.999
@@ -115,7 +122,7 @@ class TrainConfig:
         not_negative = (
             "weight_decay", "warmup_steps", "min_lr", "max_steps", "gradient_clip", "adaptive_weight_p",
             "fk_loss_weight", "save_interval", "keep_checkpoints", "max_bad_steps",
-            "jvp_clip", "curriculum_steps", "reference_noise",
+            "jvp_clip", "curriculum_steps", "reflow_start", "reference_noise", "limit_loss_weight",
         )  # fmt: skip
         share = ("flow_matching_ratio", "endpoint_ratio", "hard_ratio")
         for name in (*positive, *not_negative, *share, "ema_decay", "val_fraction"):

@@ -96,7 +96,8 @@ def meanflow_loss(
             t = r, where the identity reads u = v and needs no JVP.
         num_jvp: Rows that pay for the JVP.
         num_endpoint: Rows whose one-step solution enters the forward-kinematics loss.
-        config: `loss_type`, `loss_weight_type`, `adaptive_weight_*`, `fk_loss_weight`, `jvp_*`, `hard_ratio`.
+        config: `loss_type`, `loss_weight_type`, `adaptive_weight_*`, `fk_loss_weight`,
+            `limit_loss_weight`, `jvp_*`, `hard_ratio`.
         robot: Robot of the batch, for the forward-kinematics loss.
 
     Returns:
@@ -132,6 +133,10 @@ def meanflow_loss(
     if config.fk_loss_weight and num_endpoint:
         fk_loss = fk_error(robot, batch.q[:num_endpoint] + u[:num_endpoint], batch.target_pose[:num_endpoint])
         loss = loss + config.fk_loss_weight * fk_loss
+    if config.limit_loss_weight and num_endpoint:
+        q = batch.q[:num_endpoint] + u[:num_endpoint]
+        beyond = q - robot.clamp(q)
+        loss = loss + config.limit_loss_weight * beyond.square().sum(-1).mean()
     return LossOutput(
         loss,
         squared.sqrt().mean(),

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from mfik import ops
 from mfik.data import FileSource, IKDataset, OnlineSource
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model.v1 import MeanFlowNet, SingleStep
+from mfik.model import SingleStep, v1, v2
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
@@ -34,7 +34,16 @@ from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
 _NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
 _VAL_REFINEMENTS = 3
+_REFLOW_REFINEMENTS = 10
+_REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
 _TIME_BINS = 4
+
+
+class _Phase(NamedTuple):
+    """What a step does to its rows' lines besides drawing times; a captured step is replayed within one phase."""
+
+    curriculum: bool
+    reflow: bool
 
 
 class MeanFlowTrainer:
@@ -60,7 +69,7 @@ class MeanFlowTrainer:
 
     def __init__(
         self,
-        model: MeanFlowNet,
+        model: v1.MeanFlowNet | v2.MeanFlowNet,
         config: TrainConfig,
         robot: Robot | None = None,
         output_dir: str | Path | None = None,
@@ -141,7 +150,7 @@ class MeanFlowTrainer:
         if not self.model.training:
             self.model.train()
         lr = self._begin_step(len(rows["q"]))
-        self._advance(rows, None, self._in_curriculum(self.global_step))
+        self._advance(rows, None, self._phase(self.global_step))
         self._report_bad_steps(lambda _: (rows, None))
         return {**self._step.last_metrics(), "lr": lr}
 
@@ -153,13 +162,14 @@ class MeanFlowTrainer:
         self.samples_seen += size * self.world_size
         return lr
 
-    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, in_curriculum: bool) -> None:
+    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: _Phase) -> None:
         """Take the step on the device, without waiting for it."""
-        sample = self._training_sample(rows, index, in_curriculum)
+        sample = self._training_sample(rows, index, phase)
         self._step(sample, lambda sample: self._loss(self._trained, sample))
 
-    def _in_curriculum(self, step: int) -> bool:
-        return step + 1 < self.config.curriculum_steps
+    def _phase(self, step: int) -> _Phase:
+        config = self.config
+        return _Phase(step + 1 < config.curriculum_steps, 0 < config.reflow_start <= step)
 
     def _sample(
         self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int | Tensor
@@ -179,26 +189,46 @@ class MeanFlowTrainer:
             batch = ops.draw_batch(self.robot, size, **draw, device=self.device)
         return Sample(ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint)
 
-    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, in_curriculum: bool) -> Sample:
-        """`_sample` of the device's step, with the curriculum's and the augmentation's change of the rows' lines."""
+    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: _Phase) -> Sample:
+        """`_sample` of the device's step, with what its phase and the augmentation change of the rows' lines."""
         config, step = self.config, self._step.number
         size = len(index) if index is not None else len(rows["q"]) if rows else config.batch_size
         sample = self._sample(rows, index, size, config.seed, step)
-        if not in_curriculum and not config.reference_noise:
+        if not any(phase) and not config.reference_noise:
             return sample
         batch, num_jvp, num_endpoint = sample
-        v = batch.v
+        v, t, q_target = batch.v, batch.t, batch.q_target
+        if phase.reflow:
+            start = q_target - v
+            q_target = torch.where(*self._reflow(start, batch.target_pose), q_target)
+            v = q_target - start
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
             v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self.rank)
-        t = batch.t
-        if in_curriculum:
+        if phase.curriculum:
             reach = (step + 1).float() / config.curriculum_steps
             v = reach * v  # nearer references: the line shrinks towards its end
             t = batch.r + reach * (t - batch.r)
             num_endpoint = 0  # a shorter interval does not end at the solution
-        q = batch.q_target - (1 - batch.r) * v
-        weight = ops.adaptive_weight(q, batch.q_target, config.adaptive_weight_c, config.adaptive_weight_p)
-        return Sample(batch._replace(q=q, v=v, t=t, weight=weight), num_jvp, num_endpoint)
+        q = q_target - (1 - batch.r) * v
+        weight = ops.adaptive_weight(q, q_target, config.adaptive_weight_c, config.adaptive_weight_p)
+        batch = batch._replace(q=q, q_target=q_target, v=v, t=t, weight=weight)
+        return Sample(batch, num_jvp, num_endpoint)
+
+    @torch.no_grad()
+    def _reflow(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether refinement leads from the averaged network to a solution, [B, 1], and to which, [B, J]."""
+        with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
+            q = SingleStep(self.ema.module)(q_ref, target_pose).float()
+        q = torch.where(q.isfinite(), q, q_ref)
+        q, converged, _ = ops.refine(
+            self.robot,
+            q,
+            target_pose,
+            max_iterations=_REFLOW_REFINEMENTS,
+            tol_pos=_REFLOW_TOLERANCE,
+            tol_rot=_REFLOW_TOLERANCE,
+        )
+        return converged.unsqueeze(-1), q
 
     def _loss(self, model: nn.Module, sample: Sample) -> LossOutput:
         with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
@@ -217,7 +247,7 @@ class MeanFlowTrainer:
                 path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._step.number.fill_(number)
-                batch = self._training_sample(*rows_of(number), self._in_curriculum(number)).batch
+                batch = self._training_sample(*rows_of(number), self._phase(number)).batch
                 torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
                 where = str(path)
             text = (
@@ -319,7 +349,7 @@ class MeanFlowTrainer:
             while self.global_step < self.total_steps and not self.interrupted:
                 rows, index = rows_of(self.global_step)
                 lr = self._begin_step(config.batch_size)
-                advance(rows, index, self._in_curriculum(self.global_step))
+                advance(rows, index, self._phase(self.global_step))
                 self.global_step += 1
                 bar.update()
                 # The host waits for the device here and nowhere else.

@@ -1,0 +1,192 @@
+"""What the version 2 network is told of a state and its target: the robot's own geometry.
+
+Invariant under the two symmetries of a serial chain: turning the target about the first joint's axis together with that
+joint, and about the last joint's axis together with that one. Only the joints' places within their limits tell such
+states apart. Plain tensor operations without matrix products: `torch.func.jvp` differentiates it, autocast leaves it in
+float32, and it is part of every exported graph. csrc/solver/geometry.hpp computes the same in C++.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mfik.kinematics import quat_to_matrix
+from mfik.robots import Robot
+
+DAMPING = 2.5e-3  # of the damped-least-squares step; lengths in halves of the arm's. Also in csrc/solver/geometry.hpp
+AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite. Also there
+ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite. Also there
+
+
+class Geometry(nn.Module):
+    """Features of (q, target_pose), and the damped-least-squares step that they end in.
+
+    F is the frame of the first joint before its motion, turned about its axis to the azimuth of the target (where that
+    joint turns); L half the sum of the link offsets; M the frame of the last joint before its motion, M* that frame as
+    the target wants it if q_J stays. Of one state:
+
+    - (q - middle) / half range of each joint, 0 for continuous ones, [J]
+    - sines, then cosines of the turning joints but the last joint, the first one's angle counted from the azimuth
+    - position of M* from the first joint, in F, / L, [3], and its rotation, [9]; the same of M, [3 + 9]
+    - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
+    - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), scaled by
+      1 / (1 + |d|^4), as a long step tells little
+
+    All are smooth but for a rotation vector of length pi.
+
+    Args:
+        robot: The robot.
+
+    Attributes:
+        size: Number of features.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        super().__init__()
+        self.kinds = robot.kinds
+        origins = robot.chain.origins
+        turns, limited = (  # on the CPU whatever the default device: a loader builds networks on "meta"
+            torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
+            for other in ("prismatic", "continuous")
+        )
+        self.turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
+        self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
+        constants = {
+            "origins": origins,
+            "middle": 0.5 * (robot.lower + robot.upper),
+            "per_range": limited * 2.0 / (robot.upper - robot.lower),
+            "turns": turns.unsqueeze(-1),  # [J, 1]
+        }
+        for name, value in constants.items():  # they follow from the robot, which every file describes
+            self.register_buffer(name, value.float(), persistent=False)
+        self.size = 2 * len(self.kinds) + 2 * len(self.turning) + 30
+
+    def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features.
+
+        Args:
+            q: Joints [rad or m], float32, [N, J].
+            target_pose: T_base_tool [m], unit quaternion of either sign, [N, 7].
+
+        Returns:
+            Features [N, size], and their last J, the step [rad or m], [N, J].
+        """
+        sin, cos = q.sin(), q.cos()
+        rotation, position, axes, points, last = self._frames(q, sin, cos)
+        target, target_position = quat_to_matrix(target_pose[:, 3:]), target_pose[:, :3]
+        tool_error = self.scale * (target_position - position)
+        turn = _rotation_vector(_product(target, rotation.mT))
+        step = self._step(axes, points, position, torch.cat((tool_error, turn), -1))
+
+        # M* = target * tool^-1 * (motion of the last joint)^-1
+        wanted = _product(target, self.origins[-1, :, :3].T)
+        wanted_position = target_position - _apply(wanted, self.origins[-1, :, 3])
+        if self.kinds[-1] == "prismatic":
+            wanted_position = wanted_position - q[:, -1:] * wanted[..., 2]
+        else:
+            wanted = _turn_z(wanted, cos[:, -1:], -sin[:, -1:])
+        base = self.origins[0]
+        from_joint1 = wanted_position - base[:, 3]
+        frame = base[:, :3].T.expand(len(q), 3, 3)
+        if self.kinds[0] != "prismatic":
+            x, y, _ = _apply(frame, from_joint1).unbind(-1)
+            radius = (x * x + y * y + AXIS_FLOOR).sqrt()
+            c, s = (x / radius).unsqueeze(-1), (y / radius).unsqueeze(-1)
+            frame = _turn_z(frame.mT, c, s).mT
+            first_sin, first_cos = sin[:, :1] * c - cos[:, :1] * s, cos[:, :1] * c + sin[:, :1] * s
+            sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
+        features = (
+            (q - self.middle) * self.per_range,
+            sin[:, self.turning],
+            cos[:, self.turning],
+            self.scale * _apply(frame, from_joint1),
+            _product(frame, wanted).flatten(1),
+            self.scale * _apply(frame, points[:, -1] - base[:, 3]),
+            _product(frame, last).flatten(1),
+            self.scale * _apply(frame, wanted_position - points[:, -1]),
+            _apply(frame, turn),
+            step,
+        )
+        return torch.cat(features, dim=-1), step
+
+    def _frames(self, q: Tensor, sin: Tensor, cos: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Compute the frames of the chain.
+
+        Returns:
+            The tool's rotation [N, 3, 3] and position [N, 3], the joints' axes and points, [N, J, 3] each, and the
+            rotation of the last joint's frame before its motion, [N, 3, 3].
+        """
+        rotation = self.origins[0, :, :3].expand(len(q), 3, 3)
+        position = self.origins[0, :, 3].expand(len(q), 3)
+        last, axes, points = rotation, [], []
+        for joint, kind in enumerate(self.kinds):
+            if joint > 0:
+                position = position + _apply(rotation, self.origins[joint, :, 3])
+                rotation = _product(rotation, self.origins[joint, :, :3])
+            last = rotation
+            axes.append(rotation[..., 2])
+            points.append(position)
+            if kind == "prismatic":
+                position = position + q[:, joint, None] * rotation[..., 2]
+            else:
+                rotation = _turn_z(rotation, cos[:, joint, None], sin[:, joint, None])
+        position = position + _apply(rotation, self.origins[-1, :, 3])
+        rotation = _product(rotation, self.origins[-1, :, :3])
+        return rotation, position, torch.stack(axes, dim=1), torch.stack(points, dim=1), last
+
+    def _step(self, axes: Tensor, points: Tensor, position: Tensor, error: Tensor) -> Tensor:
+        """Return J^T (J J^T + DAMPING I)^-1 error, scaled; error [N, 6] with lengths / L."""
+        linear = self.turns * torch.linalg.cross(axes, position.unsqueeze(1) - points) + (1 - self.turns) * axes
+        rows = torch.cat((self.scale * linear, self.turns * axes), dim=-1).unbind(-1)  # of J: six [N, J]
+        gram = [[(rows[a] * rows[b]).sum(-1) for b in range(a + 1)] for a in range(6)]
+        # Cholesky's factor, element by element: no format exports a solver.
+        factor: list[list[Tensor]] = [[] for _ in range(6)]
+        inverse: list[Tensor] = []  # of its diagonal
+        for a in range(6):
+            for b in range(a + 1):
+                rest = gram[a][b]
+                for k in range(b):
+                    rest = rest - factor[a][k] * factor[b][k]
+                if a == b:
+                    inverse.append((rest + DAMPING).rsqrt())
+                else:
+                    factor[a].append(rest * inverse[b])
+        solution = list(error.unbind(-1))
+        for a in range(6):
+            for k in range(a):
+                solution[a] = solution[a] - factor[a][k] * solution[k]
+            solution[a] = solution[a] * inverse[a]
+        for a in reversed(range(6)):
+            for k in range(a + 1, 6):
+                solution[a] = solution[a] - factor[k][a] * solution[k]
+            solution[a] = solution[a] * inverse[a]
+        step = sum(row * value.unsqueeze(-1) for row, value in zip(rows, solution, strict=True))
+        square = step.square().sum(-1, keepdim=True)
+        return step / (1 + square * square)
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Return matrix [..., 3, 3] times vector [..., 3]."""
+    return (matrix * vector.unsqueeze(-2)).sum(-1)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return left [..., 3, 3] times right [..., 3, 3]."""
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+
+
+def _turn_z(rotation: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return rotation [N, 3, 3] times a turn about z by the angle whose cosine and sine are given, [N, 1] each."""
+    x, y, z = rotation.unbind(-1)
+    return torch.stack((cos * x + sin * y, cos * y - sin * x, z), dim=-1)
+
+
+def _rotation_vector(matrix: Tensor) -> Tensor:
+    """Return axis times angle [rad] of rotations [N, 3, 3], [N, 3]; it jumps at an angle of pi."""
+    m = matrix
+    twice = torch.stack((m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]), dim=-1)
+    vector = 0.5 * twice
+    sine = (vector.square().sum(-1, keepdim=True) + ANGLE_FLOOR).sqrt()
+    cosine = 0.5 * (m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2] - 1).unsqueeze(-1)
+    return vector * (torch.atan2(sine, cosine) / sine)
