@@ -46,7 +46,7 @@ class CMakeBuild(build_ext):
             "-DCMAKE_BUILD_TYPE=Release",
             "-DMFIK_BUILD_PYTHON=ON",
             "-DMFIK_BUILD_TESTS=OFF",
-            "-DMFIK_BUILD_EXAMPLES=OFF",
+            "-DMFIK_BUILD_TOOLS=OFF",
             "-DCMAKE_INSTALL_LIBDIR=lib",
             f"-DMFIK_CUDA={cuda}",
             f"-DPython_EXECUTABLE={sys.executable}",

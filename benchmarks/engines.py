@@ -34,7 +34,7 @@ def build(folder: Path, onnxruntime: str | None) -> Path:
     options += [] if onnxruntime is None else [f"-DONNXRuntime_ROOT={onnxruntime}"]
     configure = [
         "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_EXAMPLES=OFF",
+        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF",
         "-DMFIK_TORCHSCRIPT=ON", "-DMFIK_ONNX=ON", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}", *options,
     ]  # fmt: skip
     subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)

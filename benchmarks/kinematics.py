@@ -45,7 +45,7 @@ def build() -> Path:
     options = [] if found is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(found.origin).parent / 'include'}"]
     configure = [
         "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_EXAMPLES=OFF", *options,
+        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF", *options,
     ]  # fmt: skip
     for command in (configure, ["cmake", "--build", folder, "--target", "mfik_bench_kinematics"]):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -13,12 +13,16 @@ def main() -> None:
     """Print the paths that the command line asks for, a line each."""
     parser = argparse.ArgumentParser(
         prog="python -m mfik",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Print where the C++ library of this installation lies, for builds of your own.",
-        epilog="cmake -S . -B build -Dmfik_DIR=$(python -m mfik --cmake-dir), then find_package(mfik REQUIRED) and "
-        "link mfik::solver (C++) or mfik::c (C). PKG_CONFIG_PATH=$(python -m mfik --lib-dir)/pkgconfig serves "
-        "pkg-config; --lib-dir holds libmfik.so for ctypes.",
+        epilog="""\
+CMake, find_package(mfik REQUIRED), link mfik::solver (C++) or mfik::c (C):
+  cmake -S . -B build -Dmfik_DIR=$(python -m mfik --cmake-dir)
+pkg-config, mfik (C++) or mfik-c (C):
+  PKG_CONFIG_PATH=$(python -m mfik --lib-dir)/pkgconfig pkg-config --cflags --libs mfik
+Other languages load libmfik.so, the C API, from --lib-dir.""",
     )
-    parser.add_argument("--version", action="version", version=mfik.__version__)
+    parser.add_argument("--version", action="version", version=mfik.__version__, help="print the version")
     for flag, folder, text in (
         ("--cmake-dir", "lib/cmake/mfik", "mfikConfig.cmake, for mfik_DIR or CMAKE_PREFIX_PATH"),
         ("--include-dir", "include", "the headers, mfik/solver.hpp and mfik/mfik.h"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from mfik.cli import HelpFormatter
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import (
     KINDS,
@@ -37,7 +38,7 @@ _CALIBRATION_ROWS = 20_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
         "--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint"
     )

@@ -1,4 +1,4 @@
-"""Export a checkpoint as a bundle: model.safetensors (native C++ engine), model.ts (TorchScript), model.onnx."""
+"""Export a checkpoint, or a robot without a network, as a bundle for the solver, TorchScript and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from mfik import __version__
+from mfik.cli import HelpFormatter
 from mfik.errors import MfikError
 from mfik.export import document, export_bundle
 from mfik.robots import load_robot
@@ -15,7 +16,7 @@ from mfik.train.v1 import load_model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint of scripts/train.py")
     source.add_argument("--robot", help="preset or URDF file: a bundle without a network, for the C++ solver")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mfik.cli import HelpFormatter
 from mfik.data import COUPLINGS, generate, save_dataset
 from mfik.errors import DataError, MfikError
 from mfik.robots import load_robot
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--robot", required=True, help="preset name (panda, ur10) or URDF file")
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")

@@ -1,7 +1,12 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU: tests, memory and race checks of the kernels, benchmarks. Usage: gpu_checks.sh OUTPUT_FOLDER
+# Everything that needs a GPU.
 set -euo pipefail
-[ $# -eq 1 ] || { echo "usage: $0 OUTPUT_FOLDER" >&2; exit 2; }
+usage="usage: $0 OUTPUT_FOLDER
+
+Run what needs a GPU: the tests, memory and race checks of the kernels under compute-sanitizer, and the benchmarks, whose
+tables (.md) and reports (.json) are written to OUTPUT_FOLDER."
+[ "${1-}" != "--help" ] && [ "${1-}" != "-h" ] || { echo "$usage"; exit 0; }
+[ $# -eq 1 ] || { echo "$usage" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from mfik import __version__
+from mfik.cli import HelpFormatter
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
 from mfik.errors import ArgumentError, DataError, MfikError
 from mfik.model import VERSIONS, build_network, make_network, v1, v2
@@ -29,29 +30,37 @@ _RUN_FOLDERS = ("checkpoints", "logs", "plots", "report", "bad_batches")
 
 def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
     """Return the script's own arguments and the training configuration: defaults or a record, then flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument(
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s --data_path FILE [--robot ROBOT] [--output_dir DIR] [option ...]",
+        description=__doc__,
+        formatter_class=HelpFormatter,
+    )
+    data = parser.add_argument_group("data and network")
+    data.add_argument(
         "--data_path", help="training file of scripts/generate_data.py, or 'online' to draw rows as training goes"
     )
-    parser.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")
-    parser.add_argument("--network", choices=VERSIONS, default="v1", help="v2 is given the robot's geometry")
-    parser.add_argument(
-        "--preset", choices=v2.PRESETS, help=f"size: default 17.9M, small 1M, tiny 0.1M parameters; v1: {v1.PRESETS}"
+    data.add_argument(
+        "--coupling", choices=COUPLINGS, default="mixed", help="how online references and solutions relate"
     )
-    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
-    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
-    parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="of online rows")
-    parser.add_argument("--sigma", type=float, default=0.3, help="noise of online local references [rad]")
-    parser.add_argument(
+    data.add_argument("--sigma", type=float, default=0.3, help="noise of online local references [rad]")
+    data.add_argument(
         "--skip_bad_rows", action="store_true", help="leave bad rows of the file out instead of refusing it"
     )
-    parser.add_argument("--resume_from", type=Path, help="checkpoint to continue from, with its settings")
-    parser.add_argument("--config", type=Path, help="run.json of an earlier run: its settings become the defaults")
-    parser.add_argument(
-        "--quick_test", action="store_true", help="seconds-long run of a tiny network on data made here"
+    data.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
+    data.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    data.add_argument("--network", choices=VERSIONS, default="v1", help="version; v2 is given the robot's geometry")
+    data.add_argument(
+        "--preset",
+        choices=v2.PRESETS,
+        help=f"size: 17.9M (default), 1M (small), 0.1M (tiny) parameters; of v1 one of {', '.join(v1.PRESETS)}",
     )
-    parser.add_argument("--dry_run", action="store_true", help="check everything, take one step, write nothing")
-    parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
+    run = parser.add_argument_group("run")
+    run.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")
+    run.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
+    run.add_argument("--resume_from", type=Path, help="checkpoint to continue from, with its settings")
+    run.add_argument("--config", type=Path, help="run.json of an earlier run: its settings become the defaults")
+    run.add_argument("--dry_run", action="store_true", help="check everything, take one step, write nothing")
+    run.add_argument("--quick_test", action="store_true", help="seconds-long run of a tiny network on data made here")
     known, _ = parser.parse_known_args([arg for arg in sys.argv[1:] if arg not in ("-h", "--help")])
     base, recorded_model = (TrainConfig.quick_test() if known.quick_test else TrainConfig()), None
     if known.resume_from is not None:
@@ -63,16 +72,18 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
         base, recorded_model = TrainConfig.from_dict(recorded["train_config"]), recorded["model_config"]
         parser.set_defaults(**recorded["arguments"])
     parser.set_defaults(recorded_model=recorded_model)
-    settings = parser.add_argument_group("training settings (TrainConfig)")
+    settings = parser.add_argument_group("training settings (mfik.train.v1.TrainConfig)")
+    about = TrainConfig.field_help()
     for field in fields(TrainConfig):
         default = getattr(base, field.name)
         if isinstance(default, bool):
             kind = {"action": argparse.BooleanOptionalAction}
         elif isinstance(default, tuple):
-            kind = {"type": float, "nargs": len(default)}
+            kind = {"type": float, "nargs": len(default), "metavar": "X"}
         else:
-            kind = {"type": type(default)}
-        settings.add_argument(f"--{field.name}", default=default, help="see TrainConfig", **kind)
+            kind = {"type": type(default), "metavar": {int: "N", float: "X", str: "WORD"}[type(default)]}
+        text = about[field.name].replace("%", "%%")  # argparse's own sign
+        settings.add_argument(f"--{field.name}", default=default, help=text, **kind)
     args = parser.parse_args()
     config = TrainConfig.from_dict({field.name: getattr(args, field.name) for field in fields(TrainConfig)})
     config.validate()

@@ -7,6 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mfik"
 # A package may import itself and what stands here; every one may import errors.
 ALLOWED = {
     "errors": set(),
+    "cli": set(),
     "kinematics": set(),
     "robots": {"kinematics"},
     "ops": {"kinematics", "robots"},

@@ -28,7 +28,7 @@ URDF = {"panda": "panda_description/urdf/panda.urdf", "ur10": "ur_description/ur
 def mfik_prefix(tmp_path_factory) -> Path:
     """The installed C++ library."""
     folder = tmp_path_factory.mktemp("mfik")
-    options = ["-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_EXAMPLES=OFF", *json_option()]
+    options = ["-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF", *json_option()]
     configure(ROOT, folder / "build", *options)
     run("cmake", "--build", folder / "build")
     run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")

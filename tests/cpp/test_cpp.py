@@ -72,19 +72,10 @@ def test_every_engine_is_tested(build, bundle):
 )
 def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests):
     options = [f"-DMFIK_SANITIZE={sanitizers}", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
-    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options, "-DMFIK_BUILD_EXAMPLES=OFF")
+    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options, "-DMFIK_BUILD_TOOLS=OFF")
     run("cmake", "--build", tmp_path, "--target", target)
     out = run("ctest", "--test-dir", tmp_path, "--output-on-failure", "--no-tests=error", "-R", tests)
     assert "100% tests passed" in out
-
-
-def test_example_solves(build):
-    assert "solved after" in run(build / "csrc" / "examples" / "mfik_solve", GOLDEN)
-
-
-def test_example_tracks(build):
-    out = run(build / "csrc" / "examples" / "mfik_track", GOLDEN, *"0 -0.8 0 -2.4 0 1.6 0.8".split())
-    assert out.startswith("4000 steps tracked")
 
 
 def serve_another_project(folder: Path, *options: str) -> None:

@@ -5,11 +5,15 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from mfik.train.v1 import TrainConfig
+
 ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
 
 
 def run(script, *args, cwd, ok=True):
@@ -19,9 +23,30 @@ def run(script, *args, cwd, ok=True):
     return out.stdout + out.stderr
 
 
-@pytest.mark.parametrize("script", ["generate_data", "train", "export", "evaluate"])
-def test_help_reads(script, tmp_path):
-    assert "usage:" in run(script, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["-m mfik", *(f"scripts/{p.name}" for p in sorted(SCRIPTS.glob("*.py")))])
+def test_help_reads(command):
+    out = subprocess.run(
+        [sys.executable, *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    usage, purpose, *groups = out.stdout.split("\n\n")
+    assert usage.startswith("usage: ") and purpose.strip().endswith(".") and len(purpose.splitlines()) <= 2
+    assert "None)" not in out.stdout and "False)" not in out.stdout, "a default that says nothing"
+    for group in groups:
+        for option in re.split(r"^  (?=-)", group, flags=re.M)[1:]:
+            # "-h, --help   text", or the text on the next line
+            assert len(re.split(r" {2,}|\n", option.strip(), maxsplit=1)) == 2, f"no help: {option}"
+
+
+def test_every_training_setting_has_its_own_help():
+    text = " ".join(run("train", "--help", cwd=ROOT).split())
+    for field in fields(TrainConfig):
+        assert f"--{field.name}" in text
+        assert " ".join(TrainConfig.field_help()[field.name].split()[:3]) in text, field.name
+
+
+def test_the_gpu_script_tells_what_it_does():
+    out = subprocess.run(["bash", SCRIPTS / "gpu_checks.sh", "--help"], capture_output=True, text=True, check=True)
+    assert out.stdout.startswith("usage:") and "compute-sanitizer" in out.stdout
 
 
 @pytest.mark.slow

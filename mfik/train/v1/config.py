@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -115,6 +117,12 @@ class TrainConfig:
         return cls(
             learning_rate=2e-3, warmup_steps=20, num_epochs=5, loss_weight_type="error", ema_decay=0.98, log_interval=10
         )  # fmt: skip
+
+    @classmethod
+    def field_help(cls) -> dict[str, str]:
+        """Return what the docstring above says of each field."""
+        sentences = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls), re.M)
+        return {name: " ".join(text.split()) for name, text in sentences}
 
     def validate(self) -> None:
         """Raise ArgumentError for the first field that is out of range."""
