@@ -15,6 +15,7 @@ ALLOWED = {
     "train": {"model", "data", "ops", "robots", "kinematics"},
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},
+    "view": {"solve", "robots"},
     "eval": {"solve", "robots", "kinematics", "model"},
 }
 
