@@ -86,9 +86,9 @@ class Viewer:
         """Update until `stop`: at once when something was moved, and as long as the arm or the target is under way."""
         due = time.monotonic()
         while not self._stop.is_set():
-            busy = self._replay_start is not None or self._goal is not None or self.session.moving
+            waits = None if not self.busy and not self._stale else max(due - time.monotonic(), 0)
             try:
-                act = self._inbox.get(timeout=None if not busy and not self._stale else max(due - time.monotonic(), 0))
+                act = self._inbox.get(timeout=waits)
                 act()
                 while True:  # everything that came meanwhile belongs to one update
                     self._inbox.get_nowait()()
@@ -106,6 +106,11 @@ class Viewer:
         self._inbox.put(lambda: None)
         self.server.stop()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a replay, the target or the arm is under way."""
+        return self._replay_start is not None or self._goal is not None or self.session.moving
+
     def call(self, act: Callable[[], None]) -> None:
         """Have `run` do something with the session between two updates."""
         self._inbox.put(act)
@@ -114,10 +119,9 @@ class Viewer:
         session = self.session
         if self._replay_start is not None:
             state = session.recorded_at(time.monotonic() - self._replay_start)
-            if state is None:
+            session.state, session.q, session.target = state, state.q, state.target
+            if state is session.recorded[-1]:
                 self._replay_start = None
-            elif state is not session.state:
-                session.state, session.q, session.target = state, state.q, state.target
         elif self._goal is not None:
             target, goal = _se3(session.target), _se3(self._goal)
             way = (target.inverse() @ goal).log()
@@ -187,18 +191,11 @@ class Viewer:
         self.handle = scene.add_transform_controls("/target", scale=0.16 * size, line_width=3.0, depth_test=False)
 
         # Callbacks are coroutines: viser runs them in order, and plain functions in threads.
-        @self.handle.on_drag_start
-        async def _(event: viser.TransformControlsEvent) -> None:
-            self.call(lambda: self._hold(True))
-
         @self.handle.on_update
         async def _(event: viser.TransformControlsEvent) -> None:
             pose = np.concatenate([event.target.position, event.target.wxyz])
-            self.call(lambda: self._drag(pose))
-
-        @self.handle.on_drag_end
-        async def _(event: viser.TransformControlsEvent) -> None:
-            self.call(lambda: self._hold(False))
+            phase = event.phase
+            self.call(lambda: self.drag(pose) if phase == "update" else self._hold(phase == "start"))
 
     def _place(self, state: State) -> None:
         """Move everything in the scene to an update's joints."""
@@ -227,7 +224,8 @@ class Viewer:
     def _hold(self, held: bool) -> None:
         self._held = held
 
-    def _drag(self, pose: np.ndarray) -> None:
+    def drag(self, pose: np.ndarray) -> None:
+        """Let the target glide to a pose [7], as when the handle is dragged; `call` this from other threads."""
         self._replay_start = None
         self._goal = pose
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import csv
 import io
 import time
@@ -188,10 +189,10 @@ class Session:
             self.recorded = []
         self.recording = on
 
-    def recorded_at(self, elapsed_s: float) -> State | None:
-        """Return what was shown so long after the recording's first update; None after its last."""
-        due = [state for state in self.recorded if state.time_s - self.recorded[0].time_s <= elapsed_s]
-        return None if len(due) == len(self.recorded) else due[-1]
+    def recorded_at(self, elapsed_s: float) -> State:
+        """Return what was shown so long after the first update of the recording, which must not be empty."""
+        times = [state.time_s - self.recorded[0].time_s for state in self.recorded]
+        return self.recorded[max(bisect.bisect_right(times, elapsed_s) - 1, 0)]
 
     def csv(self) -> str:
         """Return the recording: time [s], joints [rad or m], target, status and errors, a row an update."""
