@@ -163,8 +163,8 @@ class Viewer:
         scene.add_light_directional("/lights/sun", intensity=1.6, position=(-1.0, -2.0, 3.0))
         scene.world_axes.visible = False
         scene.add_line_segments("/grid", *_grid(size), thickness=1.0, thickness_units="screen")
-        server.initial_camera.position = tuple(size * np.array([1.0, -1.25, 0.9]))
-        server.initial_camera.look_at = tuple(size * np.array([0.3, 0.12, 0.27]))
+        server.initial_camera.position = tuple(size * np.array([1.08, -1.35, 0.95]))
+        server.initial_camera.look_at = tuple(size * np.array([0.32, 0.14, 0.35]))
         server.initial_camera.fov = np.radians(42.0)
 
         flat = {"cast_shadow": False, "receive_shadow": False}
@@ -179,13 +179,13 @@ class Viewer:
         ]
         self._one_step = [
             scene.add_mesh_simple(
-                f"/one_step/{i}", b.mesh.vertices, b.mesh.faces, color=_ONE_STEP, opacity=0.45, visible=False, **flat
+                f"/one_step/{i}", _shrunk(b), b.mesh.faces, color=_ONE_STEP, opacity=0.5, visible=False, **flat
             )
             for i, b in enumerate(self._moving)
         ]
         # Lines, because instanced meshes cost ten times their time without a GPU; pale, because lines are opaque.
         self._ghosts = scene.add_line_segments(
-            "/ghosts", np.zeros((1, 2, 3)), _GHOST, thickness=0.013 * size, visible=False
+            "/ghosts", np.zeros((1, 2, 3)), _GHOST, thickness=5.0, thickness_units="screen", visible=False
         )
         self._solution_color: tuple[int, int, int] | None = None
         self.handle = scene.add_transform_controls("/target", scale=0.16 * size, line_width=3.0, depth_test=False)
@@ -237,7 +237,12 @@ class Viewer:
         gui.set_panel_label(f"mfik: {robot.name}")
         self._numbers = gui.add_html("")
         modes = [mode.value for mode in Mode if mode is not Mode.NETWORK or session.has_network]
-        mode = gui.add_dropdown("mode", modes, hint="any seed: jumps where it must; tracking: never further than")
+        mode = gui.add_dropdown(
+            "mode",
+            modes,
+            hint="any seed: from the joints shown, then others, so it may jump; network first: the network's answer "
+            "refined; tracking: no joint moves further than the jump bound an update",
+        )
         bound = gui.add_slider(
             "jump bound", 0.002, 0.2, 0.002, session.max_step, hint="tracking: largest step of a joint, rad or m"
         )
@@ -409,6 +414,12 @@ def _grid(size: float) -> tuple[np.ndarray, np.ndarray]:
     along = np.stack([np.stack([at, -end, zero], axis=-1), np.stack([at, end, zero], axis=-1)], axis=1)
     shade = np.where(np.arange(-cells, cells + 1) % 5 == 0, 170, 215).astype(np.uint8)
     return np.concatenate([along, along[..., [1, 0, 2]]]), np.tile(shade[:, None, None], (2, 2, 3))
+
+
+def _shrunk(body: Body) -> np.ndarray:
+    """Return the vertices of a body made a little smaller, so that it hides in an equal one instead of flickering."""
+    centre = body.mesh.bounds.mean(axis=0)
+    return centre + 0.98 * (body.mesh.vertices - centre)
 
 
 def _shaded(color: tuple[int, int, int], shade: float) -> tuple[int, int, int]:

@@ -114,15 +114,15 @@ class Page:
 def page(example_robots, tmp_path_factory):
     urdf = example_robots / "panda_description" / "urdf" / "panda.urdf"
     session = Session(Solver.load(ROOT / "tests" / "golden" / "v1.safetensors"))
-    viewer = Viewer(session, mesh_bodies(session.solver.robot, urdf), port=8900)
-    thread = threading.Thread(target=viewer.run)
+    downloads = tmp_path_factory.mktemp("downloads")
+    viewer = Viewer(session, mesh_bodies(session.solver.robot, urdf), port=8900, csv=downloads / "written.csv")
+    thread = threading.Thread(target=viewer.run, daemon=True)
     thread.start()
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    downloads = tmp_path_factory.mktemp("downloads")
     try:
         behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
         browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
@@ -222,6 +222,10 @@ def test_a_recording_replays_and_is_downloaded(at_home):
     header, *rows = csv.reader(file.read_text().splitlines())
     assert len(rows) == len(recorded) and header[1:8] == list(page.session.solver.robot.joint_names)
     np.testing.assert_array_equal(np.array(rows[-1][1:8], float), recorded[-1].q)
+
+    page.press("write CSV")
+    written = page.downloads / "written.csv"
+    until(lambda: written.exists() and written.read_text() == file.read_text(), "the same in the file of --csv")
 
     page.do(page.session.home)
     seen = []
