@@ -18,6 +18,7 @@ ALLOWED = {
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},
     "eval": {"solve", "robots", "kinematics", "model", "report"},
+    "view": {"solve", "robots"},
 }
 
 

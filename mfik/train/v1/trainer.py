@@ -202,6 +202,7 @@ class MeanFlowTrainer:
             start = q_target - v
             q_target = torch.where(*self._reflow(start, batch.target_pose), q_target)
             v = q_target - start
+            num_jvp = 0  # one solution to each start: lines do not cross, so u = v and D = 0 on all of them
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
             v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self.rank)
         if phase.curriculum:

@@ -1,0 +1,431 @@
+"""The viewer: a `Session` shown in a browser by viser."""
+
+from __future__ import annotations
+
+import html
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import viser
+import viser.transforms as tf
+
+from mfik.solve import Status
+from mfik.view.bodies import Body, frames, reach
+from mfik.view.session import Mode, Session, State
+
+_UPDATES_HZ = 40  # the browser sends the handle 20 times a second; between, the target glides to where it was last
+_GLIDE = 0.6  # share of the way to the handle that the target goes in an update
+_ARRIVED = 1e-4  # [m or rad] nearer than this the target is put on the handle
+_PANEL_HZ = 8  # numbers and sliders cost the browser more than moving meshes
+_HANDS_OFF_S = 0.5  # a slider is not written to so long after it was moved by hand
+_GHOSTS = 12
+
+_SOLUTION, _UNSOLVED, _ONE_STEP, _GHOST = (58, 110, 190), (205, 70, 60), (245, 150, 25), (140, 205, 180)
+_STATUS_COLOR = {
+    Status.SOLVED: "#2b8a3e",
+    Status.NOT_CONVERGED: "#d9480f",
+    Status.UNREACHABLE: "#c92a2a",
+    Status.AT_LIMITS: "#d9480f",
+    Status.JUMP_BOUND: "#d9480f",
+}
+
+
+class Viewer:
+    """A session in a browser; `run` it, in a thread or not.
+
+    Args:
+        session: What is shown; only `run` may touch it from then on.
+        bodies: Its robot's meshes.
+        host: Address to listen on; whoever reaches it can move the target.
+        port: Port to listen on; the next free one if it is taken.
+        csv: File that the panel's button writes the recording to; default none.
+        note: A line for the panel, such as why there are no meshes.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bodies: Sequence[Body],
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        csv: Path | None = None,
+        note: str = "",
+    ) -> None:
+        self.session = session
+        self.updates = 0
+        self.url = ""
+        self._csv = csv
+        self._note = note
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._goal: np.ndarray | None = None  # where the handle is, while the target glides there
+        self._held = False  # the handle is under a hand, and not to be written to
+        self._replay_start: float | None = None
+        self._shown: State | None = None
+        self._stale = True  # the panel shows an older update
+        self._panel_time = self._slid_time = -1.0
+        self._rate_time, self._rate_updates, self._rate = time.monotonic(), 0, 0.0
+        robot = session.solver.robot
+        self._units = np.array([1e3 if kind == "prismatic" else 180.0 / np.pi for kind in robot.kinds])
+        self._unit_names = ["mm" if kind == "prismatic" else "deg" for kind in robot.kinds]
+
+        self.server = viser.ViserServer(host=host, port=port, verbose=False)
+        self.url = f"http://{host}:{self.server.get_port()}"
+        # A page could ask for a public tunnel to this server, which is meant for those who reach `host` only.
+        self.server.request_share_url = lambda verbose=True: None  # type: ignore[method-assign]
+        self._build_scene(bodies)
+        self._build_panel()
+        self._show(session.state)
+
+    def run(self) -> None:
+        """Update until `stop`: at once when something was moved, and as long as the arm or the target is under way."""
+        due = time.monotonic()
+        while not self._stop.is_set():
+            waits = None if not self.busy and not self._stale else max(due - time.monotonic(), 0)
+            try:
+                act = self._inbox.get(timeout=waits)
+                act()
+                while True:  # everything that came meanwhile belongs to one update
+                    self._inbox.get_nowait()()
+            except queue.Empty:
+                pass
+            wait = due - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            due = time.monotonic() + 1.0 / _UPDATES_HZ
+            self._advance()
+
+    def stop(self) -> None:
+        """End `run` and the server."""
+        self._stop.set()
+        self._inbox.put(lambda: None)
+        self.server.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a replay, the target or the arm is under way."""
+        return self._replay_start is not None or self._goal is not None or self.session.moving
+
+    def call(self, act: Callable[[], None]) -> None:
+        """Have `run` do something with the session between two updates."""
+        self._inbox.put(act)
+
+    def _advance(self) -> None:
+        session = self.session
+        if self._replay_start is not None:
+            state = session.recorded_at(time.monotonic() - self._replay_start)
+            session.state, session.q, session.target = state, state.q, state.target
+            if state is session.recorded[-1]:
+                self._replay_start = None
+        elif self._goal is not None:
+            target, goal = _se3(session.target), _se3(self._goal)
+            way = (target.inverse() @ goal).log()
+            if np.abs(way).max() < _ARRIVED:
+                session.set_target(self._goal)
+                self._goal = None
+            else:
+                session.set_target((target @ tf.SE3.exp(_GLIDE * way)).wxyz_xyz[[4, 5, 6, 0, 1, 2, 3]])
+        elif session.moving:
+            session.step()
+        self._show(session.state)
+
+    def _show(self, state: State) -> None:
+        new = state is not self._shown
+        self._shown = state
+        with self.server.atomic():
+            if new:
+                self.updates += 1
+                self._stale = True
+                self._place(state)
+            now = time.monotonic()
+            if self._stale and now - self._panel_time > 1.0 / _PANEL_HZ:
+                self._stale = False
+                self._panel_time = now
+                self._show_panel(state, now)
+
+    # The scene ------------------------------------------------------------------------------------------------------
+
+    def _build_scene(self, bodies: Sequence[Body]) -> None:
+        server, size = self.server, reach(self.session.solver.robot)
+        server.gui.configure_theme(show_logo=False, show_share_button=False, control_width="large")
+        scene = server.scene
+        scene.set_up_direction("+z")
+        # Without a GPU the browser shades every pixel on the CPU: no environment map, no shadows, and lines for viser's
+        # grid, which is a shader over all of the ground (docs/viewer.md has the cost).
+        scene.configure_environment_map(None)
+        scene.configure_default_lights(False)
+        scene.add_light_hemisphere("/lights/sky", ground_color=(165, 165, 175), intensity=2.8)
+        scene.add_light_directional("/lights/sun", intensity=1.6, position=(-1.0, -2.0, 3.0))
+        scene.world_axes.visible = False
+        scene.add_line_segments("/grid", *_grid(size), thickness=1.0, thickness_units="screen")
+        server.initial_camera.position = tuple(size * np.array([1.08, -1.35, 0.95]))
+        server.initial_camera.look_at = tuple(size * np.array([0.32, 0.14, 0.35]))
+        server.initial_camera.fov = np.radians(42.0)
+
+        flat = {"cast_shadow": False, "receive_shadow": False}
+        self._fixed = [body for body in bodies if body.frame == 0]
+        self._moving = [body for body in bodies if body.frame > 0]
+        for index, body in enumerate(self._fixed):
+            color = _shaded((110, 118, 128), body.shade)
+            scene.add_mesh_simple(f"/base/{index}", body.mesh.vertices, body.mesh.faces, color=color, **flat)
+        self._solution = [
+            scene.add_mesh_simple(f"/solution/{i}", b.mesh.vertices, b.mesh.faces, color=_SOLUTION, **flat)
+            for i, b in enumerate(self._moving)
+        ]
+        self._one_step = [
+            scene.add_mesh_simple(
+                f"/one_step/{i}", _shrunk(b), b.mesh.faces, color=_ONE_STEP, opacity=0.5, visible=False, **flat
+            )
+            for i, b in enumerate(self._moving)
+        ]
+        # Lines, because instanced meshes cost ten times their time without a GPU; pale, because lines are opaque.
+        self._ghosts = scene.add_line_segments(
+            "/ghosts", np.zeros((1, 2, 3)), _GHOST, thickness=5.0, thickness_units="screen", visible=False
+        )
+        self._solution_color: tuple[int, int, int] | None = None
+        self.handle = scene.add_transform_controls("/target", scale=0.16 * size, line_width=3.0, depth_test=False)
+
+        # Callbacks are coroutines: viser runs them in order, and plain functions in threads.
+        @self.handle.on_update
+        async def _(event: viser.TransformControlsEvent) -> None:
+            pose = np.concatenate([event.target.position, event.target.wxyz])
+            phase = event.phase
+            self.call(lambda: self.drag(pose) if phase == "update" else self._hold(phase == "start"))
+
+    def _place(self, state: State) -> None:
+        """Move everything in the scene to an update's joints."""
+        rows = [state.q[None], state.ghosts]
+        if state.one_step is not None:
+            rows.append(state.one_step.q[None])
+        poses = frames(self.session.solver.robot, np.concatenate(rows))
+        wxyz, position = tf.SO3.from_matrix(poses[..., :3, :3]).wxyz, poses[..., :3, 3]
+        solved = state.result.status is Status.SOLVED
+        color = _SOLUTION if solved or state.result.status is Status.JUMP_BOUND else _UNSOLVED
+        for body, solution, one_step in zip(self._moving, self._solution, self._one_step, strict=True):
+            solution.wxyz, solution.position = wxyz[0, body.frame], position[0, body.frame]
+            if color != self._solution_color:
+                solution.color = _shaded(color, body.shade)
+            one_step.visible = state.one_step is not None
+            if state.one_step is not None:
+                one_step.wxyz, one_step.position = wxyz[-1, body.frame], position[-1, body.frame]
+        self._solution_color = color
+        origins = position[1 : 1 + len(state.ghosts)]
+        self._ghosts.visible = len(origins) > 0
+        if len(origins):
+            self._ghosts.points = np.stack([origins[:, :-1], origins[:, 1:]], axis=2).reshape(-1, 2, 3)
+        if self._goal is None and not self._held:
+            self.handle.position, self.handle.wxyz = state.target[:3], state.target[3:]
+
+    def _hold(self, held: bool) -> None:
+        self._held = held
+
+    def drag(self, pose: np.ndarray) -> None:
+        """Let the target glide to a pose [7], as when the handle is dragged; `call` this from other threads."""
+        self._replay_start = None
+        self._goal = pose
+
+    # The panel ------------------------------------------------------------------------------------------------------
+
+    def _build_panel(self) -> None:
+        session, gui = self.session, self.server.gui
+        robot = session.solver.robot
+        gui.set_panel_label(f"mfik: {robot.name}")
+        self._numbers = gui.add_html("")
+        modes = [mode.value for mode in Mode if mode is not Mode.NETWORK or session.has_network]
+        mode = gui.add_dropdown(
+            "mode",
+            modes,
+            hint="any seed: from the joints shown, then others, so it may jump; network first: the network's answer "
+            "refined; tracking: no joint moves further than the jump bound an update",
+        )
+        bound = gui.add_slider(
+            "jump bound", 0.002, 0.2, 0.002, session.max_step, hint="tracking: largest step of a joint, rad or m"
+        )
+        ghosts = gui.add_slider("ghosts", 0, _GHOSTS, 1, session.num_ghosts, hint="other solutions shown")
+        one_step = gui.add_checkbox("one step", session.has_network, disabled=not session.has_network)
+        targets = gui.add_button_group("target", ("home", "random"))
+        with gui.add_folder("Trajectory"):
+            record = gui.add_checkbox("record", False)
+            actions = ("replay", "save CSV") if self._csv is None else ("replay", "save CSV", "write CSV")
+            hint = None if self._csv is None else f"write: {self._csv}, on the machine that runs the viewer"
+            trajectory = gui.add_button_group("recording", actions, hint=hint)
+            self._recorded = gui.add_markdown("")
+        with gui.add_folder("Joints"):
+            self._sliders = []
+            for name, unit, low, high, value in zip(
+                robot.joint_names,
+                self._unit_names,
+                robot.lower.numpy() * self._units,
+                robot.upper.numpy() * self._units,
+                session.q * self._units,
+                strict=True,
+            ):
+                slider = gui.add_slider(f"{name} [{unit}]", float(low), float(high), 0.1, float(value))
+                self._sliders.append(slider)
+                slider.on_update(self._on_slider)
+
+        def on_change(handle: Any, act: Callable[[Any], None]) -> None:
+            """Hand a value that someone set in the browser to `run`, which then solves again."""
+
+            def update() -> None:
+                act(handle.value)
+                if self._replay_start is None:
+                    session.update()
+
+            @handle.on_update
+            async def _(event: viser.GuiEvent) -> None:
+                self.call(update)
+
+        on_change(mode, lambda value: setattr(session, "mode", value))
+        on_change(bound, lambda value: setattr(session, "max_step", value))
+        on_change(ghosts, lambda value: setattr(session, "num_ghosts", value))
+        on_change(one_step, lambda value: setattr(session, "show_one_step", value))
+        on_change(record, session.record)
+        self._record = record
+
+        @targets.on_click
+        async def _(event: viser.GuiEvent) -> None:
+            act = session.home if event.target.value == "home" else session.random_target
+            self.call(lambda: self._take_over(act))
+
+        @trajectory.on_click
+        async def _(event: viser.GuiEvent) -> None:
+            action, client = event.target.value, event.client
+            self.call(lambda: self._trajectory(action, client))
+
+    async def _on_slider(self, event: viser.GuiEvent) -> None:
+        if event.client is None:  # written by _show_panel
+            return
+        self._slid_time = time.monotonic()
+        index, value = self._sliders.index(event.target), event.target.value
+
+        def act() -> None:
+            q = self.session.q.copy()
+            q[index] = value / self._units[index]
+            self.session.set_joints(q)
+
+        self.call(lambda: self._take_over(act))
+
+    def _take_over(self, act: Callable[[], object]) -> None:
+        """Do something to the session in place of what is under way."""
+        self._replay_start = self._goal = None
+        act()
+
+    def _trajectory(self, action: str, client: viser.ClientHandle | None) -> None:
+        session = self.session
+        if not session.recorded:
+            return
+        if action == "replay":
+            self._record.value = False
+            session.record(False)
+            self._goal = None
+            self._replay_start = time.monotonic()
+        elif action == "save CSV":
+            if client is not None:
+                name = f"{session.solver.robot.name}.csv"
+                client.send_file_download(name, session.csv().encode(), save_immediately=True)
+        elif self._csv is not None:
+            self._csv.write_text(session.csv())
+
+    def _show_panel(self, state: State, now: float) -> None:
+        if now - self._rate_time > 1.0:
+            self._rate = (self.updates - self._rate_updates) / (now - self._rate_time)
+            self._rate_time, self._rate_updates = now, self.updates
+        self._numbers.content = self._panel_html(state)
+        recorded = self.session.recorded
+        span = recorded[-1].time_s - recorded[0].time_s if recorded else 0.0
+        self._recorded.content = f"{len(recorded)} updates, {span:.1f} s"
+        if now - self._slid_time > _HANDS_OFF_S:
+            for slider, value in zip(self._sliders, state.q * self._units, strict=True):
+                slider.value = float(np.clip(round(value, 1), slider.min, slider.max))
+
+    def _panel_html(self, state: State) -> str:
+        session, result = self.session, state.result
+        robot = session.solver.robot
+        name, _, reason = state.explanation.partition(": ")
+        step = state.one_step
+        if step is not None:
+            one_step = f"{1e3 * step.pos_error:.1f} mm, {np.degrees(step.rot_error):.1f} deg"
+        else:
+            one_step = "off" if session.has_network else "no network: give --model"
+        rows = [
+            ("position error", f"{1e3 * result.pos_error:.3g} mm"),
+            ("rotation error", f"{np.degrees(result.rot_error):.3g} deg"),
+            ("one step, unrefined", one_step),
+            ("time of a solve", f"{result.time_us:.1f} us"),
+            ("largest joint step", f"{state.step:.3g} of {session.max_step:.3g}" if session.mode is Mode.TRACK else ""),
+            ("manipulability", f"{state.manipulability:.4f}"),
+            ("other solutions", str(len(state.ghosts))),
+            ("updates a second", f"{self._rate:.0f}"),
+        ]
+        table = "".join(
+            f"<tr><td style='color:#868e96;padding-right:1em'>{label}</td><td>{value}</td></tr>"
+            for label, value in rows
+            if value
+        )
+        legend = "".join(
+            f"<span style='color:rgb{color}'>&#9632;</span>&nbsp;{text}&ensp;"
+            for text, color in (("solution", _SOLUTION), ("unsolved", _UNSOLVED), ("one step", _ONE_STEP))
+        )
+        legend += f"<span style='color:rgb{_GHOST}'>&#9632;</span>&nbsp;others"
+        low, high = robot.lower.numpy(), robot.upper.numpy()
+        shares = (state.q - low) / (high - low)
+        bars = "".join(
+            _bar(joint, share, value, unit)
+            for joint, share, value, unit in zip(
+                robot.joint_names, shares, state.q * self._units, self._unit_names, strict=True
+            )
+        )
+        note = f"<div style='color:#868e96;margin-top:.4em'>{html.escape(self._note)}</div>" if self._note else ""
+        return (
+            "<div style='font-size:.8em;line-height:1.45;padding:0 .9em .4em'>"
+            f"<div style='font-weight:600;font-size:1.15em;color:{_STATUS_COLOR[result.status]}'>{name}</div>"
+            f"<div style='min-height:4.4em'>{html.escape(reason)}</div>"
+            f"<table style='font-variant-numeric:tabular-nums'>{table}</table>"
+            f"<div style='margin:.4em 0'>{legend}</div>{bars}{note}</div>"
+        )
+
+
+def _bar(name: str, share: float, value: float, unit: str) -> str:
+    """Return a joint's place between its limits as a bar, red within 3 % of one."""
+    color = "#c92a2a" if min(share, 1.0 - share) < 0.03 else "#4070b4"
+    return (
+        "<div style='display:flex;align-items:center;gap:.6em'>"
+        "<span style='width:9.5em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap'>"
+        f"{html.escape(name)}</span>"
+        "<span style='flex:1;height:.5em;border-radius:.25em;background:#e9ecef;position:relative'>"
+        f"<span style='position:absolute;left:{100 * share:.1f}%;top:-.15em;width:.35em;height:.8em;"
+        f"margin-left:-.17em;border-radius:.17em;background:{color}'></span></span>"
+        f"<span style='width:5.5em;text-align:right'>{value:.1f} {unit}</span></div>"
+    )
+
+
+def _grid(size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the segments [N, 2, 3] of a grid on the ground about a robot of that size, and their colours."""
+    cell = 0.2 * 10.0 ** np.floor(np.log10(size))
+    cells = round(0.8 * size / cell)
+    at = cell * np.arange(-cells, cells + 1)
+    end, zero = np.full_like(at, at[-1]), np.zeros_like(at)
+    along = np.stack([np.stack([at, -end, zero], axis=-1), np.stack([at, end, zero], axis=-1)], axis=1)
+    shade = np.where(np.arange(-cells, cells + 1) % 5 == 0, 170, 215).astype(np.uint8)
+    return np.concatenate([along, along[..., [1, 0, 2]]]), np.tile(shade[:, None, None], (2, 2, 3))
+
+
+def _shrunk(body: Body) -> np.ndarray:
+    """Return the vertices of a body made a little smaller, so that it hides in an equal one instead of flickering."""
+    centre = body.mesh.bounds.mean(axis=0)
+    return centre + 0.98 * (body.mesh.vertices - centre)
+
+
+def _shaded(color: tuple[int, int, int], shade: float) -> tuple[int, int, int]:
+    red, green, blue = (round(shade * channel) for channel in color)
+    return red, green, blue
+
+
+def _se3(pose: np.ndarray) -> tf.SE3:
+    return tf.SE3(pose[[3, 4, 5, 6, 0, 1, 2]])

@@ -1,0 +1,180 @@
+"""What is drawn: rigid meshes, each fixed to a frame of the chain."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import trimesh
+import yourdfpy
+
+from mfik.errors import RobotError
+from mfik.robots import Robot
+
+_DARK = 0.72  # shade of joints
+_AXIS_END = 1e-6  # [m] two frames nearer than this have no link between them
+
+
+@dataclass(frozen=True)
+class Body:
+    """A mesh that moves with a frame.
+
+    Attributes:
+        frame: Index into `frames`: 0 the base, j the j-th joint's moved frame.
+        shade: Factor on the colour, so that joints can be told from links.
+        mesh: Vertices in that frame [m].
+    """
+
+    frame: int
+    shade: float
+    mesh: trimesh.Trimesh
+
+
+def frames(robot: Robot, q: np.ndarray) -> np.ndarray:
+    """Compute the frames of a chain.
+
+    Args:
+        robot: The robot.
+        q: Joints [rad or m], [B, J].
+    Returns:
+        T_base_frame of the base, of every joint after its motion, of the tool, [B, J+2, 4, 4].
+    """
+    q = np.asarray(q, dtype=np.float64).reshape(-1, robot.dof)
+    motion = np.tile(np.eye(4), (len(q), robot.dof, 1, 1))
+    turns = np.array([kind != "prismatic" for kind in robot.kinds])
+    cos, sin = np.cos(q), np.sin(q)
+    motion[:, turns, 0, 0] = motion[:, turns, 1, 1] = cos[:, turns]
+    motion[:, turns, 1, 0] = sin[:, turns]
+    motion[:, turns, 0, 1] = -sin[:, turns]
+    motion[:, ~turns, 2, 3] = q[:, ~turns]
+    origins = _origins(robot)
+    out = [np.tile(np.eye(4), (len(q), 1, 1))]
+    for joint in range(robot.dof):
+        out.append(out[-1] @ origins[joint] @ motion[:, joint])
+    out.append(out[-1] @ origins[-1])
+    return np.stack(out, axis=1)
+
+
+def reach(robot: Robot) -> float:
+    """Return the sum of the chain's offsets and strokes [m], at least a millimetre: the scale of a drawing."""
+    stroke = sum(
+        float(high - low)
+        for kind, low, high in zip(robot.kinds, robot.lower, robot.upper, strict=True)
+        if kind == "prismatic"
+    )
+    return max(float(np.linalg.norm(_origins(robot)[:, :3, 3], axis=-1).sum()) + stroke, 1e-3)
+
+
+def chain_bodies(robot: Robot) -> list[Body]:
+    """Draw a chain from its joints alone: cylinders about turning axes, rails along sliding ones, rods between them.
+
+    Args:
+        robot: The robot.
+    """
+    radius = 0.028 * reach(robot)
+    origins = _origins(robot)
+    parts: list[tuple[int, float, trimesh.Trimesh]] = []
+    for joint, (kind, origin) in enumerate(zip(robot.kinds, origins[:-1], strict=True)):
+        size = radius * (1.0 - 0.5 * joint / robot.dof)  # thinner towards the tool
+        parts += _rod(joint, origin[:3, 3], size)
+        if kind == "prismatic":
+            ends = np.array([[0.0, 0.0, float(robot.lower[joint])], [0.0, 0.0, float(robot.upper[joint])]])
+            rail = trimesh.creation.cylinder(0.5 * size, segment=ends, sections=24)
+            parts.append((joint, _DARK, rail.apply_transform(origin)))
+            parts.append((joint + 1, _DARK, trimesh.creation.box([2.6 * size] * 3)))
+        else:
+            parts.append((joint + 1, _DARK, trimesh.creation.cylinder(1.35 * size, height=3.0 * size, sections=32)))
+    parts += _rod(robot.dof, origins[-1][:3, 3], 0.5 * radius)
+    tip = trimesh.creation.icosphere(subdivisions=2, radius=0.6 * radius)
+    parts.append((robot.dof, _DARK, tip.apply_translation(origins[-1][:3, 3])))
+    parts.append((0, _DARK, trimesh.creation.cylinder(2.2 * radius, height=0.6 * radius, sections=48)))
+    return _merged(parts)
+
+
+def mesh_bodies(robot: Robot, path: str | PathLike[str]) -> list[Body]:
+    """Draw a robot with the collision geometry of its URDF file; joints outside the chain stay at 0.
+
+    Args:
+        robot: The chain, read from the same file.
+        path: The URDF file.
+    Raises:
+        RobotError: The file has no collision geometry, or a mesh of it is not found.
+    """
+    path = Path(path).resolve()
+    files = [mesh.get("filename", "") for mesh in ET.parse(path).iterfind("link/collision/geometry/mesh")]
+    found = {name: _find_mesh(path, name) for name in files}
+    urdf = yourdfpy.URDF.load(
+        str(path),
+        build_scene_graph=False,
+        load_meshes=False,
+        build_collision_scene_graph=True,
+        load_collision_meshes=True,
+        filename_handler=lambda fname: found[fname],
+    )
+    scene = urdf.collision_scene
+    if scene is None or not scene.geometry:
+        raise RobotError(f"{path}: no <collision> geometry to draw")
+    joint_above = {joint.child: joint for joint in urdf.joint_map.values()}
+    urdf.update_cfg(np.zeros(len(urdf.actuated_joint_names)))
+    at_zero = frames(robot, np.zeros((1, robot.dof)))[0]
+    T_base_root = np.linalg.inv(urdf.get_transform(robot.base_link, collision_geometry=True))
+    parts = []
+    for node in scene.graph.nodes_geometry:
+        T_root_node, name = scene.graph[node]
+        link = scene.graph.transforms.parents[node]
+        while link in joint_above and joint_above[link].name not in robot.joint_names:
+            link = joint_above[link].parent
+        frame = robot.joint_names.index(joint_above[link].name) + 1 if link in joint_above else 0
+        local = np.linalg.inv(at_zero[frame]) @ T_base_root @ T_root_node
+        parts.append((frame, 1.0, scene.geometry[name].copy().apply_transform(local)))
+    return _merged(parts)
+
+
+def _find_mesh(urdf: Path, name: str) -> str:
+    """Return the file that a URDF's mesh name means: packages are looked for in the folders above the URDF."""
+    bare = name.removeprefix("file://")
+    for scheme in ("package://", "model://"):
+        if name.startswith(scheme):
+            bare = name.removeprefix(scheme)
+            within = bare.partition("/")[2]
+            for folder in urdf.parents:
+                for candidate in (folder / bare, folder / within if folder.name == bare.partition("/")[0] else None):
+                    if candidate is not None and candidate.is_file():
+                        return str(candidate)
+    if (urdf.parent / bare).is_file():
+        return str(urdf.parent / bare)
+    raise RobotError(f"{urdf}: mesh '{name}' was not found in the folders above the file")
+
+
+def _rod(frame: int, end: np.ndarray, radius: float) -> list[tuple[int, float, trimesh.Trimesh]]:
+    """Return a rod from a frame's origin to a point in it, or nothing where they meet."""
+    if np.linalg.norm(end) < _AXIS_END:
+        return []
+    return [(frame, 1.0, trimesh.creation.cylinder(radius, segment=np.stack([np.zeros(3), end]), sections=24))]
+
+
+def _merged(parts: list[tuple[int, float, trimesh.Trimesh]]) -> list[Body]:
+    """Join what moves together: every mesh costs two messages an update."""
+    groups: dict[tuple[int, float], list[trimesh.Trimesh]] = {}
+    for frame, shade, mesh in parts:
+        groups.setdefault((frame, shade), []).append(mesh)
+    return [
+        Body(frame, shade, trimesh.util.concatenate([_sharp(mesh) for mesh in meshes]))
+        for (frame, shade), meshes in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def _sharp(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Return bare geometry with its vertices split at edges, which the browser would round off."""
+    smooth = trimesh.graph.smooth_shade(mesh, angle=np.radians(35.0))
+    return trimesh.Trimesh(smooth.vertices, smooth.faces, process=False)
+
+
+def _origins(robot: Robot) -> np.ndarray:
+    """Return the transforms before each joint and to the tool, [J+1, 4, 4]."""
+    origins = np.tile(np.eye(4), (robot.dof + 1, 1, 1))
+    origins[:, :3] = robot.chain.origins.numpy()
+    return origins

@@ -1,0 +1,48 @@
+"""Which solver the viewer shows, from what the command line says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mfik.errors import BundleError, RobotError
+from mfik.robots import load_robot
+from mfik.solve import Solver, pretrained_names
+
+
+def choose_solver(
+    robot: str | None = None, model: str | None = None, base_link: str | None = None, tip_link: str | None = None
+) -> Solver:
+    """Load a model for a robot, or make a solver without a network where there is no model.
+
+    Args:
+        robot: A preset or the path of a URDF file; default the model's robot, without a model "panda".
+        model: A bundle, or one of `pretrained_names()`; default the pretrained model of the same chain and limits.
+        base_link: First link of the chain; default the model's.
+        tip_link: Last link of the chain; default the model's.
+
+    Raises:
+        BundleError: The bundle cannot be read, or is for another robot.
+        RobotError: The robot cannot be read.
+    """
+    if model is not None:
+        names = pretrained_names()
+        solver = Solver.pretrained(model) if model in names and not Path(model).exists() else Solver.load(model)
+        if robot is None:
+            return solver
+        own = load_robot(robot, base_link or solver.robot.base_link, tip_link or solver.robot.tip_link)
+        if own.fingerprint() != solver.robot.fingerprint():
+            raise BundleError(
+                f"--model {model}: expected a model of the chain and limits of {robot}, got one of "
+                f"'{solver.robot.name}' ({solver.robot.base_link} -> {solver.robot.tip_link}); train one for this robot"
+            )
+        return solver
+    robot = robot or "panda"
+    for name in pretrained_names():
+        solver = Solver.pretrained(name)
+        try:
+            own = load_robot(robot, base_link or solver.robot.base_link, tip_link or solver.robot.tip_link)
+        except RobotError:
+            continue  # the file has no such links
+        if own.fingerprint() == solver.robot.fingerprint():
+            return solver
+    return Solver.from_robot(load_robot(robot, base_link, tip_link))

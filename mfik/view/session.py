@@ -1,0 +1,223 @@
+"""What the viewer knows: target, joints, mode, answers and the recorded trajectory; nothing of how it is shown."""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from mfik.errors import ArgumentError
+from mfik.solve import Result, Solver, Status
+from mfik.view.bodies import frames
+
+_SAME = 0.1  # [rad or m] solutions with every joint nearer than this are shown as one
+_PATIENCE = 20  # updates without a smaller error after which tracking an unchanged target rests
+
+
+class Mode(str, Enum):
+    """How the target is solved."""
+
+    ANY = "any seed"  # Solver.solve from the joints shown, then from stored configurations
+    NETWORK = "network first"  # Solver.solve from the network's answer, so that the solution is that answer refined
+    TRACK = "tracking"  # Solver.track from the joints shown: no joint moves further than the jump bound an update
+
+
+@dataclass(frozen=True)
+class State:
+    """One update, as shown.
+
+    Attributes:
+        time_s: Since the session began, [s].
+        target: T_base_tool asked for, [7].
+        q: Joints shown [rad or m], [J].
+        result: The solver's answer; its q is q.
+        explanation: The answer's status in words.
+        step: Largest change of a joint since the update before [rad or m].
+        manipulability: Yoshikawa's measure at q, the product of the Jacobian's singular values.
+        one_step: The network's answer before refinement; None without a network, or when not asked for.
+        ghosts: Other solutions, [M, J].
+    """
+
+    time_s: float
+    target: np.ndarray
+    q: np.ndarray
+    result: Result
+    explanation: str
+    step: float
+    manipulability: float
+    one_step: Result | None
+    ghosts: np.ndarray
+
+
+class Session:
+    """A target and a robot that follows it; every change, and every `step`, solves once.
+
+    Attributes:
+        solver: The solver.
+        target: T_base_tool to reach, [7].
+        q: Joints shown [rad or m], [J].
+        max_step: Jump bound of tracking [rad or m].
+        num_ghosts: Number of other solutions wanted.
+        show_one_step: Whether the network's answer before refinement is wanted.
+        recording: Whether updates are being recorded.
+        recorded: The recorded updates.
+        state: The last update.
+    """
+
+    def __init__(self, solver: Solver, clock: Callable[[], float] = time.monotonic) -> None:
+        self.solver = solver
+        self.max_step = 0.05
+        self.num_ghosts = 5
+        self.show_one_step = True
+        self.recording = False
+        self.recorded: list[State] = []
+        self._clock = clock
+        self._start = clock()
+        self._rng = torch.Generator().manual_seed(0)
+        self._mode = Mode.ANY
+        self._least_error = np.inf  # since the target, mode or jump bound changed
+        self._idle_updates = 0
+        self.home()
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the solver has a network, which gives the answer before refinement."""
+        return self.solver.num_parameters() > 0
+
+    @property
+    def mode(self) -> Mode:
+        """How the target is solved."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode | str) -> None:
+        mode = Mode(mode)
+        if mode is Mode.NETWORK and not self.has_network:
+            raise ArgumentError("mode: expected another than 'network first', because no model is loaded; give --model")
+        self._mode = mode
+
+    @property
+    def moving(self) -> bool:
+        """Whether another `step` may bring the joints nearer to the target, as in tracking."""
+        rests = self.state.result.status is Status.SOLVED or self._idle_updates >= _PATIENCE
+        return self._mode is Mode.TRACK and not rests
+
+    def home(self) -> State:
+        """Return to a posture away from singularities: the middle of the limits, or one drawn near it."""
+        robot = self.solver.robot
+        low, high = robot.lower.numpy(), robot.upper.numpy()
+        middle, half = 0.5 * (low + high), np.minimum(0.25 * (high - low), 0.5 * np.pi)
+        drawn = middle + half * np.random.default_rng(0).uniform(-1.0, 1.0, (200, robot.dof))
+        above = frames(robot, drawn)[..., 2, 3].min(axis=-1) >= 0.0  # nothing below the ground, where there is one
+        drawn = drawn[above] if above.any() else drawn
+        measure = self._manipulability(drawn)
+        good = self._manipulability(middle[None])[0] > 0.2 * measure.max()
+        return self.set_joints(middle if good else drawn[measure.argmax()])
+
+    def random_target(self) -> State:
+        """Take the pose of joints drawn within the limits for the target, and solve it."""
+        self.target = self._pose(self.solver.robot.sample(1, self._rng, torch.float64)[0].numpy())
+        return self.update()
+
+    def set_joints(self, q: ArrayLike) -> State:
+        """Move the joints themselves; the target follows (forward kinematics).
+
+        Args:
+            q: Joints [rad or m], clamped to the limits, [J].
+        """
+        robot = self.solver.robot
+        self.q = np.clip(np.asarray(q, dtype=np.float64), robot.lower.numpy(), robot.upper.numpy())
+        self.target = self._pose(self.q)
+        return self.update()
+
+    def set_target(self, pose: ArrayLike) -> State:
+        """Move the target and solve.
+
+        Args:
+            pose: T_base_tool [x, y, z, qw, qx, qy, qz], unit quaternion to rounding, [7].
+        """
+        pose = np.array(pose, dtype=np.float64)
+        pose[3:] /= np.linalg.norm(pose[3:])
+        self.target = pose
+        return self.update()
+
+    def update(self) -> State:
+        """Solve once for the target, starting at the joints shown."""
+        self._least_error, self._idle_updates = np.inf, 0
+        return self.step()
+
+    def step(self) -> State:
+        """Do what `update` does while nothing was asked for anew, so that `moving` can tell when the arm rests."""
+        solver, target, q_ref = self.solver, self.target, self.q
+        one_step = None
+        if self.has_network and self.show_one_step:
+            one_step = solver.solve(target, q_ref, seed="network", max_iterations=0, max_attempts=1)
+        if self._mode is Mode.TRACK:
+            result = solver.track(target, q_ref, self.max_step)
+        else:
+            result = solver.solve(target, q_ref, seed="network" if self._mode is Mode.NETWORK else "reference")
+        self.q = result.q
+        self.state = State(
+            time_s=self._clock() - self._start,
+            target=target,
+            q=result.q,
+            result=result,
+            explanation=solver.explain(result),
+            step=float(np.abs(result.q - q_ref).max()),
+            manipulability=float(self._manipulability(result.q[None])[0]),
+            one_step=one_step,
+            ghosts=self._ghosts(target, result.q),
+        )
+        error = result.pos_error + result.rot_error
+        self._idle_updates = 0 if error < self._least_error else self._idle_updates + 1
+        self._least_error = min(error, self._least_error)
+        if self.recording:
+            self.recorded.append(self.state)
+        return self.state
+
+    def record(self, on: bool) -> None:
+        """Begin a new recording, or end the one under way."""
+        if on and not self.recording:
+            self.recorded = []
+        self.recording = on
+
+    def recorded_at(self, elapsed_s: float) -> State:
+        """Return what was shown so long after the first update of the recording, which must not be empty."""
+        times = [state.time_s - self.recorded[0].time_s for state in self.recorded]
+        return self.recorded[max(bisect.bisect_right(times, elapsed_s) - 1, 0)]
+
+    def csv(self) -> str:
+        """Return the recording: time [s], joints [rad or m], target, status and errors, a row an update."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        pose = ("x_m", "y_m", "z_m", "qw", "qx", "qy", "qz")
+        writer.writerow(("time_s", *self.solver.robot.joint_names, *pose, "status", "pos_error_m", "rot_error_rad"))
+        for state in self.recorded:
+            errors = (state.result.status.name, state.result.pos_error, state.result.rot_error)
+            elapsed = state.time_s - self.recorded[0].time_s
+            writer.writerow((f"{elapsed:.6f}", *state.q.tolist(), *state.target.tolist(), *errors))
+        return text.getvalue()
+
+    def _pose(self, q: np.ndarray) -> np.ndarray:
+        return self.solver.robot.fk(torch.from_numpy(q)).numpy()
+
+    def _manipulability(self, q: np.ndarray) -> np.ndarray:
+        """Return Yoshikawa's measure of rows of joints, [B]."""
+        jacobian = self.solver.robot.jacobian(torch.from_numpy(q)).numpy()
+        return np.linalg.svd(jacobian, compute_uv=False).prod(-1)
+
+    def _ghosts(self, target: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """Return up to `num_ghosts` solutions that differ from q, [M, J]."""
+        if not self.num_ghosts:
+            return np.empty((0, self.solver.dof))
+        result = self.solver.solve_all(target, self.num_ghosts + 1, q)
+        found = result.q.reshape(-1, self.solver.dof) if result.status is Status.SOLVED else np.empty((0, len(q)))
+        return found[np.abs(found - q).max(axis=-1, initial=0.0) > _SAME][: self.num_ghosts]

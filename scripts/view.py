@@ -1,0 +1,48 @@
+"""Show a robot and its solver in a browser: drag the target, the solution follows (docs/viewer.md)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mfik.errors import MfikError, RobotError
+from mfik.robots import PRESETS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--robot", help=f"{', '.join(PRESETS)} or a URDF file; default: the model's robot, else panda")
+    parser.add_argument("--model", help="bundle, or name of a pretrained model; default: the robot's, if there is one")
+    parser.add_argument("--base_link", help="first link of the chain; default: the model's, else the URDF's root")
+    parser.add_argument("--tip_link", help="last link of the chain; default: the model's, else the URDF's only leaf")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on: whoever reaches it moves the target")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, or the next free one")
+    parser.add_argument("--csv", type=Path, help="let the panel write the recorded trajectory to this file")
+    args = parser.parse_args()
+
+    from mfik.view import Session, chain_bodies, choose_solver, mesh_bodies
+    from mfik.view.app import Viewer
+
+    session = Session(choose_solver(args.robot, args.model, args.base_link, args.tip_link))
+    robot, note = session.solver.robot, ""
+    bodies = chain_bodies(robot)
+    if args.robot is not None and args.robot not in PRESETS:
+        try:
+            bodies = mesh_bodies(robot, args.robot)
+        except RobotError as error:
+            note = f"drawn from its joints: {error}"
+            print(note)
+    viewer = Viewer(session, bodies, args.host, args.port, args.csv, note)
+    print(f"{robot.name}, {robot.base_link} -> {robot.tip_link}: open {viewer.url} (Ctrl-C ends)", flush=True)
+    try:
+        viewer.run()
+    except KeyboardInterrupt:
+        viewer.stop()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (MfikError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,286 @@
+"""The viewer in a real browser: headless Chromium, driven through selenium, with software rendering."""
+
+import csv
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pinocchio as pin
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import mfik.robots
+from mfik.solve import Solver, Status
+from mfik.view import Session, mesh_bodies
+from mfik.view.app import Viewer
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--window-size=1280,800 --force-device-scale-factor=1"
+)
+DEADLINE_S = 30.0
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="needs Chromium: apt-get install chromium chromium-driver"
+)
+
+
+def until(condition, what):
+    """Poll until the condition holds, and return its value."""
+    end = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert time.monotonic() < end, f"still waiting after {DEADLINE_S:.0f} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+class Page:
+    """The viewer, and the browser that shows it."""
+
+    def __init__(self, viewer, browser, downloads):
+        self.viewer, self.session, self.browser, self.downloads = viewer, viewer.session, browser, downloads
+        browser.get(viewer.url)
+        (self.client,) = until(lambda: list(viewer.server.get_clients().values()), "the page to connect")
+        until(lambda: "position error" in self.text(), "the panel")
+        until(lambda: self.drawn() > 1000, "the arm to be drawn")
+
+    def text(self):
+        return self.browser.find_element(By.TAG_NAME, "body").text
+
+    def do(self, act):
+        """Run something between two updates of the viewer, and wait for it."""
+        done = threading.Event()
+        self.viewer.call(lambda: (act(), done.set()))
+        assert done.wait(DEADLINE_S)
+
+    def screenshot(self, name="shot.png"):
+        path = self.downloads / name
+        self.browser.save_screenshot(str(path))
+        return matplotlib.image.imread(path)[..., :3]
+
+    def drawn(self, red=False):
+        """Count the blue pixels of a solution, or the red ones of an unsolved target, left of the panel."""
+        r, g, b = np.moveaxis(self.screenshot()[:, :850], -1, 0)
+        return int(((r > g + 0.35) & (r > b + 0.35) if red else b > r + 0.2).sum())
+
+    def pixel(self, point):
+        """Project a point of the scene [m] into the page."""
+        camera = self.client.camera
+        w, x, y, z = camera.wxyz
+        x, y, z = pin.Quaternion(w, x, y, z).matrix().T @ (point - camera.position)
+        rect = self.browser.execute_script("return document.querySelector('canvas').getBoundingClientRect().toJSON()")
+        focal = 0.5 * rect["height"] / np.tan(0.5 * camera.fov)
+        return np.array(
+            [rect["x"] + 0.5 * rect["width"] + focal * x / z, rect["y"] + 0.5 * rect["height"] + focal * y / z]
+        )
+
+    def drag(self, axis, distance):
+        """Drag the arrow of an axis of the handle so far along it [m]; try other places on the arrow if one misses."""
+        before = self.session.target.copy()
+        direction = pin.XYZQUATToSE3(before[[0, 1, 2, 4, 5, 6, 3]]).rotation[:, axis]
+        size = self.viewer.handle.scale
+        for share in (0.8, 0.65, 0.9, 0.55):
+            start = before[:3] + share * size * direction
+            path = [self.pixel(start + distance * step * direction) for step in np.linspace(0.0, 1.0, 8)]
+            mouse = ActionBuilder(self.browser, duration=30)
+            mouse.pointer_action.move_to_location(*path[0].round().astype(int).tolist()).pointer_down()
+            for place in path[1:]:
+                mouse.pointer_action.move_to_location(*place.round().astype(int).tolist())
+            mouse.pointer_action.pointer_up()
+            mouse.perform()
+            end = time.monotonic() + 5.0
+            while time.monotonic() < end:
+                if np.linalg.norm(self.viewer.handle.position - before[:3]) > 0.01 and not self.viewer.busy:
+                    return direction
+                time.sleep(0.05)
+        raise AssertionError(f"no place on the arrow of axis {axis} moved the handle; it is drawn at {path[0]}")
+
+    def press(self, label):
+        self.browser.find_element(By.XPATH, f"//button[normalize-space()='{label}']").click()
+
+
+@pytest.fixture(scope="module")
+def page(example_robots, tmp_path_factory):
+    urdf = example_robots / "panda_description" / "urdf" / "panda.urdf"
+    session = Session(Solver.load(ROOT / "tests" / "golden" / "v1.safetensors"))
+    downloads = tmp_path_factory.mktemp("downloads")
+    viewer = Viewer(session, mesh_bodies(session.solver.robot, urdf), port=8900, csv=downloads / "written.csv")
+    thread = threading.Thread(target=viewer.run, daemon=True)
+    thread.start()
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+        yield Page(viewer, browser, downloads)
+    finally:
+        browser.quit()
+        viewer.stop()
+        thread.join()
+
+
+@pytest.fixture
+def at_home(page):
+    """Return the page with arm and camera as they were when it was opened."""
+
+    def reset():
+        page.session.mode = "any seed"
+        page.session.home()
+
+    page.do(reset)
+    camera, initial = page.client.camera, page.viewer.server.initial_camera
+    camera.position, camera.look_at = initial.position, initial.look_at
+    until(lambda: np.allclose(page.viewer.handle.position, page.session.target[:3]), "the handle to return")
+    until(lambda: page.drawn() > 1000, "the arm to be drawn")
+    return page
+
+
+def pinocchio_error_m(session):
+    """Return the distance from the target of the joints shown, by Pinocchio."""
+    preset = Path(mfik.robots.__file__).parent / "urdf" / "panda.urdf"
+    model = pin.buildModelFromUrdf(str(preset))
+    data = model.createData()
+    full = pin.neutral(model)
+    full[: session.solver.dof] = session.q
+    pin.framesForwardKinematics(model, data, full)
+    return float(np.linalg.norm(data.oMf[model.getFrameId("panda_link8")].translation - session.target[:3]))
+
+
+def test_a_drag_moves_the_handle_and_the_arm_follows(at_home):
+    page = at_home
+    before, shot = page.session.target.copy(), page.screenshot()
+    page.drag(axis=0, distance=-0.12)
+    moved = page.session.target - before
+    assert np.linalg.norm(moved[:3]) == pytest.approx(0.12, abs=0.02) and np.abs(moved[3:]).max() < 1e-6
+    np.testing.assert_allclose(page.session.target[:3], page.viewer.handle.position, atol=1e-9)
+    assert page.session.state.result.status is Status.SOLVED
+    assert pinocchio_error_m(page.session) < 1e-3
+    until(lambda: (np.abs(page.screenshot() - shot)[:, :850].max(-1) > 0.1).sum() > 2000, "the picture to change")
+    assert "solved" in page.text()
+
+
+def test_an_unreachable_target_shows_its_reason(at_home):
+    page = at_home
+    camera = page.client.camera
+    near = page.drawn()
+    camera.position = 2.5 * np.asarray(page.viewer.server.initial_camera.position)
+    until(lambda: page.drawn() < 0.5 * near, "the camera to move away")
+    red = page.drawn(red=True)
+    page.drag(axis=0, distance=0.9)
+    assert page.session.state.result.status is Status.UNREACHABLE
+    until(lambda: "farther from the first joint than the arm reaches" in page.text(), "the reason")
+    until(lambda: page.drawn(red=True) > red + 500, "the arm to turn red")
+
+
+def test_the_picture_shows_arm_and_panel(at_home):
+    page = at_home
+    picture = page.screenshot("whole.png")
+    assert len(np.unique((255 * picture[:, :850]).astype(np.uint8).reshape(-1, 3), axis=0)) > 500
+    assert page.drawn() > 5000
+    text = page.text()
+    for word in ("position error", "time of a solve", "manipulability", "one step", "panda_joint7", "us", "deg"):
+        assert word in text, word
+
+
+def test_a_joint_slider_moves_arm_and_target(at_home):
+    page = at_home
+    sliders = page.browser.find_elements(By.CSS_SELECTOR, "[role=slider]")
+    joint = sliders[-7]  # panda_joint1, whose slider stands first of seven
+    before = page.session.q[0]
+    for _ in range(5):
+        joint.send_keys(Keys.ARROW_RIGHT)
+    until(lambda: page.session.q[0] == pytest.approx(before + np.radians(0.5), abs=1e-6), "the joint to turn")
+    assert pinocchio_error_m(page.session) < 1e-9
+    until(lambda: np.allclose(page.viewer.handle.position, page.session.target[:3]), "the handle to follow")
+
+
+def test_a_recording_replays_and_is_downloaded(at_home):
+    page = at_home
+    page.do(lambda: page.session.record(True))
+    page.drag(axis=0, distance=-0.1)
+    page.do(lambda: page.session.record(False))
+    recorded = list(page.session.recorded)
+    assert len(recorded) > 3
+
+    page.press("save CSV")
+    file = page.downloads / "panda.csv"
+    until(file.exists, "the download")
+    header, *rows = csv.reader(file.read_text().splitlines())
+    assert len(rows) == len(recorded) and header[1:8] == list(page.session.solver.robot.joint_names)
+    np.testing.assert_array_equal(np.array(rows[-1][1:8], float), recorded[-1].q)
+
+    page.press("write CSV")
+    written = page.downloads / "written.csv"
+    until(lambda: written.exists() and written.read_text() == file.read_text(), "the same in the file of --csv")
+
+    page.do(page.session.home)
+    seen = []
+    page.press("replay")
+    until(lambda: seen.append(page.session.state) or seen[-1] is recorded[-1], "the end of the replay")
+    assert any(state in recorded[:-1] for state in seen)
+    until(lambda: np.allclose(page.viewer.handle.position, recorded[-1].target[:3]), "the handle to follow")
+    assert page.session.recorded == recorded
+
+
+def test_updates_keep_up(at_home):
+    """Prints what docs/viewer.md reports; the bound leaves room for a busy machine."""
+    page = at_home
+    centre, start = page.session.target.copy(), time.monotonic()
+    swinging = threading.Event()
+
+    def swing():
+        while not swinging.wait(0.05):  # as often as the browser sends a handle that is dragged
+            pose = centre.copy()
+            pose[1] += 0.2 * np.sin(2.0 * (time.monotonic() - start))
+            page.viewer.call(lambda pose=pose: page.viewer.drag(pose))
+
+    thread = threading.Thread(target=swing)
+    thread.start()
+    try:
+        count_frames = """
+            const done = arguments[0], start = performance.now();
+            let count = 0;
+            const next = () => {
+                count++;
+                performance.now() - start > 4000 ? done(count / 4) : requestAnimationFrame(next);
+            };
+            requestAnimationFrame(next);"""
+        before, began = page.viewer.updates, time.monotonic()
+        frames = page.browser.execute_async_script(count_frames)
+        updates = (page.viewer.updates - before) / (time.monotonic() - began)
+    finally:
+        swinging.set()
+        thread.join()
+    print(f"{updates:.0f} updates a second, of which the browser drew {frames:.0f}")
+    assert updates > 20 and frames > 1
+
+
+def test_the_command_listens_on_loopback_only():
+    command = [sys.executable, str(ROOT / "scripts" / "view.py"), "--robot", "ur10", "--port", "8950"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        line = next(line for line in process.stdout if "open http" in line)
+        url = line.split("open ")[1].split()[0]
+        assert url.startswith("http://127.0.0.1:")
+        assert b"<html" in urllib.request.urlopen(url, timeout=10).read().lower()[:500]
+        port = int(url.rsplit(":", 1)[1])
+        listening = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        addresses = {row[1] for row in listening if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+        assert addresses == {f"0100007F:{port:04X}"}
+    finally:
+        process.terminate()
+        process.wait(10)

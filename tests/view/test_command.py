@@ -1,0 +1,31 @@
+"""scripts/view.py, as a user runs it without what it needs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_VISER = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "viser" else find(name, package)
+sys.argv = ["view.py"]
+runpy.run_path("scripts/view.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["scripts/view.py", "--robot", "pandas"], "expected a preset (panda, ur10)"),
+        (["scripts/view.py", "--model", "nowhere"], "nowhere"),
+        (["-c", WITHOUT_VISER], "the viewer needs viser; install what it needs with: pip install 'mfik[viz]'"),
+    ],
+    ids=["robot", "model", "viser"],
+)
+def test_what_is_missing_is_named(command, message):
+    out = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode != 0 and "error: " in out.stderr and message in out.stderr, out.stderr
+    assert "Traceback" not in out.stderr
