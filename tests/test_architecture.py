@@ -17,6 +17,7 @@ ALLOWED = {
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},
+    "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "model", "report"},
     "view": {"solve", "robots"},
 }

@@ -1,5 +1,6 @@
 """Measurement of exported networks through the C++ solver."""
 
+from mfik.eval.card import write_card
 from mfik.eval.evaluate import evaluate, format_table
 from mfik.eval.protocol import format_protocol, run_protocol
 from mfik.eval.report import write_report
@@ -23,5 +24,6 @@ __all__ = [
     "plot_reliability",
     "reliability",
     "run_protocol",
+    "write_card",
     "write_report",
 ]

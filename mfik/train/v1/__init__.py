@@ -3,7 +3,7 @@
 from mfik.train.v1.checkpoint import load_checkpoint, load_model, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, jvp_target, meanflow_loss
-from mfik.train.v1.plots import plot_run
+from mfik.train.v1.plots import plot_run, read_validations
 from mfik.train.v1.schedule import learning_rate
 from mfik.train.v1.trainer import MeanFlowTrainer
 
@@ -17,5 +17,6 @@ __all__ = [
     "load_model",
     "meanflow_loss",
     "plot_run",
+    "read_validations",
     "save_checkpoint",
 ]

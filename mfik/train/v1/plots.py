@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,7 +57,11 @@ _PARTS = {
             ),
             "Share solved": _Picture(
                 "share [%]",
-                {"one step": "val/solved_0", "after 3 refinements": "val/solved_3"},
+                {
+                    "one step": "val/solved_0",
+                    "after 3 refinements": "val/solved_3",
+                    "to 1e-5 after 10": "val/solved_10",
+                },
                 scale="linear",
                 factor=100.0,
             ),
@@ -100,6 +104,18 @@ class _Curve(NamedTuple):
     step: np.ndarray
     value: np.ndarray
     time_s: np.ndarray
+
+
+def read_validations(output_dir: Path, names: Sequence[str]) -> list[tuple[int, dict[str, float]]]:
+    """Read metrics of `MeanFlowTrainer.validate` from a run's records.
+
+    Returns:
+        For each validation its step and the metrics by name.
+    """
+    events = EventAccumulator(str(output_dir / "logs"), size_guidance={"scalars": 0})
+    events.Reload()
+    curves = {name: {s.step: s.value for s in events.Scalars(f"val/{name}")} for name in names}
+    return [(step, {name: curves[name][step] for name in names}) for step in curves[names[0]]]
 
 
 def plot_run(output_dir: Path) -> list[Path]:

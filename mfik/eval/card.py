@@ -1,0 +1,122 @@
+"""The model card: what a bundle was trained on, and every number of the protocol (docs/models.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mfik.eval.protocol import format_protocol
+from mfik.robots import Robot
+
+_CURVE_ROWS = 12
+
+
+def write_card(
+    path: Path,
+    robot: Robot,
+    network: dict[str, Any],
+    num_parameters: int,
+    training: dict[str, Any],
+    report: dict[str, Any],
+    curve: Sequence[tuple[int, dict[str, float]]],
+) -> None:
+    """Write a bundle's README.md.
+
+    Args:
+        path: File to write.
+        robot: The robot.
+        network: `to_dict` of the network's configuration.
+        num_parameters: Trained scalars of the network.
+        training: The bundle's record of its training, see `mfik.fit.fit`.
+        report: Of `run_protocol`.
+        curve: Samples seen and "pos_mm_p50", "rot_deg_p50", "solved_10" of each validation.
+    """
+    path.write_text("\n".join(_lines(robot, network, num_parameters, training, report, curve)) + "\n")
+
+
+def _lines(
+    robot: Robot,
+    network: dict[str, Any],
+    num_parameters: int,
+    training: dict[str, Any],
+    report: dict[str, Any],
+    curve: Sequence[tuple[int, dict[str, float]]],
+) -> list[str]:
+    shape = ", ".join(f"{name} {value}" for name, value in network.items() if name not in ("type", "dof"))
+    references = f"{training['coupling']} (sigma {training['sigma']:g} rad)"
+    if training["coupling"] in ("projected", "global"):
+        references = training["coupling"]
+    lines = [
+        f"# {robot.name}",
+        "",
+        f"{robot.base_link} to {robot.tip_link}, {robot.dof} joints: {', '.join(robot.joint_names)}.",
+        f"Network {network['type']}, {num_parameters:,} parameters ({shape}).",
+        "",
+        "## Training",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| Data | drawn online from the robot alone, references {references}; no row comes twice |",
+        f"| Samples seen | {training['samples_seen']:,} in {training['steps']:,} steps |",
+        f"| Hardware | {training['hardware']} |",
+        f"| Time | {training['minutes']:g} minutes, the timing of the first steps included |",
+        f"| Version | mfik {training['mfik']} |",
+        "",
+        "```text",
+        training["command"],
+        "```",
+        "",
+        "Learning curve of the averaged network, references as trained on: error of one step, and share solved to",
+        "1e-5 m and rad within ten refinements.",
+        "",
+        "| Samples | median mm | median deg | solved |",
+        "|---:|---:|---:|---:|",
+    ]
+    stride = max(1, -(-len(curve) // _CURVE_ROWS))
+    for samples, values in [*curve[:-1:stride], curve[-1]] if curve else ():
+        lines.append(
+            f"| {samples / 1e6:.1f}M | {values['pos_mm_p50']:.1f} | {values['rot_deg_p50']:.2f} | "
+            f"{values['solved_10']:.2%} |"
+        )
+    lines += [
+        "",
+        "## Accuracy",
+        "",
+        "The accuracy protocol (docs/accuracy.md explains every row), by the C++ solver:",
+        "",
+        "```text",
+        format_protocol(report),
+        "```",
+        "",
+        "## Where it fails",
+        "",
+        *_failures(report),
+    ]
+    return lines
+
+
+def _failures(report: dict[str, Any]) -> list[str]:
+    """Return what the protocol says against the network."""
+    sets = report["one_attempt"]
+    lines = []
+    for name, rows in sets.items():
+        network, own = rows["network"], {start: row for start, row in rows.items() if start != "network"}
+        share = network["solved"]["1e-5"]["10"]
+        best = max(own, key=lambda start: own[start]["solved"]["1e-5"]["10"])
+        other = own[best]["solved"]["1e-5"]["10"]
+        verdict = "better without the network" if other > share else "the network's is better"
+        lines.append(
+            f"- {name}: one attempt of ten refinements fails for {1 - share:.2%} of the poses; from `{best}`, which "
+            f"needs no network, for {1 - other:.2%}: {verdict}. One step is outside the limits for "
+            f"{network['limit_violations'] / report['n']:.1%}."
+        )
+    best = min(sets["global"], key=lambda start: sets["global"][start]["us"]["p50"])
+    lines.append(
+        f"- `solve()` without the network solves {report['solve']['global']['solve()']['solved']:.2%} of the global "
+        f"poses at {report['solve']['global']['solve()']['us']['p50']:.1f} us, with the network first "
+        f"{report['solve']['global']['solve(), network first']['solved']:.2%} at "
+        f"{report['solve']['global']['solve(), network first']['us']['p50']:.1f} us (medians; fastest single attempt: "
+        f"`{best}`)."
+    )
+    return lines

@@ -1,0 +1,214 @@
+"""From a robot's description to a bundle: online data, training, export, evaluation, model card."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mfik import __version__
+from mfik.data import OnlineSource
+from mfik.errors import ArgumentError
+from mfik.eval import run_protocol, write_card
+from mfik.export import document, export_bundle
+from mfik.model import make_network
+from mfik.report import cpu_name
+from mfik.robots import Robot
+from mfik.solve import Solver
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_model, read_validations
+
+_NETWORK = "v2"
+_EPOCH_ROWS = 500_000  # between two validations
+_VAL_ROWS = 10_000
+_REFLOW_AFTER = 0.2  # share of the steps that are taken before targets are coupled anew
+_WARMUP = 0.03  # share of the steps
+_LEAST_STEPS = 20
+_TRIAL_STEPS = 8  # that are timed, of each phase
+_OVERHEAD = 0.85  # what remains of the time for steps beside validation, checkpoints and waiting for one another
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What `fit` asks of its caller; docs/training.md has the measurements behind the recipe.
+
+    Attributes:
+        minutes: Time for the training, [min]; evaluation comes on top.
+        preset: Size of the network, of `mfik.model.v2.PRESETS`.
+        coupling: How online references and solutions relate, see `mfik.data.generate`: "projected" for answers from any
+            reference, "local" for precise answers near by.
+        sigma: Spread of local references [rad].
+        batch_size: Rows a step of each process.
+        learning_rate: AdamW's base learning rate.
+        processes: Processes that train together, on a CPU; 0: one for each core.
+        seed: Of the training.
+        num: Poses of each set of the evaluation.
+    """
+
+    minutes: float = 10.0
+    preset: str = "tiny"
+    coupling: str = "projected"
+    sigma: float = 0.3
+    batch_size: int = 1024
+    learning_rate: float = 6e-3
+    processes: int = 0
+    seed: int = 0
+    num: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise ArgumentError(f"minutes: expected a positive number, got {self.minutes}")
+        if self.processes < 0:
+            raise ArgumentError(f"processes: expected 0 or more, got {self.processes}")
+
+
+def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> dict[str, Any]:
+    """Train a network for a robot and write its bundle, with a model card, to `output`/bundle.
+
+    Args:
+        robot: The robot.
+        output: Folder of the run: checkpoints, logs, bundle.
+        settings: See `FitSettings`.
+        command: The command line, for the card.
+
+    Returns:
+        The report of `run_protocol`.
+
+    Raises:
+        ArgumentError: a setting is out of range, or the folder holds a run.
+        TrainingError: the training did not stay finite.
+    """
+    if (output / "bundle").exists():
+        raise ArgumentError(f"output: {output} holds a bundle already; give another folder")
+    on_gpu = torch.cuda.is_available()
+    processes = 1 if on_gpu else settings.processes or len(os.sched_getaffinity(0))
+    config = _config(robot, settings)
+    start = time.perf_counter()
+    config = _scheduled(config, _steps_within(robot, settings, config))
+    if processes == 1:
+        _train(robot, output, settings, config)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = (processes, Path(folder) / "rendezvous", robot, output, settings, config)
+            torch.multiprocessing.spawn(_train_process, arguments, nprocs=processes)
+    seconds = time.perf_counter() - start
+
+    model, robot, state = load_model(output / "checkpoints" / "final_model.pth")
+    device = torch.cuda.get_device_name() if on_gpu else f"{processes} of {os.cpu_count()} cores of {cpu_name()}"
+    training = {
+        "mfik": __version__,
+        "command": command,
+        "steps": state["global_step"],
+        "samples_seen": state["samples_seen"],
+        "minutes": round(seconds / 60, 2),
+        "hardware": device,
+        "coupling": settings.coupling,
+        "sigma": settings.sigma,
+        "config": config.to_dict(),
+    }
+    bundle = output / "bundle"
+    export_bundle(bundle, model, document(model, robot, training=training))
+    report = run_protocol(Solver.load(bundle), n=settings.num, seed=0)
+    accuracy = {
+        name: {key: rows["network"][key] for key in ("pos_mm", "rot_deg", "within_5mm_5deg", "solved")}
+        for name, rows in report["one_attempt"].items()
+    }
+    export_bundle(bundle, model, document(model, robot, training=training, accuracy=accuracy), overwrite=True)
+    curve = read_validations(output, ("pos_mm_p50", "rot_deg_p50", "solved_10"))
+    rows_a_step = settings.batch_size * processes
+    write_card(
+        bundle / "README.md", robot, model.config.to_dict(), model.num_parameters(), training, report,
+        [(step * rows_a_step, values) for step, values in curve],
+    )  # fmt: skip
+    return report
+
+
+def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
+    return TrainConfig(
+        robot=robot.name,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        loss_weight_type="uniform",
+        flow_matching_ratio=0.0,
+        endpoint_ratio=1.0,
+        jvp_clip=0.3,
+        limit_loss_weight=1.0,
+        save_interval=0,
+        seed=settings.seed,
+    )
+
+
+def _scheduled(config: TrainConfig, steps: int) -> TrainConfig:
+    """Fit warm-up, reflow and averaging to the number of steps."""
+    return replace(
+        config,
+        max_steps=steps,
+        num_epochs=steps,
+        warmup_steps=round(_WARMUP * steps),
+        reflow_start=max(1, round(_REFLOW_AFTER * steps)),
+        ema_decay=1 - 1 / max(2.0, min(1000.0, 0.02 * steps)),
+        log_interval=max(1, min(50, steps // 10)),
+    )
+
+
+def _steps_within(robot: Robot, settings: FitSettings, config: TrainConfig) -> int:
+    """Time a few steps of each phase and tell how many fit into the minutes."""
+    torch.manual_seed(settings.seed)
+    trial = replace(config, reflow_start=_TRIAL_STEPS + 1)
+    threads = torch.get_num_threads()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), trial, robot)
+    source = _source(robot, settings, trainer)
+    seconds = []
+    for _ in range(2):
+        trainer.train_step(source.rows(trainer.global_step)[0])  # the first one of a phase allocates
+        trainer.global_step += 1
+        start = time.perf_counter()
+        for _ in range(_TRIAL_STEPS):
+            trainer.train_step(source.rows(trainer.global_step)[0])
+            trainer.global_step += 1
+        seconds.append((time.perf_counter() - start) / _TRIAL_STEPS)
+    torch.set_num_threads(threads)
+    mean = _REFLOW_AFTER * seconds[0] + (1 - _REFLOW_AFTER) * seconds[1]
+    return max(_LEAST_STEPS, round(_OVERHEAD * 60 * settings.minutes / mean))
+
+
+def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> OnlineSource:
+    return OnlineSource(
+        robot,
+        settings.batch_size,
+        coupling=settings.coupling,
+        sigma=settings.sigma,
+        seed=settings.seed,
+        rank=trainer.rank,
+        world_size=trainer.world_size,
+        device=trainer.device,
+        epoch_rows=max(_EPOCH_ROWS, settings.batch_size * trainer.world_size),
+    )
+
+
+def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfig) -> None:
+    torch.manual_seed(settings.seed)
+    trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot, output)
+    source = _source(robot, settings, trainer)
+    trainer.fit(source, source.validation_rows(_VAL_ROWS))
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _train_process(
+    rank: int, processes: int, rendezvous: Path, robot: Robot, output: Path, settings: FitSettings, config: TrainConfig
+) -> None:
+    """Train as one process of a group."""
+    torch.set_num_threads(1)  # a second thread would compete with the other processes
+    torch.distributed.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=rank, world_size=processes)
+    try:
+        _train(robot, output, settings, config)
+    finally:
+        torch.distributed.destroy_process_group()
