@@ -46,6 +46,16 @@ MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const S* origin) 
     T = out;
 }
 
+/// R <- R * Rot_z, of the angle whose sine and cosine are given.
+template <class V>
+MFIK_HOST_DEVICE inline void turn_z(V* R, const V& sine, const V& cosine) {
+    for (int i = 0; i < 3; ++i) {
+        const V x = R[3 * i], y = R[3 * i + 1];
+        R[3 * i] = cosine * x + sine * y;
+        R[3 * i + 1] = cosine * y - sine * x;
+    }
+}
+
 /// T <- T * Rot_z(q) or Trans_z(q).
 template <class V>
 MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, const V& q) {
@@ -55,11 +65,7 @@ MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, co
     }
     V s, c;
     sine_cosine(q, s, c);
-    for (int i = 0; i < 3; ++i) {
-        const V x = T.R[3 * i], y = T.R[3 * i + 1];
-        T.R[3 * i] = c * x + s * y;
-        T.R[3 * i + 1] = c * y - s * x;
-    }
+    turn_z(T.R, s, c);
 }
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
