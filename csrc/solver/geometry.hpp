@@ -31,8 +31,7 @@ MFIK_HOST_DEVICE inline void features(const Geometry& geometry, const V* q, cons
     const double *base = chain.origin[0], *tip = chain.origin[n];
     const V scale = V() + geometry.scale;
     V sine[kMaxJoints], cosine[kMaxJoints], axis[kMaxJoints][3], point[kMaxJoints][3];
-    for (int j = 0; j < n; ++j) sine_cosine(q[j], sine[j], cosine[j]);
-    const TransformOf<V> tool = forward(chain, q, axis, point), target = from_pose(pose);
+    const TransformOf<V> tool = forward(chain, q, axis, point, sine, cosine), target = from_pose(pose);
 
     V error[6];  // of the tool, lengths / L
     V D[9];      // target * tool^T

@@ -109,7 +109,7 @@ class NetworkV2 final : public Engine {
         if (instructions == InstructionSet::kAvx512) evaluate_layers_ = evaluate_avx512;
 #endif
 #ifdef MFIK_HAS_X86_LEVELS
-        if (instructions == InstructionSet::kAvx2) features_ = avx2::features_of_rows;
+        if (instructions >= InstructionSet::kAvx2) features_ = features_of_one_ = avx2::features_of_rows;
         if (instructions == InstructionSet::kAvx512) features_ = avx512::features_of_rows;
 #endif
         const NetworkConfig& config = bundle.config;
@@ -131,7 +131,8 @@ class NetworkV2 final : public Engine {
         const Buffers buffers(layers_, std::min(rows, kMaxRows), scratch);
         const int step = stride(layers_.geometry.size);
         const auto piece = [&](int count, const float* its_q, const float* its_poses, int its_num_poses, float* its_u) {
-            features_(layers_.geometry, count, its_q, its_poses, its_num_poses, buffers.features, step);
+            FeaturesOfRows* const features = count == 1 ? features_of_one_ : features_;
+            features(layers_.geometry, count, its_q, its_poses, its_num_poses, buffers.features, step);
             evaluate_layers_(layers_, buffers, count, its_u);
         };
         in_pieces(rows, layers_.geometry.chain.dof, q, poses, num_poses, u, piece);
@@ -139,6 +140,8 @@ class NetworkV2 final : public Engine {
 
   private:
     FeaturesOfRows* features_ = baseline::features_of_rows;
+    // The same bits. A single row takes 0.41 us on half of a register of AVX-512, 0.58 us on a whole one (Zen 4).
+    FeaturesOfRows* features_of_one_ = baseline::features_of_rows;
     decltype(&evaluate_baseline) evaluate_layers_ = evaluate_baseline;
     Layers layers_;
 };
