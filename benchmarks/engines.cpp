@@ -85,7 +85,7 @@ std::function<void()> stream(std::size_t num_parameters) {
 void measure(const std::string& path, double seconds) {
     const mfik::Bundle bundle = mfik::read_bundle(path);
     std::vector<std::pair<std::string, std::unique_ptr<const mfik::Engine>>> engines;
-    engines.emplace_back("native", std::make_unique<const mfik::Network>(bundle));
+    engines.emplace_back("native", mfik::make_network(bundle));
 #ifdef MFIK_HAS_TORCHSCRIPT
     engines.emplace_back("torchscript", mfik::load_torchscript(path));
 #endif

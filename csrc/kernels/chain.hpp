@@ -46,27 +46,33 @@ MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const S* origin) 
     T = out;
 }
 
-/// T <- T * Rot_z(q) or Trans_z(q).
+/// R <- R * Rot_z, of the angle whose sine and cosine are given.
 template <class V>
-MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, const V& q) {
+MFIK_HOST_DEVICE inline void turn_z(V* R, const V& sine, const V& cosine) {
+    for (int i = 0; i < 3; ++i) {
+        const V x = R[3 * i], y = R[3 * i + 1];
+        R[3 * i] = cosine * x + sine * y;
+        R[3 * i + 1] = cosine * y - sine * x;
+    }
+}
+
+/// T <- T * Rot_z(q) or Trans_z(q). Where the joint turns, sine and cosine of q are handed out.
+template <class V>
+MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, const V& q, V& s, V& c) {
     if (kind == JointKind::kPrismatic) {
         for (int i = 0; i < 3; ++i) T.p[i] += q * T.R[3 * i + 2];
         return;
     }
-    V s, c;
     sine_cosine(q, s, c);
-    for (int i = 0; i < 3; ++i) {
-        const V x = T.R[3 * i], y = T.R[3 * i + 1];
-        T.R[3 * i] = c * x + s * y;
-        T.R[3 * i + 1] = c * y - s * x;
-    }
+    turn_z(T.R, s, c);
 }
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
-/// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian.
+/// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian; `sine` and
+/// `cosine` [dof] those of the joints that turn.
 template <class V, class C>
 MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr,
-                                               V (*point)[3] = nullptr) {
+                                               V (*point)[3] = nullptr, V* sine = nullptr, V* cosine = nullptr) {
     TransformOf<V> T;
     for (int i = 0; i < 3; ++i) {
         for (int j = 0; j < 3; ++j) T.R[3 * i + j] = chain.origin[0][4 * i + j] - V();
@@ -80,7 +86,9 @@ MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*a
                 point[j][i] = T.p[i];
             }
         }
-        compose_joint(T, chain.kind[j], q[j]);
+        V s = V(), c = V();
+        compose_joint(T, chain.kind[j], q[j], s, c);
+        if (sine != nullptr) sine[j] = s, cosine[j] = c;
     }
     compose_origin(T, chain.origin[chain.dof]);
     return T;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "mfik/solver.hpp"
+#include "solver/geometry.hpp"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "mfik reads safetensors files, which are little-endian, on little-endian machines only"
@@ -32,7 +33,6 @@ constexpr std::size_t kMaxJsonDepth = 32;
 constexpr int kMaxWidth = 1 << 14;
 constexpr int kMaxBlocks = 256;
 constexpr double kOrthonormalTolerance = 1e-9;
-constexpr double kPi = 3.14159265358979323846;
 constexpr char kExportAgain[] = "export the bundle again with scripts/export.py";
 constexpr char kDamaged[] = "the file is damaged: copy or export it again";
 
@@ -218,8 +218,11 @@ void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     const Json& model = reader.member(document, "model", "metadata");
     if (model.is_null()) return;  // a robot alone
     const std::string type = reader.string(model, "type", "model");
-    if (type != "v1") reader.fail("model.type", "'v1'", quote(type), "update mfik to a version that reads it");
+    if (type != "v1" && type != "v2") {
+        reader.fail("model.type", "'v1' or 'v2'", quote(type), "update mfik to a version that reads it");
+    }
     NetworkConfig& config = bundle.config;
+    config.version = type == "v1" ? 1 : 2;
     config.dof = reader.integer(model, "dof", "model", 1, kMaxJoints);
     if (config.dof != bundle.chain.dof) {
         reader.fail("model.dof", std::to_string(bundle.chain.dof) + " (the robot's joints)",
@@ -227,6 +230,10 @@ void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     }
     config.width = reader.integer(model, "width", "model", 1, kMaxWidth);
     config.num_blocks = reader.integer(model, "num_blocks", "model", 1, kMaxBlocks);
+    if (config.version == 2) {
+        if (std::isinf(Geometry(bundle.chain).scale)) reader.fail("robot", "links that have a length", "none");
+        return;
+    }
     config.cond_dim = reader.integer(model, "cond_dim", "model", 1, kMaxWidth);
     const std::string encoding = reader.string(model, "encoding", "model");
     if (encoding == "none") return;
@@ -240,13 +247,14 @@ void read_config(const Reader& reader, const Json& document, Bundle& bundle) {
     }
 }
 
-/// Tensor names and shapes of a network, in the order of mfik/model/v1/network.py.
-std::map<std::string, std::vector<std::uint64_t>> expected_tensors(const NetworkConfig& config) {
+/// Tensor names and shapes of a network: network.py of mfik/model/v1 and v2.
+std::map<std::string, std::vector<std::uint64_t>> expected_tensors(const Bundle& bundle) {
+    const NetworkConfig& config = bundle.config;
     using Shape = std::vector<std::uint64_t>;
     const auto size = [](int n) { return static_cast<std::uint64_t>(n); };
     const std::uint64_t width = size(config.width), cond = size(config.cond_dim);
     std::map<std::string, Shape> expected;
-    if (config.width == 0) return expected;
+    if (config.version == 0) return expected;
     const auto linear = [&](const std::string& name, std::uint64_t out, std::uint64_t in) {
         expected[name + ".weight"] = Shape{out, in};
         expected[name + ".bias"] = Shape{out};
@@ -255,19 +263,25 @@ std::map<std::string, std::vector<std::uint64_t>> expected_tensors(const Network
         expected[name + ".weight"] = Shape{width};
         expected[name + ".bias"] = Shape{width};
     };
+    const auto block = [](int i) { return "blocks." + std::to_string(i) + "."; };
+    for (int i = 0; i < config.num_blocks; ++i) {
+        linear(block(i) + "linear1", width, width);
+        linear(block(i) + "linear2", width, width);
+    }
+    linear("head", size(config.dof), width);
+    if (config.version == 2) {
+        linear("input", width, size(Geometry(bundle.chain).size + 2));
+        return expected;
+    }
     if (config.encoding_dim > 0) expected["encoding.frequencies"] = Shape{size(config.encoding_dim / 2)};
-    linear("input", width, size(config.num_features()));
+    linear("input", width, size((config.dof + 9) * std::max(config.encoding_dim, 1)));
     linear("condition", cond, 9);
     for (int i = 0; i < config.num_blocks; ++i) {
-        const std::string block = "blocks." + std::to_string(i) + ".";
-        norm(block + "norm1");
-        linear(block + "linear1", width, width);
-        norm(block + "norm2");
-        linear(block + "linear2", width, width);
-        linear(block + "film", 2 * width, cond);
+        norm(block(i) + "norm1");
+        norm(block(i) + "norm2");
+        linear(block(i) + "film", 2 * width, cond);
     }
     norm("norm");
-    linear("head", size(config.dof), width);
     return expected;
 }
 
@@ -445,7 +459,7 @@ Bundle read_bundle(const std::string& path) {
 
     const char* data = bytes.data() + sizeof(header_size) + header_size;
     const auto tensors = read_tensors(reader, header, data, rest - header_size);
-    const auto expected = expected_tensors(bundle.config);
+    const auto expected = expected_tensors(bundle);
     for (const auto& [name, tensor] : tensors) {
         if (expected.count(name) == 0) reader.fail("tensor " + quote(name), "no such tensor in this network", "one");
     }

@@ -14,16 +14,14 @@ namespace mfik {
 
 constexpr int kBundleVersion = 2;  // BUNDLE_VERSION of mfik/export/bundle.py
 
-/// Sizes of a version 1 network (mfik/model/v1/config.py); width 0: the bundle holds a robot alone.
+/// Sizes of a network (config.py of mfik/model/v1 and v2).
 struct NetworkConfig {
+    int version = 0;  // 0: the bundle holds a robot alone
     int dof = 0;
     int width = 0;
     int num_blocks = 0;
-    int cond_dim = 0;
-    int encoding_dim = 0;  // features per input scalar; 0: the scalar itself
-
-    int num_scalars() const { return dof + 9; }
-    int num_features() const { return num_scalars() * (encoding_dim > 0 ? encoding_dim : 1); }
+    int cond_dim = 0;      // of version 1
+    int encoding_dim = 0;  // of version 1: features per input scalar; 0: the scalar itself
 };
 
 /// A checked bundle: every tensor of the network is present, has its shape and is finite.

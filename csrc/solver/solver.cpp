@@ -238,7 +238,7 @@ Solver::~Solver() = default;
 
 Solver Solver::load(const std::string& path) {
     Bundle bundle = read_bundle(path);
-    auto network = bundle.num_parameters > 0 ? std::make_unique<const Network>(bundle) : nullptr;
+    auto network = bundle.config.version > 0 ? make_network(bundle) : nullptr;
     return Solver(std::make_unique<const Impl>(std::move(network), std::move(bundle)));
 }
 

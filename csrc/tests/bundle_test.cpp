@@ -33,8 +33,8 @@ struct Parts {
     Json header, document;
     std::string data;
 
-    Parts() {
-        const std::string bytes = read(golden_bundle());
+    explicit Parts(const std::string& version = "v1") {
+        const std::string bytes = read(golden_bundle(version));
         std::uint64_t size = 0;
         std::memcpy(&size, bytes.data(), sizeof(size));
         header = Json::parse(bytes.substr(8, size));
@@ -98,12 +98,13 @@ class Bundle : public ::testing::Test {
 
     /// Expect the golden bundle to be refused after `change`.
     void expect_refused(const std::function<void(Parts&)>& change, const std::string& message) const {
-        Parts parts;
+        Parts parts(version_);
         change(parts);
         expect_refused(parts.bytes(), message);
     }
 
     fs::path folder_;
+    std::string version_ = "v1";  // of the golden bundle that is changed
 };
 
 TEST_F(Bundle, LoadsFromFileAndFolder) {
@@ -242,7 +243,7 @@ TEST_F(Bundle, FormatAndVersionAreChecked) {
     expect_refused([](Parts& p) { p.document["version"] = "2"; }, "version: expected 2");
     expect_refused([](Parts& p) { p.document["format"] = "other"; }, "format: expected 'mfik-bundle', got 'other'");
     expect_refused([](Parts& p) { p.document.erase("robot"); }, "metadata.robot: expected a value, got nothing");
-    expect_refused([](Parts& p) { p.document["model"]["type"] = "v2"; }, "model.type: expected 'v1', got 'v2'");
+    expect_refused([](Parts& p) { p.document["model"]["type"] = "v3"; }, "model.type: expected 'v1' or 'v2', got 'v3'");
 }
 
 TEST_F(Bundle, ModelConfigurationIsChecked) {
@@ -263,6 +264,44 @@ TEST_F(Bundle, ModelConfigurationIsChecked) {
     expect_refused(set("num_blocks", 1 << 20), "model.num_blocks: expected an integer from 1 to 256");
     expect_refused(set("encoding_dim", 2), "model.encoding_dim: expected an integer from 4");
     expect_refused(set("encoding_dim", 7), "model.encoding_dim: expected an even number, got 7");
+}
+
+TEST_F(Bundle, Version2IsChecked) {
+    version_ = "v2";
+    const std::string file = write(Parts("v2").bytes());
+    EXPECT_EQ(Solver::load(file).num_parameters(), Parts("v2").data.size() / sizeof(float));
+    const auto set = [](const char* key, Json value) { return [=](Parts& p) { p.document["model"][key] = value; }; };
+    expect_refused(set("type", "v1"), "model.cond_dim: expected a value, got nothing");
+    expect_refused(set("type", nullptr), "model.type: expected a string");
+    expect_refused(set("dof", 6), "model.dof: expected 7");
+    expect_refused(set("dof", 17), "model.dof: expected an integer from 1 to 16, got '17'");
+    for (const Json& width : {Json(0), Json(-1), Json(32.0), Json("32"), Json(1 << 15), Json(1ull << 63)})
+        expect_refused(set("width", width), "model.width: expected an integer from 1 to 16384");
+    expect_refused(set("width", 64), "expected shape [64");
+    expect_refused(set("num_blocks", 1 << 20), "model.num_blocks: expected an integer from 1 to 256");
+    expect_refused(set("num_blocks", 1), "tensor 'blocks.1.linear1.bias': expected no such tensor in this network");
+    expect_refused(set("num_blocks", 3), "tensor 'blocks.2.linear1.bias': expected shape [32], got nothing");
+    // The number of features follows from the robot: a sine and a cosine less.
+    expect_refused(
+        [](Parts& p) { p.document["robot"]["joints"][2]["kind"] = "prismatic"; },
+        "tensor 'input.weight': expected shape [32, 66], got [32, 68]");
+    expect_refused([](Parts& p) { p.weight("head.weight")[3] = std::numeric_limits<float>::quiet_NaN(); },
+                   "tensor 'head.weight'[3]: expected a finite weight");
+    expect_refused(
+        [](Parts& p) {
+            p.header["norm.bias"] = p.header["head.bias"];
+            p.header.erase("head.bias");
+        },
+        "tensor 'norm.bias': expected no such tensor");
+    expect_refused(
+        [](Parts& p) {
+            Json& robot = p.document["robot"];
+            for (const std::size_t i : {3u, 7u, 11u}) {
+                for (Json& joint : robot["joints"]) joint["origin"][i] = 0;
+                robot["tool"][i] = 0;
+            }
+        },
+        "robot: expected links that have a length, got none");
 }
 
 Json joint_value(std::size_t j, const char* key) {

@@ -9,6 +9,9 @@
 #include <limits>
 #include <memory>
 #include <ostream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "golden.hpp"
 #include "mfik/solver.hpp"
@@ -29,7 +32,7 @@ constexpr float kTolerance = 1e-5f;  // [rad], as of the golden set in Python: f
 using EnginePtr = std::unique_ptr<const Engine>;
 
 struct Case {
-    const char* name;
+    std::string name, version;
     std::function<EnginePtr()> load;
     bool exact;  // row by row the same bits, whatever the number of rows
 };
@@ -38,31 +41,33 @@ std::ostream& operator<<(std::ostream& stream, const Case& engine) {
     return stream << engine.name;
 }
 
-[[maybe_unused]] std::string exported_bundle() {
-    const char* path = std::getenv("MFIK_TEST_BUNDLE");
-    if (path == nullptr) throw std::runtime_error("set MFIK_TEST_BUNDLE to the exported bundle of the golden network");
-    return path;
-}
-
-EnginePtr load_native(InstructionSet instructions) {
-    return std::make_unique<const Network>(read_bundle(golden_bundle()), instructions);
+[[maybe_unused]] std::string exported_bundle(const std::string& version) {
+    const char* path = std::getenv("MFIK_TEST_BUNDLES");
+    if (path == nullptr) throw std::runtime_error("set MFIK_TEST_BUNDLES to a folder with the golden bundles v1 and v2");
+    return path + ("/" + version);
 }
 
 /// The built-in engine for each instruction set of this machine, and the others that are built.
 std::vector<Case> engines() {
-    std::vector<Case> cases{{"native", [] { return load_native(InstructionSet::kBaseline); }, true}};
-    if (best_instruction_set() >= InstructionSet::kAvx2) {
-        cases.push_back({"native_avx2", [] { return load_native(InstructionSet::kAvx2); }, true});
-    }
-    if (best_instruction_set() >= InstructionSet::kAvx512) {
-        cases.push_back({"native_avx512", [] { return load_native(InstructionSet::kAvx512); }, true});
-    }
+    std::vector<Case> cases;
+    for (const std::string version : kVersions) {
+        const auto add = [&](const std::string& name, std::function<EnginePtr()> load, bool exact) {
+            cases.push_back({name + "_" + version, version, std::move(load), exact});
+        };
+        const auto add_native = [&](const std::string& name, InstructionSet instructions) {
+            if (best_instruction_set() < instructions) return;
+            add(name, [=] { return make_network(read_bundle(golden_bundle(version)), instructions); }, true);
+        };
+        add_native("native", InstructionSet::kBaseline);
+        add_native("native_avx2", InstructionSet::kAvx2);
+        add_native("native_avx512", InstructionSet::kAvx512);
 #ifdef MFIK_HAS_TORCHSCRIPT
-    cases.push_back({"torchscript", [] { return load_torchscript(exported_bundle()); }, false});
+        add("torchscript", [=] { return load_torchscript(exported_bundle(version)); }, false);
 #endif
 #ifdef MFIK_HAS_ONNX
-    cases.push_back({"onnx", [] { return load_onnx(exported_bundle()); }, false});
+        add("onnx", [=] { return load_onnx(exported_bundle(version)); }, false);
 #endif
+    }
     return cases;
 }
 
@@ -112,7 +117,7 @@ TEST_P(EngineTest, AgreesWithGolden) {
     const Inputs inputs = golden_inputs(rows);
     const std::vector<float> u = evaluate(*engine_, rows, inputs.q.data(), inputs.poses.data(), rows);
     for (std::size_t i = 0; i < u.size(); ++i) {
-        EXPECT_NEAR(inputs.q[i] + u[i], golden().q_solution[i / kDof][i % kDof], kTolerance) << "row " << i / kDof;
+        EXPECT_NEAR(inputs.q[i] + u[i], golden(GetParam().version).q_solution[i / kDof][i % kDof], kTolerance) << "row " << i / kDof;
     }
 }
 
@@ -140,7 +145,8 @@ TEST_P(EngineTest, OnePoseIsThatPoseInEveryRow) {
 }
 
 TEST_P(EngineTest, SolvesAsTheBuiltInOneDoes) {
-    const Solver own = Solver::load(golden_bundle()), other = Solver::load(golden_bundle(), std::move(engine_));
+    const std::string bundle = golden_bundle(GetParam().version);
+    const Solver own = Solver::load(bundle), other = Solver::load(bundle, std::move(engine_));
     Workspace own_workspace = own.make_workspace(), other_workspace = other.make_workspace();
     for (std::size_t i = 0; i < golden().q_ref.size(); ++i) {
         Pose pose;
@@ -157,7 +163,7 @@ TEST_P(EngineTest, SolvesAsTheBuiltInOneDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, EngineTest, ::testing::ValuesIn(engines()),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& info) { return info.param.name; });
 
 /// Answers as many joints as it is told to.
 class Fake final : public Engine {

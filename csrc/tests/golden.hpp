@@ -12,10 +12,13 @@ struct Golden {
     Rows q_ref, target_pose, q_solution;
 };
 
-/// Path of the golden network's bundle file.
-std::string golden_bundle();
+/// The versions of the network, each with a golden set for the same states and targets.
+constexpr const char* kVersions[] = {"v1", "v2"};
 
-/// The golden set, read when it is first asked for.
-const Golden& golden();
+/// Path of the golden network's bundle file.
+std::string golden_bundle(const std::string& version = "v1");
+
+/// The golden set of a version, read when it is first asked for.
+const Golden& golden(const std::string& version = "v1");
 
 }  // namespace mfik::testing

@@ -76,8 +76,11 @@ static_assert(noexcept(std::declval<const mfik::Solver&>().fk({})));
 namespace mfik::testing {
 namespace {
 
-TEST(RealTime, NoCallTakesMemoryWhateverTheOutcome) {
-    const Solver solver = Solver::load(golden_bundle());
+class RealTime : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Versions, RealTime, ::testing::ValuesIn(kVersions));
+
+TEST_P(RealTime, NoCallTakesMemoryWhateverTheOutcome) {
+    const Solver solver = Solver::load(golden_bundle(GetParam()));
     Workspace workspace = solver.make_workspace();
     const std::size_t rows = golden().q_ref.size();
     const long before_new = allocations;
@@ -96,8 +99,8 @@ TEST(RealTime, NoCallTakesMemoryWhateverTheOutcome) {
     }
 }
 
-TEST(RealTime, NoCallTakesMoreStepsThanPromised) {
-    const Solver solver = Solver::load(golden_bundle());
+TEST_P(RealTime, NoCallTakesMoreStepsThanPromised) {
+    const Solver solver = Solver::load(golden_bundle(GetParam()));
     Workspace workspace = solver.make_workspace();
     double largest_share = 0.0;
     for (std::size_t row = 0; row < golden().q_ref.size(); ++row) {

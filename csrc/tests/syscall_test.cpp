@@ -166,11 +166,15 @@ void c_calls(const mfik_solver* solver, mfik_workspace* workspace) {
     }
 }
 
-TEST(SystemCalls, NoCallEntersTheKernelTakesMemoryOrLocks) {
-    const Solver solver = Solver::load(golden_bundle());
+class SystemCallsOf : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Versions, SystemCallsOf, ::testing::ValuesIn(kVersions));
+
+TEST_P(SystemCallsOf, NoCallEntersTheKernelTakesMemoryOrLocks) {
+    const std::string bundle = golden_bundle(GetParam());
+    const Solver solver = Solver::load(bundle);
     Workspace workspace = solver.make_workspace();
     const std::size_t rows = golden().q_ref.size();
-    mfik_solver* const c_solver = mfik_load(golden_bundle().c_str(), nullptr, 0);
+    mfik_solver* const c_solver = mfik_load(bundle.c_str(), nullptr, 0);
     ASSERT_NE(c_solver, nullptr);
     mfik_workspace* const c_workspace = mfik_workspace_create(c_solver);
     Count count;

@@ -15,8 +15,11 @@ bool same(double a, double b) {
     return std::memcmp(&a, &b, sizeof(a)) == 0;  // NaN is NaN
 }
 
-TEST(Threads, ShareASolverAndAnswerAsOneThreadDoes) {
-    const Solver solver = Solver::load(golden_bundle());
+class Threads : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Versions, Threads, ::testing::ValuesIn(kVersions));
+
+TEST_P(Threads, ShareASolverAndAnswerAsOneThreadDoes) {
+    const Solver solver = Solver::load(golden_bundle(GetParam()));
     const std::size_t rows = golden().q_ref.size();
     const auto answer = [&] {
         std::vector<Result> results;
@@ -43,8 +46,8 @@ TEST(Threads, ShareASolverAndAnswerAsOneThreadDoes) {
     }
 }
 
-TEST(Threads, OfABatchAnswerAsOneThreadDoes) {
-    const Solver solver = Solver::load(golden_bundle());
+TEST_P(Threads, OfABatchAnswerAsOneThreadDoes) {
+    const Solver solver = Solver::load(golden_bundle(GetParam()));
     const std::size_t repeats = 20, rows = repeats * golden().q_ref.size();  // more than a thread takes at a time
     std::vector<double> poses, q_ref;
     for (std::size_t i = 0; i < rows; ++i) {

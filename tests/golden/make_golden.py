@@ -6,35 +6,42 @@ from pathlib import Path
 import torch
 
 from mfik.export.bundle import document, write_native
-from mfik.model import SingleStep
-from mfik.model.v1 import MeanFlowNet, ModelConfig
-from mfik.robots import load_robot
+from mfik.model import SingleStep, v1, v2
+from mfik.robots import Robot, load_robot
 
 FOLDER = Path(__file__).parent
 ROWS = 64
 
 
 def main() -> None:
-    torch.manual_seed(20240517)
     robot = load_robot("panda")
-    model = MeanFlowNet(ModelConfig(dof=7, width=32, num_blocks=2, cond_dim=16, encoding_dim=8)).eval()
+    torch.manual_seed(20240517)
+    model = v1.MeanFlowNet(v1.ModelConfig(dof=7, width=32, num_blocks=2, cond_dim=16, encoding_dim=8)).eval()
     for name, parameter in model.named_parameters():
         # Norm weights other than 1, biases other than 0: every tensor must matter. u comes out at about 0.3 rad.
         if "norm" in name or name.startswith("head"):
             torch.nn.init.normal_(parameter, mean=1.0 if name.endswith("norm.weight") else 0.0, std=0.1)
+    write("v1", model, robot)
+    model = v2.MeanFlowNet(v2.ModelConfig(dof=7, width=32, num_blocks=2), robot).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    write("v2", model, robot)
+
+
+def write(name: str, model: v1.MeanFlowNet | v2.MeanFlowNet, robot: Robot) -> None:
     generator = torch.Generator().manual_seed(1)
     q_ref = robot.sample(ROWS, generator)
     target_pose = robot.fk(robot.sample(ROWS, generator))
     target_pose[::2, 3:] *= -1  # both signs of the quaternion
     with torch.no_grad():
         q_solution = SingleStep(model)(q_ref, target_pose)
-    write_native(FOLDER / "v1.safetensors", model, document(model, robot))
+    write_native(FOLDER / f"{name}.safetensors", model, document(model, robot))
     golden = {
-        name: [[float(f"{x:.9g}") for x in row] for row in rows.tolist()]  # float32 survives nine digits
-        for name, rows in (("q_ref", q_ref), ("target_pose", target_pose), ("q_solution", q_solution))
+        key: [[float(f"{x:.9g}") for x in row] for row in rows.tolist()]  # float32 survives nine digits
+        for key, rows in (("q_ref", q_ref), ("target_pose", target_pose), ("q_solution", q_solution))
     }
-    lines = [f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for name, rows in golden.items()]
-    (FOLDER / "v1.json").write_text("{" + ",\n".join(lines) + "}\n")
+    lines = [f'"{key}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]" for key, rows in golden.items()]
+    (FOLDER / f"{name}.json").write_text("{" + ",\n".join(lines) + "}\n")
 
 
 if __name__ == "__main__":
