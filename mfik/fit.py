@@ -40,8 +40,8 @@ class FitSettings:
     Attributes:
         minutes: Time for the training, [min]; evaluation comes on top.
         preset: Size of the network, of `mfik.model.v2.PRESETS`.
-        coupling: How online references and solutions relate, see `mfik.data.generate`: "projected" for answers from any
-            reference, "local" for precise answers near by.
+        coupling: How online references and solutions relate, see `mfik.data.generate`: "seeding" for answers to any
+            pose, "local" for precise answers near by.
         sigma: Spread of local references [rad].
         batch_size: Rows a step of each process.
         learning_rate: AdamW's base learning rate.
@@ -52,7 +52,7 @@ class FitSettings:
 
     minutes: float = 10.0
     preset: str = "tiny"
-    coupling: str = "projected"
+    coupling: str = "seeding"
     sigma: float = 0.3
     batch_size: int = 1024
     learning_rate: float = 6e-3

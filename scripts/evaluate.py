@@ -29,9 +29,9 @@ from mfik.eval import (
     write_report,
 )
 from mfik.export import NATIVE_FILE, document, load_bundle, write_native
-from mfik.model.v1 import MeanFlowNet
+from mfik.model import v1, v2
 from mfik.robots import Robot
-from mfik.solve import Solver
+from mfik.solve import Solver, model_path
 from mfik.train.v1 import load_model
 
 _CALIBRATION_ROWS = 20_000
@@ -40,7 +40,7 @@ _CALIBRATION_ROWS = 20_000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument(
-        "--model", type=Path, required=True, help="bundle folder of scripts/export.py, or a .pth checkpoint"
+        "--model", type=Path, required=True, help="bundle folder, name of a pretrained model, or .pth checkpoint"
     )
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
     mode = parser.add_mutually_exclusive_group()
@@ -117,18 +117,18 @@ def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:
 
 
 def load_solver(path: Path) -> Solver:
-    """Load a bundle, or a checkpoint by way of a temporary native file."""
+    """Load a bundle, a pretrained model by its name, or a checkpoint by way of a temporary native file."""
     if path.suffix != ".pth":
-        return Solver.load(path)
+        return Solver.load(model_path(path))
     model, robot, _ = load_model(path)
     with tempfile.TemporaryDirectory() as folder:
         write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
         return Solver.load(folder)
 
 
-def load_network(path: Path) -> tuple[MeanFlowNet, Robot]:
-    """Load the network of a bundle or a checkpoint into PyTorch, and its robot."""
-    return (load_model if path.suffix == ".pth" else load_bundle)(path)[:2]
+def load_network(path: Path) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot]:
+    """Load the network of what `load_solver` takes into PyTorch, and its robot."""
+    return (load_model(path) if path.suffix == ".pth" else load_bundle(model_path(path)))[:2]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=v2.PRESETS, default=defaults.preset, help="size of the network")
     parser.add_argument(
         "--coupling", choices=COUPLINGS, default=defaults.coupling,
-        help="references to train on: projected for answers from any, local for precise ones near by",
+        help="references to train on: seeding for answers to any pose, local for precise ones near by",
     )  # fmt: skip
     parser.add_argument("--sigma", type=float, default=defaults.sigma, help="spread of local references [rad]")
     parser.add_argument("--batch_size", type=int, default=defaults.batch_size, help="rows a step of each process")

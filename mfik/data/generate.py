@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,12 +12,17 @@ from torch import Tensor
 from mfik import ops
 from mfik.data.dataset import IKDataset
 from mfik.errors import ArgumentError
+from mfik.kinematics import azimuth
 from mfik.robots import Robot
 
-COUPLINGS = ("local", "global", "projected", "mixed")
+COUPLINGS = ("local", "global", "projected", "canonical", "mixed", "seeding")
 _CHUNK = 65_536  # rows drawn at once: bounds memory, and fixes the random stream of a seed
 _MAX_R = 0.9  # largest r on disk: (q_target - q)/(1 - r) then keeps float32 accuracy
 _PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is taken where refinement from q fails
+_CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
+_HOME_CANDIDATES, _HOME_POSES = 96, 2000
+_HOME_REFINEMENTS = 10
+_HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
 
 
 def generate(
@@ -36,7 +42,10 @@ def generate(
         num_samples: Number of rows N.
         coupling: How the reference relates to the solution. "local": solution + N(0, sigma^2), a controller's case;
             "global": uniform and independent; "projected": uniform, and the solution is the one that refinement
-            reaches from it, else the nearest of several; "mixed": one of the three for each row, at random.
+            reaches from it, else the nearest of several; "mixed": one of the three for each row, at random;
+            "canonical": uniform, and the solution is the same for every reference, the one that refinement reaches from
+            `home_posture` turned to the target, else the nearest to that of several; "seeding": local for a third of
+            the rows, canonical for the others.
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
         device: Where to compute.
@@ -115,12 +124,12 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
     device = generator.device
     q_target = robot.sample(n, generator)
     q = robot.sample(n, generator)
-    if coupling == "mixed":
+    if coupling in ("mixed", "seeding"):
         kind = torch.randint(3, (n,), generator=generator, device=device)
-        local, projected = kind == 0, kind == 1
+        local, projected = kind == 0, (kind == 1) & (coupling == "mixed")
     else:
         local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
-    if coupling in ("local", "mixed"):
+    if coupling in ("local", "mixed", "seeding"):
         prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
         scale = torch.where(prismatic, sigma * (robot.upper - robot.lower) / (2 * math.pi), sigma)
         near = q_target[local]
@@ -129,6 +138,9 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
     if coupling in ("projected", "mixed"):
         q_target[projected] = _project(robot, q[projected], q_target[projected], pose[projected], generator)
         pose[projected] = ops.fk(robot, q_target[projected])
+    if coupling in ("canonical", "seeding"):
+        q_target[~local] = _canonical(robot, q_target[~local], pose[~local], generator)
+        pose[~local] = ops.fk(robot, q_target[~local])
     q_target = nearest_equivalent(robot, q_target, q)
     u = torch.rand(n, 2, generator=generator, device=device)
     r = _MAX_R * u[:, :1]
@@ -146,6 +158,59 @@ def _project(robot: Robot, q: Tensor, q_known: Tensor, pose: Tensor, generator: 
         candidate, found, _ = ops.refine(robot, robot.sample(q.shape[0], generator), pose)
         candidate = nearest_equivalent(robot, candidate, q)
         closer = found & ((candidate - q).norm(dim=-1) < (nearest - q).norm(dim=-1))
+        nearest = torch.where(closer.unsqueeze(-1), candidate, nearest)
+    best[failed] = nearest.to(best)
+    return best
+
+
+@lru_cache(maxsize=16)
+def home_posture(robot: Robot) -> Tensor:
+    """Find the posture from which one attempt of refinement, turned to the target, solves most reachable poses.
+
+    The best of the middle of the limits and of random postures around it, on the same random poses; always the same for
+    a robot.
+
+    Returns:
+        Joints [rad or m], [J], float64.
+    """
+    generator = torch.Generator().manual_seed(0)
+    pose = ops.fk(robot, robot.sample(_HOME_POSES, generator))
+    middle = 0.5 * (robot.lower + robot.upper)
+    reach = _HOME_SPREAD * (0.5 * (robot.upper - robot.lower)).clamp(max=math.pi)
+    candidates = middle + reach * (2 * torch.rand(_HOME_CANDIDATES, robot.dof, generator=generator).double() - 1)
+    candidates[0] = middle
+    if robot.kinds[0] != "prismatic":
+        candidates[:, 0] = middle[0]  # it is turned anyway
+
+    def solved(home: Tensor) -> int:
+        _, converged, _ = ops.refine(robot, _turned(robot, home, pose), pose, max_iterations=_HOME_REFINEMENTS)
+        return int(converged.sum())
+
+    return max(candidates, key=solved)
+
+
+def _turned(robot: Robot, home: Tensor, pose: Tensor) -> Tensor:
+    """Return a posture [J] with the first joint turned to the azimuth of each pose [N, 7], [N, J]."""
+    q = home.to(pose).repeat(len(pose), 1)
+    if robot.kinds[0] != "prismatic":
+        base = robot.chain.origins[0].to(pose)
+        turn = azimuth(base, pose[:, :3]) - azimuth(base, robot.fk(home)[:3].to(pose))
+        q[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
+    return robot.clamp(q)
+
+
+def _canonical(robot: Robot, q_known: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:
+    """Return one solution for each pose [N, 7], of which q_known [N, J] is another, [N, J]."""
+    home = _turned(robot, home_posture(robot), pose)
+    best, converged, _ = ops.refine(robot, home, pose)
+    failed = ~converged
+    home, pose = home[failed], pose[failed]
+    weight = 1 / (robot.upper - robot.lower).clamp(max=2 * math.pi).to(home)
+    nearest = nearest_equivalent(robot, q_known[failed], home)
+    for _ in range(_CANONICAL_RETRIES):
+        candidate, found, _ = ops.refine(robot, robot.sample(len(pose), generator), pose)
+        candidate = nearest_equivalent(robot, candidate, home)
+        closer = found & (((candidate - home) * weight).norm(dim=-1) < ((nearest - home) * weight).norm(dim=-1))
         nearest = torch.where(closer.unsqueeze(-1), candidate, nearest)
     best[failed] = nearest.to(best)
     return best

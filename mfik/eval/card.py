@@ -45,8 +45,6 @@ def _lines(
 ) -> list[str]:
     shape = ", ".join(f"{name} {value}" for name, value in network.items() if name not in ("type", "dof"))
     references = f"{training['coupling']} (sigma {training['sigma']:g} rad)"
-    if training["coupling"] in ("projected", "global"):
-        references = training["coupling"]
     lines = [
         f"# {robot.name}",
         "",

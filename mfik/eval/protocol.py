@@ -221,9 +221,9 @@ def measure_diversity(
             for i in kept
             if ok[span := slice(i * num_references, (i + 1) * num_references)].sum() >= 2
         }
-        return {"solved": float(ok.mean()), **_compare(robot, answers, truths)}
+        return {"solved": float(ok.mean()), **compare_solutions(robot, answers, truths)}
 
-    rows = {"truth": {"solved": 1.0, **_compare(robot, {i: samples[i][1::2] for i in kept}, truths)}}
+    rows = {"truth": {"solved": 1.0, **compare_solutions(robot, {i: samples[i][1::2] for i in kept}, truths)}}
     for start, q in starts(solver, targets, stored):
         if start == Seed.NETWORK.value:
             rows["network, one step"] = row(q, np.ones(len(q), dtype=bool))
@@ -297,7 +297,7 @@ def mmd2(x: np.ndarray, y: np.ndarray, robot: Robot, bandwidth: float) -> float:
     return float((kxx.sum() - m) / (m * (m - 1)) + (kyy.sum() - n) / (n * (n - 1)) - 2 * kxy.mean())
 
 
-def _compare(robot: Robot, answers: dict[int, np.ndarray], truths: dict[int, np.ndarray]) -> dict[str, Any]:
+def compare_solutions(robot: Robot, answers: dict[int, np.ndarray], truths: dict[int, np.ndarray]) -> dict[str, Any]:
     """Return the measures of diversity over the poses that have answers."""
     found = []
     for i, answer in answers.items():

@@ -16,7 +16,6 @@ from mfik.eval.protocol import ATTEMPT, REFINEMENTS, SETS, Stored, format_protoc
 from mfik.eval.targets import Targets, make_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, draw_reliability, reliability
 from mfik.kinematics import position_error_m
-from mfik.model.v1 import MeanFlowNet
 from mfik.report import Page, cpu_name, has_matplotlib
 from mfik.solve import BatchResult, Seed, Solver, Status
 
@@ -509,8 +508,8 @@ def _add_reliability(study: _Study) -> None:
     """Promised against observed coverage of the error estimate."""
     network, robot, page = study.network, study.solver.robot, study.page
     page.heading("Reliability of the error estimate")
-    if not isinstance(network, MeanFlowNet):
-        page.paragraph("Left out: it takes the network in PyTorch, of type v1, which answers for any interval of time.")
+    if network is None:
+        page.paragraph("Left out: it takes the network in PyTorch.")
         return
     others = make_targets(robot, _CALIBRATION_ROWS, seed=study.seed + 1)
     targets = study.sets["global"]

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model.v1 import MeanFlowNet
 from mfik.robots import Robot
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class ErrorEstimate(NamedTuple):
 
 
 @torch.no_grad()
-def one_and_two_steps(model: MeanFlowNet, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+def one_and_two_steps(model: nn.Module, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
     """Return the solutions q_ref [N, J] -> [N, J] of one step over [0, 1] and of two half steps."""
 
     def advance(q: Tensor, start: float, end: float) -> Tensor:
@@ -64,7 +63,7 @@ class ErrorCalibration:
     rot_rad: Tensor
 
     @classmethod
-    def fit(cls, model: MeanFlowNet, robot: Robot, q_ref: Tensor, target_pose: Tensor) -> ErrorCalibration:
+    def fit(cls, model: nn.Module, robot: Robot, q_ref: Tensor, target_pose: Tensor) -> ErrorCalibration:
         """Read the quantiles off rows that were not trained on.
 
         Args:
@@ -88,7 +87,7 @@ class ErrorCalibration:
         pos, rot = (torch.stack([error[bins == k].quantile(levels) for k in range(_BINS)]) for error in errors)
         return cls(edges, pos, rot)
 
-    def estimate(self, model: MeanFlowNet, q_ref: Tensor, target_pose: Tensor) -> ErrorEstimate:
+    def estimate(self, model: nn.Module, q_ref: Tensor, target_pose: Tensor) -> ErrorEstimate:
         """Solve in one step and bound the errors; three evaluations of the network, no kinematics."""
         q, q_two = one_and_two_steps(model, q_ref, target_pose)
         bins = torch.bucketize((q_two - q).norm(dim=-1), self.edges)

@@ -4,6 +4,7 @@ from mfik.kinematics.chain import Chain, fk, fk_and_jacobian, jacobian
 from mfik.kinematics.pose import pose_error, position_error_m, rotation_error_rad
 from mfik.kinematics.refine import RefineResult, refine
 from mfik.kinematics.se3 import (
+    azimuth,
     canonical_quat,
     normalize_pose,
     quat_conjugate,
@@ -17,6 +18,7 @@ from mfik.kinematics.se3 import (
 __all__ = [
     "Chain",
     "RefineResult",
+    "azimuth",
     "canonical_quat",
     "fk",
     "fk_and_jacobian",

@@ -92,6 +92,12 @@ def normalize_pose(pose: Tensor) -> Tensor:
     return torch.cat([pose[..., :3], canonical_quat(quat)], dim=-1)
 
 
+def azimuth(base: Tensor, position: Tensor) -> Tensor:
+    """Return the angle of points [..., 3] about the z axis of a frame [3, 4], [rad], [...]."""
+    local = (position - base[:, 3]) @ base[:, :3]
+    return torch.atan2(local[..., 1], local[..., 0])
+
+
 def rotation_vector(quat: Tensor) -> Tensor:
     """Compute the logarithm of a rotation, the shortest way round.
 

@@ -7,8 +7,19 @@ from mfik.solve.solver import (  # isort: skip (device imports it)
     Seed,
     Solver,
     Status,
+    model_path,
     pretrained_names,
 )
 from mfik.solve.device import TensorResult
 
-__all__ = ["BatchResult", "Options", "Result", "Seed", "Solver", "Status", "TensorResult", "pretrained_names"]
+__all__ = [
+    "BatchResult",
+    "Options",
+    "Result",
+    "Seed",
+    "Solver",
+    "Status",
+    "TensorResult",
+    "model_path",
+    "pretrained_names",
+]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mfik import ops
 from mfik.errors import ArgumentError
+from mfik.kinematics import azimuth
 from mfik.robots import Robot
 from mfik.solve.solver import Options, Seed, Status
 
@@ -165,7 +166,7 @@ class DeviceSolver:
             return q_ref + torch.cat(u).to(q_ref.dtype)
         start = constants.middle.repeat(len(pose), 1)
         if seed is Seed.TURNED and self._robot.kinds[0] != "prismatic":
-            turn = _azimuth(constants.base, pose[:, :3]) - constants.azimuth
+            turn = azimuth(constants.base, pose[:, :3]) - constants.azimuth
             start[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
         return start
 
@@ -176,8 +177,8 @@ class DeviceSolver:
             robot = self._robot
             seeds = robot.sample(options.max_attempts - 1, torch.Generator().manual_seed(0), torch.float64)
             middle, base = 0.5 * (robot.lower + robot.upper), robot.chain.origins[0]
-            azimuth = _azimuth(base, robot.fk(middle)[:3])
-            self._constants[key] = _Constants(*(x.to(device, dtype) for x in (seeds, middle, base, azimuth)))
+            direction = azimuth(base, robot.fk(middle)[:3])
+            self._constants[key] = _Constants(*(x.to(device, dtype) for x in (seeds, middle, base, direction)))
         if Seed(options.seed) is Seed.NETWORK and device not in self._networks:
             network = copy.deepcopy(self._load_network()).to(device).eval()
             for module in network.modules():
@@ -188,9 +189,3 @@ class DeviceSolver:
     @staticmethod
     def _constants_key(device: torch.device, dtype: torch.dtype, options: Options) -> tuple:
         return device, dtype, int(options.max_attempts)
-
-
-def _azimuth(base: Tensor, position: Tensor) -> Tensor:
-    """Return the angle of points [..., 3] about the z axis of a frame [3, 4], [rad], [...]."""
-    local = (position - base[:, 3]) @ base[:, :3]
-    return torch.atan2(local[..., 1], local[..., 0])

@@ -33,6 +33,12 @@ def pretrained_names() -> list[str]:
     return sorted(path.parent.name for path in _MODELS.glob(f"*/{NATIVE_FILE}"))
 
 
+def model_path(model: str | os.PathLike[str]) -> Path:
+    """Return the folder of a pretrained model by its name, any other path as it is; a file of that name goes first."""
+    path = Path(model)
+    return _MODELS / path if not path.exists() and str(path) in pretrained_names() else path
+
+
 class Status(IntEnum):
     """Outcome of a solve."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mfik.errors import BundleError, RobotError
 from mfik.robots import load_robot
-from mfik.solve import Solver, pretrained_names
+from mfik.solve import Solver, model_path, pretrained_names
 
 
 def choose_solver(
@@ -25,8 +23,7 @@ def choose_solver(
         RobotError: The robot cannot be read.
     """
     if model is not None:
-        names = pretrained_names()
-        solver = Solver.pretrained(model) if model in names and not Path(model).exists() else Solver.load(model)
+        solver = Solver.load(model_path(model))
         if robot is None:
             return solver
         own = load_robot(robot, base_link or solver.robot.base_link, tip_link or solver.robot.tip_link)
