@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from mfik import ops
 from mfik.data import COUPLINGS, IKDataset, generate, load_dataset, nearest_equivalent, save_dataset
+from mfik.data.generate import _canonical, _project, _turned, home_posture
 from mfik.errors import ArgumentError, DataError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import load_robot
@@ -42,15 +44,16 @@ def test_couplings_are_as_near_as_they_promise(panda, coupling):
     distance = (data.q_target - start).norm(dim=-1)
     if coupling == "local":
         assert distance.quantile(0.99) < 0.1 * 5
-    elif coupling == "global":
+    elif coupling in ("global", "canonical"):
         assert distance.median() > 3
     elif coupling == "projected":
         independent = generate(panda, N, coupling="global", seed=5)
         q0 = independent.q - independent.r * (independent.q_target - independent.q) / (1 - independent.r)
         assert distance.median() < 0.9 * (independent.q_target - q0).norm(dim=-1).median()
     else:
+        far = {"mixed": (0.3, 0.65), "seeding": (0.45, 0.75)}[coupling]
         for part in distance.split(500):  # far: nearly every global row, some projected ones; none of the local ones
-            assert 0.25 < (part < 0.1 * 5).float().mean() < 0.45 and 0.3 < (part > 3).float().mean() < 0.65
+            assert 0.25 < (part < 0.1 * 5).float().mean() < 0.45 and far[0] < (part > 3).float().mean() < far[1]
 
 
 def test_poses_agree_with_pinocchio(panda):
@@ -337,3 +340,38 @@ def test_dataset_works_in_a_plain_dataloader(panda):
     assert isinstance(data, IKDataset) and {k: tuple(v.shape) for k, v in batch.items()} == {
         "q": (32, 7), "target_pose": (32, 7), "q_target": (32, 7), "r": (32, 1), "t": (32, 1)
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["panda", "ur10"])
+def test_canonical_solutions_do_not_depend_on_the_reference(name):
+    robot = load_robot(name)
+    data = generate(robot, 2000, coupling="canonical", seed=3)
+    assert robot.within_limits(data.q_target).all()
+    again = torch.Generator().manual_seed(99)  # other restarts, and another known solution to fall back on
+    solution = _canonical(robot, robot.sample(2000, again), data.target_pose, again)
+    turns = (solution - data.q_target) / (2 * math.pi)
+    same = ((turns - turns.round()).abs() < 1e-3).all(-1)
+    assert same.double().mean() > 0.8
+    other = _project(robot, robot.sample(2000, again), solution, data.target_pose, again)
+    turns = (other - data.q_target) / (2 * math.pi)
+    assert ((turns - turns.round()).abs() < 1e-3).all(-1).double().mean() < 0.5, "projected ones do"
+
+
+def test_seeding_is_local_for_a_third(panda):
+    data = generate(panda, 3000, coupling="seeding", sigma=0.01, seed=4)
+    start = data.q_target - (data.q_target - data.q) / (1 - data.r)
+    near = (start - data.q_target).abs().amax(-1) < 0.06
+    assert 0.30 < near.double().mean() < 0.37
+
+
+def test_the_home_posture_beats_the_middle(panda):
+    ur10 = load_robot("ur10")
+    home = home_posture(ur10)
+    assert home is home_posture(ur10) and ur10.within_limits(home)
+    pose = ur10.fk(ur10.sample(2000, torch.Generator().manual_seed(8)))
+    solved = [
+        ops.refine(ur10, _turned(ur10, start, pose), pose, max_iterations=10)[1].double().mean()
+        for start in (home, torch.zeros(6, dtype=torch.float64))
+    ]
+    assert solved[0] > solved[1]
+    assert torch.equal(home_posture(panda), home_posture(load_robot("panda")))

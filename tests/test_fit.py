@@ -1,0 +1,41 @@
+"""From a robot to a bundle in one call."""
+
+import json
+
+import pytest
+import torch
+
+from mfik.errors import ArgumentError
+from mfik.fit import FitSettings, fit
+from mfik.robots import load_robot
+from mfik.solve import Solver
+
+
+@pytest.mark.slow
+def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start(tmp_path, panda):
+    settings = FitSettings(minutes=0.15, preset="nano", processes=2, num=200)
+    report = fit(panda, tmp_path / "run", settings, command="python scripts/fit.py panda")
+    rows = report["one_attempt"]["global"]
+    assert rows["network"]["solved"]["1e-5"]["10"] > rows["reference"]["solved"]["1e-5"]["10"] + 0.2
+    bundle = tmp_path / "run" / "bundle"
+    assert {path.name for path in bundle.iterdir()} == {
+        "model.safetensors", "model.ts", "model.onnx", "SHA256SUMS", "README.md",
+    }  # fmt: skip
+    solver = Solver.load(bundle, panda)
+    training, accuracy = solver.metadata["training"], solver.metadata["accuracy"]
+    assert training["samples_seen"] == training["steps"] * 2 * settings.batch_size
+    assert accuracy["global"]["solved"] == json.loads(json.dumps(rows["network"]["solved"]))
+    card = (bundle / "README.md").read_text()
+    for text in (f"{training['samples_seen']:,}", training["hardware"], f"{solver.num_parameters():,}", "| 0."):
+        assert text in card, text
+    assert f"{1 - rows['network']['solved']['1e-5']['10']:.2%}" in card, "where it fails"
+    with pytest.raises(ArgumentError, match="another folder"):
+        fit(panda, tmp_path / "run", settings, command="")
+
+
+@pytest.mark.parametrize("change", [{"minutes": 0}, {"minutes": float("nan")}, {"processes": -1}, {"preset": "huge"}])
+def test_bad_settings_name_the_field(tmp_path, change):
+    with pytest.raises(ArgumentError, match=next(iter(change)).replace("preset", "size")):
+        fit(load_robot("ur10"), tmp_path, FitSettings(**change), command="")
+    assert not list(tmp_path.iterdir())
+    assert torch.get_num_threads() == 1, "the caller's threads stay"
