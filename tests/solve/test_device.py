@@ -31,9 +31,9 @@ def device(request):
     return torch.device(request.param)
 
 
-@pytest.fixture(scope="module")
-def solver() -> Solver:
-    return Solver.load(GOLDEN)
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def solver(request) -> Solver:
+    return Solver.load(GOLDEN.with_stem(request.param))
 
 
 def targets(robot, n, device, dtype=torch.float32):
