@@ -1,6 +1,6 @@
 """Time one evaluation of the network in every engine, beside reading its weights once, all in one run.
 
-    python benchmarks/engines.py [--onnxruntime FOLDER] [--seconds 20]
+    python benchmarks/engines.py [--networks v1 v2] [--presets tiny] [--onnxruntime FOLDER] [--seconds 20]
 
 Builds benchmarks/engines.cpp with the engines that can be built here, and random weights in the sizes of the presets.
 Where ONNX Runtime's C headers are not found, PyPI's onnxruntime is timed from Python instead, and the table says so.
@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from mfik.export import ONNX_FILE, document, export_bundle
-from mfik.model.v1 import MeanFlowNet, ModelConfig
-from mfik.model.v1.config import PRESETS
+from mfik.model import VERSIONS, make_network, v1, v2
 from mfik.robots import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
+PRESETS = {"v1": v1.PRESETS, "v2": v2.PRESETS}
 
 
 def build(folder: Path, onnxruntime: str | None) -> Path:
@@ -68,20 +68,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnxruntime", help="folder with ONNX Runtime's include/ and lib/")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each preset")
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=sorted(PRESETS, reverse=True))
+    parser.add_argument("--networks", nargs="+", choices=VERSIONS, default=VERSIONS)
+    parser.add_argument("--presets", nargs="+", choices=sorted({*v1.PRESETS, *v2.PRESETS}), help="default: all")
     args = parser.parse_args()
 
     robot = load_robot("panda")
     print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; time per row [us]")
-    titles = f"{'network':>20} {'engine':<24} {'rows':>5} {'threads':>7}"
+    titles = f"{'network':>22} {'engine':<24} {'rows':>5} {'threads':>7}"
     print(f"{titles} {'10 %':>10} {'median':>10} {'90 %':>10} {'calls':>7}")
     with tempfile.TemporaryDirectory() as name:
         program = build(Path(name) / "build", args.onnxruntime)
-        for preset in args.presets:
+        networks = [(version, preset) for version in args.networks for preset in PRESETS[version]]
+        for version, preset in networks:
+            if args.presets is not None and preset not in args.presets:
+                continue
             torch.manual_seed(0)
-            model = MeanFlowNet(ModelConfig.preset(robot.dof, preset)).eval()
+            model = make_network(version, preset, robot).eval()
             torch.nn.init.normal_(model.head.weight, std=0.02)  # zero in an untrained network
-            bundle = Path(name) / preset
+            bundle = Path(name) / f"{version}_{preset}"
             export_bundle(bundle, model, document(model, robot))
             environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             command = [program, bundle, str(args.seconds)]
@@ -92,10 +96,10 @@ def main() -> None:
                     times = time_python_onnxruntime(bundle, rows, args.seconds / 20)
                     quantiles = [f"{x:.9g}" for x in np.quantile(times, (0.1, 0.5, 0.9))]
                     lines.append(["onnxruntime in Python", str(rows), "1", *quantiles, str(len(times))])
-            label = f"{preset}, {model.num_parameters() / 1e6:.2f}M"
+            label = f"{version} {preset}, {model.num_parameters() / 1e6:.2f}M"
             for engine, rows, threads, *quantiles, calls in lines:
                 numbers = " ".join(f"{float(x):10.2f}" for x in quantiles)
-                print(f"{label:>20} {engine:<24} {rows:>5} {threads:>7} {numbers} {calls:>7}")
+                print(f"{label:>22} {engine:<24} {rows:>5} {threads:>7} {numbers} {calls:>7}")
 
 
 if __name__ == "__main__":

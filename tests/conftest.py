@@ -28,6 +28,15 @@ def example_robots() -> Path:
     return folder
 
 
+@pytest.fixture(params=["panda", "ur10", "tiago"])
+def any_robot(request):
+    """Return seven joints, six, and eight of which the first is prismatic."""
+    if request.param != "tiago":
+        return load_robot(request.param)
+    urdf = request.getfixturevalue("example_robots") / "tiago_description" / "robots" / "tiago.urdf"
+    return load_robot(urdf, "torso_fixed_link", "arm_tool_link")
+
+
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)

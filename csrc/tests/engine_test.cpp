@@ -76,12 +76,12 @@ struct Inputs {
 };
 
 /// `rows` rows of the golden set, repeated as need be; quaternions with qw >= 0.
-Inputs golden_inputs(int rows) {
+Inputs golden_inputs(const Golden& golden, int rows) {
     Inputs inputs;
     for (int i = 0; i < rows; ++i) {
-        const std::size_t row = static_cast<std::size_t>(i) % golden().q_ref.size();
-        const std::vector<double>& pose = golden().target_pose[row];
-        for (const double value : golden().q_ref[row]) inputs.q.push_back(static_cast<float>(value));
+        const std::size_t row = static_cast<std::size_t>(i) % golden.q_ref.size();
+        const std::vector<double>& pose = golden.target_pose[row];
+        for (const double value : golden.q_ref[row]) inputs.q.push_back(static_cast<float>(value));
         for (std::size_t k = 0; k < kPoseSize; ++k) {
             inputs.poses.push_back(static_cast<float>(k >= 3 && pose[3] < 0 ? -pose[k] : pose[k]));
         }
@@ -110,20 +110,21 @@ class EngineTest : public ::testing::TestWithParam<Case> {
     }
 
     EnginePtr engine_ = GetParam().load();
+    const Golden& golden_ = golden(GetParam().version);
 };
 
 TEST_P(EngineTest, AgreesWithGolden) {
-    const int rows = static_cast<int>(golden().q_ref.size());
-    const Inputs inputs = golden_inputs(rows);
+    const int rows = static_cast<int>(golden_.q_ref.size());
+    const Inputs inputs = golden_inputs(golden_, rows);
     const std::vector<float> u = evaluate(*engine_, rows, inputs.q.data(), inputs.poses.data(), rows);
     for (std::size_t i = 0; i < u.size(); ++i) {
-        EXPECT_NEAR(inputs.q[i] + u[i], golden(GetParam().version).q_solution[i / kDof][i % kDof], kTolerance) << "row " << i / kDof;
+        EXPECT_NEAR(inputs.q[i] + u[i], golden_.q_solution[i / kDof][i % kDof], kTolerance) << "row " << i / kDof;
     }
 }
 
 TEST_P(EngineTest, RowsTogetherAreRowsAlone) {
     for (const int rows : {1, 2, 3, 5, 8, 15, 64, 65, 200}) {
-        const Inputs inputs = golden_inputs(rows);
+        const Inputs inputs = golden_inputs(golden_, rows);
         std::vector<float> alone;
         for (int i = 0; i < rows; ++i) {
             const auto u = evaluate(*engine_, 1, &inputs.q[static_cast<std::size_t>(i * kDof)],
@@ -136,7 +137,7 @@ TEST_P(EngineTest, RowsTogetherAreRowsAlone) {
 
 TEST_P(EngineTest, OnePoseIsThatPoseInEveryRow) {
     for (const int rows : {2, 7, 64, 130}) {
-        Inputs inputs = golden_inputs(rows);
+        Inputs inputs = golden_inputs(golden_, rows);
         const std::vector<float> pose(inputs.poses.begin() + kPoseSize, inputs.poses.begin() + 2 * kPoseSize);
         for (int i = 0; i < rows; ++i) std::copy_n(pose.data(), kPoseSize, inputs.poses.data() + i * kPoseSize);
         expect_same(evaluate(*engine_, rows, inputs.q.data(), pose.data(), 1),
@@ -148,15 +149,15 @@ TEST_P(EngineTest, SolvesAsTheBuiltInOneDoes) {
     const std::string bundle = golden_bundle(GetParam().version);
     const Solver own = Solver::load(bundle), other = Solver::load(bundle, std::move(engine_));
     Workspace own_workspace = own.make_workspace(), other_workspace = other.make_workspace();
-    for (std::size_t i = 0; i < golden().q_ref.size(); ++i) {
+    for (std::size_t i = 0; i < golden_.q_ref.size(); ++i) {
         Pose pose;
-        std::copy_n(golden().target_pose[i].begin(), pose.size(), pose.begin());
+        std::copy_n(golden_.target_pose[i].begin(), pose.size(), pose.begin());
         std::array<double, kDof> q_own{}, q_other{};
         Options options;
         options.seed = Seed::kNetwork;
         options.max_iterations = 0;
-        const Result a = own.solve(pose, golden().q_ref[i], q_own, own_workspace, options);
-        const Result b = other.solve(pose, golden().q_ref[i], q_other, other_workspace, options);
+        const Result a = own.solve(pose, golden_.q_ref[i], q_own, own_workspace, options);
+        const Result b = other.solve(pose, golden_.q_ref[i], q_other, other_workspace, options);
         EXPECT_NEAR(a.pos_error_m, b.pos_error_m, 1e-4);
         for (std::size_t j = 0; j < kDof; ++j) EXPECT_NEAR(q_own[j], q_other[j], 2 * kTolerance);
     }

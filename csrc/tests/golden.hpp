@@ -12,7 +12,7 @@ struct Golden {
     Rows q_ref, target_pose, q_solution;
 };
 
-/// The versions of the network, each with a golden set for the same states and targets.
+/// The versions of the network, each with a golden set.
 constexpr const char* kVersions[] = {"v1", "v2"};
 
 /// Path of the golden network's bundle file.

@@ -88,7 +88,7 @@ TEST_F(SolverTest, OneStepAgreesWithPyTorch) {
                 moved = std::max(moved, std::abs(q[j] - rows.q_ref[i][j]));
             }
         }
-        EXPECT_LT(worst, 1e-5) << version;  // [rad]; 7e-6 seen, PyTorch's rounding of v2's features in float32
+        EXPECT_LT(worst, 1e-5) << version;  // [rad]; 1e-6 seen, the rounding of float32
         EXPECT_GT(moved, 0.05) << version;  // the network does something
     }
 }

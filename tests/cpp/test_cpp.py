@@ -28,11 +28,12 @@ def torch_option() -> str:
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory) -> Path:
-    """The golden network, exported for every engine."""
-    model, _, description = load_bundle(GOLDEN)
-    folder = tmp_path_factory.mktemp("cpp") / "bundle"
-    export_bundle(folder, model, description)
+def bundles(tmp_path_factory) -> Path:
+    """The golden networks v1 and v2, exported for every engine."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for version in ("v1", "v2"):
+        model, _, description = load_bundle(GOLDEN.with_stem(version))
+        export_bundle(folder / version, model, description)
     return folder
 
 
@@ -53,22 +54,22 @@ def build(tmp_path_factory) -> Path:
     return folder
 
 
-def test_cpp_tests_pass(build, bundle):
-    out = run("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", MFIK_TEST_BUNDLE=str(bundle))
+def test_cpp_tests_pass(build, bundles):
+    out = run("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", MFIK_TEST_BUNDLES=str(bundles))
     assert "100% tests passed" in out
     assert "Skipped" not in out, out
 
 
-def test_every_engine_is_tested(build, bundle):
-    out = run(build / "csrc" / "tests" / "mfik_engine_test", "--gtest_list_tests", MFIK_TEST_BUNDLE=str(bundle))
+def test_every_engine_is_tested(build, bundles):
+    out = run(build / "csrc" / "tests" / "mfik_engine_test", "--gtest_list_tests", MFIK_TEST_BUNDLES=str(bundles))
     built = [engine for engine in ("torchscript", "onnx") if (build / "csrc" / f"libmfik_{engine}.a").is_file()]
     assert "torchscript" in built
     for engine in ["native", *built]:
-        assert f"AgreesWithGolden/{engine}" in out
+        assert f"AgreesWithGolden/{engine}_v1" in out and f"AgreesWithGolden/{engine}_v2" in out
 
 
 @pytest.mark.parametrize(
-    ("sanitizers", "target", "tests"), [("address,undefined", "all", "."), ("thread", "mfik_thread_test", "^Threads")]
+    ("sanitizers", "target", "tests"), [("address,undefined", "all", "."), ("thread", "mfik_thread_test", "Threads")]
 )
 def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests):
     options = [f"-DMFIK_SANITIZE={sanitizers}", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
@@ -116,7 +117,7 @@ def test_pkg_config_serves_a_plain_compiler(moved_prefix, tmp_path):
     assert "solved after" in run(tmp_path / "c", GOLDEN, LD_LIBRARY_PATH=str(Path(pc_path).parent))
 
 
-def test_installed_engines_serve_another_project(build, bundle, tmp_path):
+def test_installed_engines_serve_another_project(build, bundles, tmp_path):
     run("cmake", "--install", build, "--prefix", tmp_path / "first")
     prefix = (tmp_path / "first").rename(tmp_path / "moved")
     find = f"-DCMAKE_PREFIX_PATH={prefix};{torch.utils.cmake_prefix_path}"
@@ -125,7 +126,8 @@ def test_installed_engines_serve_another_project(build, bundle, tmp_path):
     for engine in (name.removeprefix("mfik-").removesuffix("Targets.cmake") for name in installed):
         configure(ROOT / "csrc" / "tests" / "consumer", tmp_path / engine, find, f"-DMFIK_COMPONENTS={engine}")
         run("cmake", "--build", tmp_path / engine)
-        assert "solved after" in run(tmp_path / engine / "consumer", bundle)
+        for version in ("v1", "v2"):
+            assert "solved after" in run(tmp_path / engine / "consumer", bundles / version)
     configured = "\n".join(p.read_text() for p in prefix.rglob("*.cmake"))
     assert str(Path(torch.utils.cmake_prefix_path)) not in configured, "torch is found anew where it is installed"
 

@@ -1,5 +1,6 @@
 """One network, three files: what each holds, and what writing and reading refuse."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -24,7 +25,8 @@ from mfik.export import (
     export_bundle,
     load_bundle,
 )
-from mfik.model import SingleStep
+from mfik.kinematics import fk, rotation_error_rad
+from mfik.model import SingleStep, make_network, v2
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
@@ -70,10 +72,11 @@ def targets(robot, n, seed=0):
     return robot.sample(n, generator).numpy(), pose.numpy()
 
 
-def test_the_golden_file_holds_all_engines_together(tmp_path):
-    golden = json.loads((GOLDEN / "v1.json").read_text())
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_golden_file_holds_all_engines_together(version, tmp_path):
+    golden = json.loads((GOLDEN / f"{version}.json").read_text())
     q_ref, pose, expected = (np.array(golden[name]) for name in ("q_ref", "target_pose", "q_solution"))
-    model, _, description = load_bundle(GOLDEN / "v1.safetensors")
+    model, _, description = load_bundle(GOLDEN / f"{version}.safetensors")
     export_bundle(tmp_path / "golden", model, description)
     q_ref, pose = q_ref.astype(np.float32), pose.astype(np.float32)
     with torch.no_grad():
@@ -82,6 +85,38 @@ def test_the_golden_file_holds_all_engines_together(tmp_path):
     assert np.abs(expected - q_ref).max() > 0.1, "a golden file of an untrained network proves nothing"
     for engine, q_solution in results.items():
         assert np.abs(q_solution - expected).max() < TOLERANCE_RAD, engine
+
+
+def near_and_far(robot):
+    """Return states and targets, 16 each: far, near, reached already, and on the first joint's axis."""
+    q_ref, pose = (torch.from_numpy(x) for x in targets(robot, 64))
+    generator = torch.Generator().manual_seed(3)
+    near = q_ref[16:48].clone()
+    near[:16] += 0.02 * torch.randn(16, robot.dof, generator=generator)
+    pose[16:48] = robot.fk(near)
+    base = robot.chain.origins[0]
+    pose[48:, :3] = (base[:, 3] + 0.5 * base[:, 2]).float()
+    pose[1::2, 3:] *= -1
+    return q_ref, pose
+
+
+def test_version_2_agrees_in_every_engine(any_robot, tmp_path):
+    robot = any_robot
+    torch.manual_seed(0)
+    model = make_network("v2", "tiny", robot).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.05)
+    export_bundle(tmp_path / "b", model, document(model, robot))
+    q_ref, pose = near_and_far(robot)
+    reached = fk(robot.chain, q_ref[32:48].double())
+    assert rotation_error_rad(reached, pose[32:48].double()).max() < 1e-6
+    for n in (64, 1):
+        with torch.no_grad():
+            expected = SingleStep(model)(q_ref[:n], pose[:n]).numpy()
+            exact = SingleStep(copy.deepcopy(model).double())(q_ref[:n].double(), pose[:n].double()).numpy()
+        results = run_everywhere(tmp_path / "b", q_ref[:n].numpy(), pose[:n].numpy())
+        assert np.abs(results["native"] - exact).max() < 2e-6  # C++ computes the features in double
+        for engine, q_solution in results.items():
+            assert np.abs(q_solution - expected).max() < TOLERANCE_RAD, (engine, n)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -115,6 +150,18 @@ def test_load_bundle_gives_back_network_robot_and_document(bundle):
     loaded, loaded_robot, loaded_description = load_bundle(path)
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
     assert loaded_robot.fingerprint() == robot.fingerprint() and loaded_description == description
+
+
+def test_load_bundle_gives_back_version_2(tmp_path):
+    robot = load_robot("panda")
+    model = v2.MeanFlowNet(v2.ModelConfig(width=24, num_blocks=2), robot)
+    export_bundle(tmp_path / "b", model, document(model, robot))
+    loaded, loaded_robot, description = load_bundle(tmp_path / "b")
+    assert loaded.config == model.config and loaded_robot.fingerprint() == robot.fingerprint()
+    assert description["model"] == {"type": "v2", "dof": 7, "width": 24, "num_blocks": 2}
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
+    q_ref, pose = (torch.from_numpy(x) for x in targets(robot, 5))
+    assert torch.equal(SingleStep(loaded)(q_ref, pose), SingleStep(model.eval())(q_ref, pose))
 
 
 def test_nothing_is_overwritten_unasked(bundle, tmp_path):

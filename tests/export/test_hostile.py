@@ -32,8 +32,8 @@ def sealed(content: bytes) -> bytes:
 class Parts:
     """The golden file taken apart; `bytes()` writes it again with whatever was changed."""
 
-    def __init__(self):
-        content = GOLDEN.read_bytes()
+    def __init__(self, version="v1"):
+        content = GOLDEN.with_stem(version).read_bytes()
         end = 8 + struct.unpack("<Q", content[:8])[0]
         self.header = json.loads(content[8:end])
         self.document = json.loads(self.header["__metadata__"]["mfik"])
@@ -150,6 +150,33 @@ HOSTILE = {
 }
 
 
+def no_length(p):
+    for origin in [*(joint["origin"] for joint in p.robot["joints"]), p.robot["tool"]]:
+        origin[3] = origin[7] = origin[11] = 0
+
+
+HOSTILE_V2 = {  # the change, and what both messages name
+    "type of version 1": (model("type", "v1"), ""),
+    "type of version 3": (model("type", "v3"), "v3"),
+    "dof of another robot": (model("dof", 6), "model.dof: expected 7"),
+    "dof over the limit": (model("dof", 17), "model.dof: expected"),
+    "width huge": (model("width", 10**9), "model.width: expected an integer from 1 to 16384"),
+    "width zero": (model("width", 0), "width"),
+    "width float": (model("width", 32.0), "width"),
+    "width true": (model("width", True), "width"),
+    "width missing": (lambda p: p.model.pop("width"), ""),
+    "width other": (model("width", 64), "expected shape [64"),
+    "blocks huge": (model("num_blocks", 257), "model.num_blocks: expected an integer from 1 to 256"),
+    "blocks too few": (model("num_blocks", 1), "tensor 'blocks.1.linear1.bias'"),
+    "blocks too many": (model("num_blocks", 3), "tensor 'blocks.2.linear1.bias'"),
+    "features of another robot": (joint(2, "kind", "prismatic"), "expected shape [32, 56], got [32, 58]"),
+    "chain without length": (no_length, ""),
+    "tensor of version 1": (lambda p: p.header.update({"norm.bias": p.header.pop("head.bias")}), "tensor '"),
+    "weight NaN": (lambda p: p.weight("head.weight", float("nan")), "tensor 'head.weight'"),
+    "data cut": (lambda p: p.data.pop(), ""),
+}
+
+
 def expect_refused(load, file):
     with pytest.raises(BundleError) as caught:
         load(file)
@@ -169,6 +196,20 @@ def test_hostile_files_are_refused(name, load, tmp_path):
     HOSTILE[name](parts)
     file.write_bytes(parts.bytes())
     assert "checksum" not in expect_refused(load, file)
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=["load_bundle", "Solver.load"])
+@pytest.mark.parametrize("name", HOSTILE_V2)
+def test_hostile_files_of_version_2_are_refused(name, load, tmp_path):
+    file = tmp_path / "bad.safetensors"
+    parts = Parts("v2")
+    file.write_bytes(parts.bytes())
+    load(file)
+    change, named = HOSTILE_V2[name]
+    change(parts)
+    file.write_bytes(parts.bytes())
+    message = expect_refused(load, file)
+    assert named in message and "checksum" not in message
 
 
 @pytest.mark.parametrize("load", LOADERS, ids=["load_bundle", "Solver.load"])

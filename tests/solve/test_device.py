@@ -31,9 +31,9 @@ def device(request):
     return torch.device(request.param)
 
 
-@pytest.fixture(scope="module")
-def solver() -> Solver:
-    return Solver.load(GOLDEN)
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def solver(request) -> Solver:
+    return Solver.load(GOLDEN.with_stem(request.param))
 
 
 def targets(robot, n, device, dtype=torch.float32):
@@ -107,6 +107,22 @@ def test_every_first_seed_is_the_one_it_says(device, solver, seed):
         return
     expected = q_ref if seed == "reference" else middle.expand(300, -1)
     assert torch.allclose(got, robot.clamp(expected), rtol=0, atol=1e-6)
+
+
+def test_geometry_stays_in_float32(device):
+    """In bfloat16 the features of version 2 would hide where the last centimetre is."""
+    solver = Solver.load(GOLDEN.with_stem("v2"))
+    pose, q_ref = targets(solver.robot, 20, device)
+    solve(solver, pose, q_ref, seed="network")  # brings the network to the device
+    network, seen = solver._on_device._networks[pose.device], []
+    network.geometry.register_forward_hook(lambda module, inputs, outputs: seen.append((inputs, outputs)))
+    solve(solver, pose, q_ref, seed="network")
+    assert network.head.weight.dtype == torch.bfloat16 and len(seen) == 1
+    (q, target), outputs = seen[0]
+    assert all(x.dtype == torch.float32 for x in outputs)
+    exact = solver._load_network().geometry.double()(q.cpu().double(), target.cpu().double())
+    for got, expected in zip(outputs, exact, strict=True):
+        assert (got.cpu() - expected).abs().max() < 1e-4
 
 
 def test_more_attempts_solve_more(device):

@@ -9,7 +9,7 @@ import torch
 
 from mfik.errors import ArgumentError, BundleError
 from mfik.export import NATIVE_FILE, document, write_native
-from mfik.model import SingleStep
+from mfik.model import SingleStep, v2
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
@@ -39,7 +39,10 @@ def local(solver) -> tuple[np.ndarray, np.ndarray]:
     return solver.robot.fk(q).numpy(), q_ref.numpy()
 
 
-def test_one_step_agrees_with_the_golden_set(solver, golden):
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_one_step_agrees_with_the_golden_set(version):
+    solver = Solver.load(GOLDEN / f"{version}.safetensors")
+    golden = {name: np.array(rows) for name, rows in json.loads((GOLDEN / f"{version}.json").read_text()).items()}
     out = solver.solve_batch(golden["target_pose"], golden["q_ref"], max_iterations=0, seed="network")
     np.testing.assert_allclose(out.q, golden["q_solution"], rtol=0, atol=FLOAT32_RAD)
     assert (out.iterations == 0).all()
@@ -70,6 +73,26 @@ def test_one_step_agrees_with_pytorch(tmp_path, robot_name, sizes):
         expected = SingleStep(model)(q_ref, pose)
     out = loaded.solve_batch(pose, q_ref, max_iterations=0, seed="network")
     np.testing.assert_allclose(out.q, expected.numpy(), rtol=0, atol=FLOAT32_RAD)
+
+
+@pytest.mark.parametrize(("width", "num_blocks"), [(128, 3), (33, 1), (1, 2), (200, 2)])
+def test_one_step_of_version_2_agrees_with_pytorch(tmp_path, any_robot, width, num_blocks):
+    robot = any_robot
+    torch.manual_seed(0)
+    model = v2.MeanFlowNet(v2.ModelConfig(robot.dof, width, num_blocks), robot).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    write_native(tmp_path / NATIVE_FILE, model, document(model, robot))
+    loaded = Solver.load(tmp_path)
+    assert loaded.num_parameters() == model.num_parameters()
+    q_ref, pose = robot.sample(50), robot.fk(robot.sample(50))
+    with torch.no_grad():
+        expected = SingleStep(model)(q_ref, pose)
+    options = dict(max_iterations=0, seed="network")
+    out = loaded.solve_batch(pose, q_ref, **options)
+    np.testing.assert_allclose(out.q, expected.numpy(), rtol=0, atol=FLOAT32_RAD)
+    alone = [loaded.solve(pose[i], q_ref[i], **options).q for i in range(50)]
+    np.testing.assert_array_equal(out.q, alone)
 
 
 def test_solutions_reach_their_poses_within_limits(solver, local):

@@ -50,7 +50,7 @@ class Geometry(nn.Module):
             torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
             for other in ("prismatic", "continuous")
         )
-        self.turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
+        turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
         self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
         constants = {
             "origins": origins,
@@ -60,7 +60,9 @@ class Geometry(nn.Module):
         }
         for name, value in constants.items():  # they follow from the robot, which every file describes
             self.register_buffer(name, value.float(), persistent=False)
-        self.size = 2 * len(self.kinds) + 2 * len(self.turning) + 30
+        # On the device: a list as an index would be copied there anew in every call.
+        self.register_buffer("turning", torch.tensor(turning, device=origins.device), persistent=False)
+        self.size = 2 * len(self.kinds) + 2 * len(turning) + 30
 
     def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features.
@@ -88,7 +90,7 @@ class Geometry(nn.Module):
             wanted = _turn_z(wanted, cos[:, -1:], -sin[:, -1:])
         base = self.origins[0]
         from_joint1 = wanted_position - base[:, 3]
-        frame = base[:, :3].T.expand(len(q), 3, 3)
+        frame = base[:, :3].T.expand(q.shape[0], 3, 3)
         if self.kinds[0] != "prismatic":
             x, y, _ = _apply(frame, from_joint1).unbind(-1)
             radius = (x * x + y * y + AXIS_FLOOR).sqrt()
@@ -98,8 +100,8 @@ class Geometry(nn.Module):
             sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
         features = (
             (q - self.middle) * self.per_range,
-            sin[:, self.turning],
-            cos[:, self.turning],
+            sin.index_select(1, self.turning),
+            cos.index_select(1, self.turning),
             self.scale * _apply(frame, from_joint1),
             _product(frame, wanted).flatten(1),
             self.scale * _apply(frame, points[:, -1] - base[:, 3]),
@@ -117,8 +119,8 @@ class Geometry(nn.Module):
             The tool's rotation [N, 3, 3] and position [N, 3], the joints' axes and points, [N, J, 3] each, and the
             rotation of the last joint's frame before its motion, [N, 3, 3].
         """
-        rotation = self.origins[0, :, :3].expand(len(q), 3, 3)
-        position = self.origins[0, :, 3].expand(len(q), 3)
+        rotation = self.origins[0, :, :3].expand(q.shape[0], 3, 3)
+        position = self.origins[0, :, 3].expand(q.shape[0], 3)
         last, axes, points = rotation, [], []
         for joint, kind in enumerate(self.kinds):
             if joint > 0:

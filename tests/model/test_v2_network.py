@@ -1,0 +1,178 @@
+"""The version 2 network: size, features, tangents, and what it does untrained."""
+
+import math
+
+import pytest
+import torch
+
+from mfik.errors import ArgumentError
+from mfik.kinematics import pose_error, quat_to_matrix
+from mfik.model import SingleStep, build_network, make_network
+from mfik.model.v2 import Geometry, MeanFlowNet, ModelConfig
+from mfik.robots import load_robot
+from mfik.train.v1.loss import total_derivative
+
+SIZES_M = {"default": 17.84, "medium": 4.14, "small": 1.05, "mini": 0.235, "tiny": 0.1075, "nano": 0.0292}
+
+
+def random_net(robot, width=32, dtype=torch.float64):
+    """A network whose head is not zero, so that every layer matters."""
+    torch.manual_seed(0)
+    model = MeanFlowNet(ModelConfig(robot.dof, width, 2), robot).to(dtype)
+    torch.nn.init.normal_(model.head.weight, std=0.2)
+    return model.eval()
+
+
+def inputs(robot, n, rng, dtype=torch.float64):
+    q, other = robot.sample(n, rng, dtype), robot.sample(n, rng, dtype)
+    r = 0.5 * torch.rand(n, 1, generator=rng, dtype=dtype)
+    return q, robot.fk(other), r, r + 0.4
+
+
+@pytest.mark.parametrize(("size", "millions"), SIZES_M.items())
+def test_presets_have_their_sizes(panda, size, millions):
+    assert make_network("v2", size, panda).num_parameters() / 1e6 == pytest.approx(millions, rel=5e-3)
+
+
+def test_a_network_for_other_joints_is_refused(panda):
+    with pytest.raises(ArgumentError, match="config.dof: expected 7 joints of 'panda', got 6"):
+        MeanFlowNet(ModelConfig(dof=6, width=8, num_blocks=1), panda)
+    with pytest.raises(ArgumentError, match="config.dof"):
+        build_network(ModelConfig(dof=7, width=8, num_blocks=1).to_dict(), load_robot("ur10"))
+
+
+@pytest.mark.parametrize("field", ["dof", "width", "num_blocks"])
+def test_bad_configuration_names_the_field(field):
+    for value in (0, -1, 1.5, "8", None):
+        with pytest.raises(ArgumentError, match=field):
+            ModelConfig(**{field: value})
+
+
+def test_configuration_survives_the_round_trip_and_refuses_strangers():
+    config = ModelConfig.preset(8, "small")
+    assert ModelConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ArgumentError, match="v1"):
+        ModelConfig.from_dict({**config.to_dict(), "type": "v1"})
+    with pytest.raises(ArgumentError, match="depth"):
+        ModelConfig.from_dict({**config.to_dict(), "depth": 3})
+    with pytest.raises(ArgumentError, match="nano"):
+        ModelConfig.preset(7, "huge")
+
+
+def test_both_signs_of_the_quaternion_are_one_rotation(any_robot, rng):
+    model = random_net(any_robot)
+    q, pose, r, t = inputs(any_robot, 9, rng)
+    flipped = torch.cat((pose[:, :3], -pose[:, 3:]), dim=-1)
+    assert torch.equal(model(q, pose, r, t), model(q, flipped, r, t))
+
+
+@pytest.mark.parametrize("n", [0, 1, 33])
+def test_rows_are_independent_and_any_batch_size_works(any_robot, n, rng):
+    model = random_net(any_robot)
+    q, pose, r, t = inputs(any_robot, n, rng)
+    u = model(q, pose, r, t)
+    assert u.shape == (n, any_robot.dof)
+    rows = [model(q[i : i + 1], pose[i : i + 1], r[i : i + 1], t[i : i + 1]) for i in range(n)]
+    if n:
+        torch.testing.assert_close(u, torch.cat(rows), rtol=1e-10, atol=1e-12)
+
+
+def test_tangents_match_jvp_and_finite_differences(any_robot, rng):
+    model = random_net(any_robot)
+    q, pose, r, t = inputs(any_robot, 17, rng)
+    v = torch.randn(q.shape, generator=rng, dtype=torch.float64)
+    u, derivative = total_derivative(model, q, pose, r, t, v)
+    u_jvp, jvp = torch.func.jvp(lambda q, r: model(q, pose, r, t), (q, r), (v, torch.ones_like(r)))
+    torch.testing.assert_close(u, u_jvp, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(derivative, jvp, rtol=1e-9, atol=1e-10)
+    h = 1e-6
+    plus, minus = (model(q + s * h * v, pose, r + s * h, t) for s in (1, -1))
+    assert derivative.norm() > 0.1  # a silent zero tangent would pass a relative test
+    torch.testing.assert_close(derivative, (plus - minus) / (2 * h), rtol=1e-5, atol=1e-5)
+
+
+def quat_product(a, b):
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack(
+        (
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ),
+        -1,
+    )
+
+
+def turn_about(axis, point, angle, pose):
+    """Turn poses [N, 7] about an axis through a point, [3] or [N, 3] each, by an angle [rad]."""
+    quat = torch.cat((torch.cos(angle / 2), torch.sin(angle / 2) * axis.expand(len(pose), 3)), -1)
+    arm, u = pose[:, :3] - point, quat[:, 1:]
+    cross = torch.linalg.cross(u, arm)
+    turned = arm + 2 * (quat[:, :1] * cross + torch.linalg.cross(u, cross))
+    return torch.cat((turned + point, quat_product(quat, pose[:, 3:])), -1)
+
+
+def without_places(geometry, features):
+    """All features but the joints' places within their limits."""
+    return features[:, len(geometry.kinds) :]
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_turning_target_and_end_joint_together_changes_no_feature(any_robot, end, rng):
+    robot = any_robot
+    joint = 0 if end == "first" else -1
+    if robot.kinds[joint] == "prismatic":
+        return  # it slides: no such symmetry
+    geometry = Geometry(robot).double()
+    q, pose, _, _ = inputs(robot, 50, rng)
+    angle = 2 * torch.rand(50, 1, generator=rng, dtype=torch.float64) - 1
+    moved = q.clone()
+    moved[:, joint] += angle[:, 0]
+    if end == "first":
+        base = robot.chain.origins[0]
+        turned = turn_about(base[:, 2], base[:, 3], angle, pose)
+    else:
+        # The target turns about the last joint's axis as the target has it: target * tool^-1 * Rz(angle) * tool.
+        tool = robot.chain.origins[-1]
+        frame = quat_to_matrix(pose[:, 3:]) @ tool[:, :3].T
+        turned = turn_about(frame[..., 2], pose[:, :3] - (frame @ tool[:, 3:]).squeeze(-1), angle, pose)
+    before, after = (without_places(geometry, geometry(*x)[0]) for x in ((q, pose), (moved, turned)))
+    assert (geometry(moved, pose)[0] - geometry(q, pose)[0]).abs().max() > 0.1  # each alone changes them
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)  # AXIS_FLOOR: 1e-6 m^2 beside the radius
+
+
+def test_an_untrained_network_takes_a_damped_step(any_robot, rng):
+    robot = any_robot
+    net = SingleStep(make_network("v2", "nano", robot).double().eval())
+    q = robot.sample(200, rng, torch.float64)
+    span = (robot.upper - robot.lower).clamp_max(math.pi)
+    q_ref = robot.clamp(q + 0.01 * span * (2 * torch.rand(q.shape, generator=rng, dtype=torch.float64) - 1))
+    pose = robot.fk(q)
+
+    def errors(joints):
+        return pose_error(pose, robot.fk(joints)).norm(dim=-1)
+
+    with torch.no_grad():
+        answer = net(q_ref, pose)
+    before, after = errors(q_ref), errors(answer)
+    refined = errors(robot.refine(q_ref, pose, max_iterations=1).q)
+    assert (after < 0.5 * before).double().mean() > 0.9
+    assert after.median() < 0.1 * before.median()
+    assert refined.median() < before.median()  # the first step of refinement, damped less, goes further
+    torch.testing.assert_close(net(q_ref, robot.fk(q_ref)), q_ref, rtol=0, atol=1e-6)  # solved: it stays
+
+
+def test_features_are_finite_where_they_could_divide_by_zero(any_robot, rng):
+    robot = any_robot
+    geometry = Geometry(robot)
+    q = robot.sample(4, rng)
+    pose = robot.fk(q)  # reached: no rotation error
+    base = robot.chain.origins[0].float()
+    pose[2:, :3] = base[:, 3] + 0.5 * base[:, 2]  # on the first joint's axis
+    features, step = geometry(q, pose)
+    _, tangent = torch.func.jvp(lambda joints: geometry(joints, pose)[0], (q,), (torch.ones_like(q),))
+    assert features.shape == (4, geometry.size) and torch.equal(features[:, -robot.dof :], step)
+    assert features.isfinite().all() and tangent.isfinite().all()
+    assert step[:2].abs().max() < 1e-4
