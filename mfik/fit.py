@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import tempfile
@@ -18,6 +19,7 @@ from mfik.errors import ArgumentError
 from mfik.eval import run_protocol, write_card
 from mfik.export import document, export_bundle
 from mfik.model import make_network
+from mfik.model.v2 import ModelConfig
 from mfik.report import cpu_name
 from mfik.robots import Robot
 from mfik.solve import Solver
@@ -29,6 +31,7 @@ _VAL_ROWS = 10_000
 _REFLOW_AFTER = 0.2  # share of the steps that are taken before targets are coupled anew
 _WARMUP = 0.03  # share of the steps
 _LEAST_STEPS = 20
+_LEARNING_RATE_BY_WIDTH = 6e-3 * 128
 _TRIAL_STEPS = 8  # that are timed, of each phase
 _OVERHEAD = 0.85  # what remains of the time for steps beside validation, checkpoints and waiting for one another
 
@@ -44,7 +47,7 @@ class FitSettings:
             pose, "local" for precise answers near by.
         sigma: Spread of local references [rad].
         batch_size: Rows a step of each process.
-        learning_rate: AdamW's base learning rate.
+        learning_rate: AdamW's base learning rate; 0: 6e-3 for a width of 128, less in proportion for wider networks.
         processes: Processes that train together, on a CPU; 0: one for each core.
         seed: Of the training.
         num: Poses of each set of the evaluation.
@@ -55,7 +58,7 @@ class FitSettings:
     coupling: str = "seeding"
     sigma: float = 0.3
     batch_size: int = 1024
-    learning_rate: float = 6e-3
+    learning_rate: float = 0.0
     processes: int = 0
     seed: int = 0
     num: int = 10_000
@@ -97,19 +100,37 @@ def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> d
             arguments = (processes, Path(folder) / "rendezvous", robot, output, settings, config)
             torch.multiprocessing.spawn(_train_process, arguments, nprocs=processes)
     seconds = time.perf_counter() - start
-
-    model, robot, state = load_model(output / "checkpoints" / "final_model.pth")
     device = torch.cuda.get_device_name() if on_gpu else f"{processes} of {os.cpu_count()} cores of {cpu_name()}"
+    return publish(output, settings, minutes=seconds / 60, hardware=device, processes=processes, command=command)
+
+
+def publish(
+    output: Path, settings: FitSettings, *, minutes: float, hardware: str, processes: int, command: str
+) -> dict[str, Any]:
+    """Export a finished run's network, measure it by the protocol, and write its bundle and card.
+
+    Args:
+        output: Folder of the run.
+        settings: Of the run.
+        minutes: Time that the training took.
+        hardware: What it ran on.
+        processes: Processes that trained together.
+        command: The command line, for the card.
+
+    Returns:
+        The report of `run_protocol`.
+    """
+    model, robot, state = load_model(output / "checkpoints" / "final_model.pth")
     training = {
         "mfik": __version__,
         "command": command,
         "steps": state["global_step"],
         "samples_seen": state["samples_seen"],
-        "minutes": round(seconds / 60, 2),
-        "hardware": device,
+        "minutes": round(minutes, 1),
+        "hardware": hardware,
         "coupling": settings.coupling,
         "sigma": settings.sigma,
-        "config": config.to_dict(),
+        "config": json.loads(state["train_config"]),
     }
     bundle = output / "bundle"
     export_bundle(bundle, model, document(model, robot, training=training))
@@ -129,10 +150,11 @@ def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> d
 
 
 def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
+    width = ModelConfig.preset(robot.dof, settings.preset).width
     return TrainConfig(
         robot=robot.name,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or _LEARNING_RATE_BY_WIDTH / width,
         loss_weight_type="uniform",
         flow_matching_ratio=0.0,
         endpoint_ratio=1.0,

@@ -36,7 +36,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--sigma", type=float, default=defaults.sigma, help="spread of local references [rad]")
     parser.add_argument("--batch_size", type=int, default=defaults.batch_size, help="rows a step of each process")
-    parser.add_argument("--learning_rate", type=float, default=defaults.learning_rate, help="base learning rate")
+    parser.add_argument("--learning_rate", type=float, default=defaults.learning_rate, help="0: by the width")
     parser.add_argument("--processes", type=int, default=defaults.processes, help="on a CPU; 0: one for each core")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the training")
     parser.add_argument("--num", type=int, default=defaults.num, help="poses of each set of the evaluation")

@@ -26,7 +26,7 @@ COMMANDS = (
 
 # What takes long as printed, and what runs instead.
 SHORTER = {
-    "--minutes 10": "--minutes 0.1",
+    "--minutes 10": "--minutes 0.1 --num 200",
     "--num_samples 1000000": "--num_samples 20000",
     "--num_epochs 8": "--num_epochs 1",
     "--protocol": "--protocol --num 50",

@@ -32,6 +32,7 @@ constexpr int kTrialSteps = 4;                    // that tell whether an error 
 constexpr double kStuck = 0.9;                    // share of the error that stays when no motion lessens it
 constexpr double kInside = 0.999999;      // of a tolerance: what was refined to it passes the check after rounding
 constexpr double kTrackTolerance = 1e-9;  // [m] and [rad]: looser, a path would be taken in stops and jumps
+constexpr double kTrackGain = 1 - 1e-6;   // share of the squared error that a step of track() may leave at most
 constexpr double kAtLimit = 1e-9;         // a joint this close to a limit is at it [rad] or [m]
 
 using Clock = std::chrono::steady_clock;
@@ -529,6 +530,20 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double 
         options.max_iterations, std::min(kInside * options.tol_pos_m, kTrackTolerance),
         std::min(kInside * options.tol_rot_rad, kTrackTolerance), leans ? 1 : 0);
     Result result = impl_->judge(problem, q, options);
+    if (result.status != Status::kSolved) {
+        // Beyond reach, steps may lead back and forth between joints of one error: then the arm stays where it is.
+        Iterate<double> start;
+        for (int j = 0; j < n; ++j) {
+            start.q[j] =
+                std::clamp(q_prev[static_cast<std::size_t>(j)], problem.terms.lower[j], problem.terms.upper[j]);
+        }
+        linearize(*problem.chain, problem.terms, problem.T_target, start);
+        const double error2 = result.pos_error_m * result.pos_error_m + result.rot_error_rad * result.rot_error_rad;
+        if (error2 > kTrackGain * (start.pos2 + start.rot2)) {
+            std::copy_n(start.q, n, q);
+            result = impl_->judge(problem, q, options);
+        }
+    }
     result.iterations = outcome.iterations;
     result.attempts = 1;
     if (result.status != Status::kSolved) {

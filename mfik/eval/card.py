@@ -109,6 +109,8 @@ def _failures(report: dict[str, Any]) -> list[str]:
             f"needs no network, for {1 - other:.2%}: {verdict}. One step is outside the limits for "
             f"{network['limit_violations'] / report['n']:.1%}."
         )
+    eight = report["solve"]["global"]["8 seeds, network first"]
+    lines.append(f"- Eight seeds, the network's answer first, solve {eight['solved']:.2%} of the global poses.")
     best = min(sets["global"], key=lambda start: sets["global"][start]["us"]["p50"])
     lines.append(
         f"- `solve()` without the network solves {report['solve']['global']['solve()']['solved']:.2%} of the global "

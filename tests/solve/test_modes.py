@@ -140,6 +140,23 @@ def test_no_joint_jumps_whatever_the_target(solver, max_step):
     assert Status.JUMP_BOUND in seen and Status.SOLVED not in seen
 
 
+@pytest.mark.parametrize("direction", [(2.0, 0.0, 0.0), (0.0, -3.0, 0.5)])
+def test_tracking_a_target_out_of_reach_comes_to_rest(solver, direction):
+    q = 0.5 * (solver.robot.lower + solver.robot.upper).numpy() + 0.3
+    q = solver.robot.clamp(torch.from_numpy(q)).numpy()
+    pose = solver.robot.fk(torch.from_numpy(q)).numpy()
+    pose[:3] += direction
+    errors, moves = [], []
+    for _ in range(300):
+        result = solver.track(pose, q, 0.05)
+        assert result.status != Status.SOLVED
+        errors.append(result.pos_error**2 + result.rot_error**2)
+        moves.append(np.abs(result.q - q).max())
+        q = result.q
+    assert (np.diff(errors) <= 1e-9).all(), "no step leads away from the target"
+    assert max(moves[-20:]) < 1e-3, "the arm does not shake"
+
+
 def test_tracking_comes_back_from_beyond_the_limits_without_a_jump(panda):
     robot = panda.robot
     q = (0.5 * (robot.lower + robot.upper)).numpy()

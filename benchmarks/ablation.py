@@ -1,6 +1,6 @@
-"""Compare training objectives at equal time: MeanFlow, with reflow, regression, flow matching in several steps.
+"""Compare training objectives, or what the network is told of the geometry, at equal time.
 
-The same network (version 2), robot, optimiser and minutes on one thread; several seeds. Every answer is judged by
+The same robot, optimiser and minutes on one thread; several seeds. Every answer is judged by
 `mfik.eval`'s poses: one-step error, share solved by one attempt of at most ten refinements to 1e-5 m and rad, and the
 diversity of answers to one pose from many references beside true solutions of it (docs/accuracy.md).
 """
@@ -28,7 +28,7 @@ from mfik.eval import make_targets
 from mfik.eval.protocol import compare_solutions, sample_solutions
 from mfik.eval.targets import random_numbers, uniform_joints
 from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model import make_network
+from mfik.model import make_network, v2
 from mfik.report import cpu_name
 from mfik.robots import Robot, load_robot
 from mfik.solve import Solver
@@ -42,31 +42,71 @@ _BASE = TrainConfig(
 )
 
 
-class Objective(NamedTuple):
-    """One way to train: settings, coupling, share of the steps before reflow (1: none), and steps of an answer."""
+class Trial(NamedTuple):
+    """One way to train.
+
+    Attributes:
+        name: For the table.
+        settings: Of the training.
+        coupling: Of the online rows.
+        reflow_after: Share of the steps before reflow; 1: none.
+        steps: Of an answer, each a row of the table.
+        version: Of the network.
+        hidden: Parts of `FEATURES` that the network does not see.
+    """
 
     name: str
     settings: dict[str, Any]
     coupling: str
     reflow_after: float = 1.0
     steps: tuple[int, ...] = (1,)
+    version: str = "v2"
+    hidden: tuple[str, ...] = ()
 
 
 _ENDPOINTS = {"flow_matching_ratio": 0.0, "endpoint_ratio": 1.0}
 _NO_JVP = {**_ENDPOINTS, "jvp_clip": 1e-9}
-OBJECTIVES = (
-    Objective("MeanFlow", {"flow_matching_ratio": 0.5, "jvp_clip": 0.3}, "mixed"),
-    Objective("MeanFlow, endpoints only", {**_ENDPOINTS, "jvp_clip": 0.3}, "mixed"),
-    Objective("MeanFlow, then reflow", {**_ENDPOINTS, "jvp_clip": 0.3}, "mixed", 0.2),
-    Objective("the same, seeding (scripts/fit.py)", {**_ENDPOINTS, "jvp_clip": 0.3}, "seeding", 0.2),
-    Objective("regression, mixed", _NO_JVP, "mixed"),
-    Objective("regression, seeding", _NO_JVP, "seeding"),
-    Objective("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
-)
+_RECIPE = {**_ENDPOINTS, "jvp_clip": 0.3}
+FEATURES = ("angles", "wanted frame", "own frame", "difference", "step as a feature", "step in u")
+TABLES = {
+    "objectives": (
+        Trial("MeanFlow", {"flow_matching_ratio": 0.5, "jvp_clip": 0.3}, "mixed"),
+        Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
+        Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
+        Trial("the same, seeding (scripts/fit.py)", _RECIPE, "seeding", 0.2),
+        Trial("regression, mixed", _NO_JVP, "mixed"),
+        Trial("regression, seeding", _NO_JVP, "seeding"),
+        Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
+    ),
+    "features": (
+        Trial("all", _RECIPE, "mixed", 0.2),
+        Trial("no step in u", _RECIPE, "mixed", 0.2, hidden=("step in u",)),
+        Trial("no step", _RECIPE, "mixed", 0.2, hidden=("step in u", "step as a feature")),
+        Trial("no step, no difference", _RECIPE, "mixed", 0.2, hidden=FEATURES[3:]),
+        Trial("target and angles only", _RECIPE, "mixed", 0.2, hidden=FEATURES[2:]),
+        Trial("version 1", _RECIPE, "mixed", 0.2, version="v1"),
+    ),
+}
+
+
+class PartialGeometry(v2.Geometry):
+    """`Geometry` with parts set to zero."""
+
+    def __init__(self, robot: Robot, hidden: tuple[str, ...]) -> None:
+        super().__init__(robot)
+        sizes = (robot.dof + 2 * len(self.turning), 12, 12, 6, robot.dof)
+        self.mask = torch.cat([torch.full((n,), float(f not in hidden)) for n, f in zip(sizes, FEATURES, strict=False)])
+        self.gain = float("step in u" not in hidden)
+
+    def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features, see `Geometry`."""
+        features, step = super().forward(q, target_pose)
+        return features * self.mask, step * self.gain
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("--table", choices=tuple(TABLES), default="objectives", help="what is compared")
     parser.add_argument("--robot", default="panda", help="preset or URDF file")
     parser.add_argument("--preset", default="tiny", help="size of the network")
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of each training")
@@ -78,23 +118,23 @@ def main() -> None:
     truths = true_solutions(robot)
     print(f"{robot.name}, {args.preset}, {args.minutes:g} minutes of CPU time on {cpu_name()}, {args.seeds} seeds")
     print(
-        f"{'objective':38} {'steps':>5} | {'samples':>8} | mm, deg (median) | solved | local mm | spread |"
+        f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (median) | solved | local mm | spread |"
         " reached |  MMD^2"
     )
     report = []
-    for objective in OBJECTIVES:
-        found: dict[int, list[dict[str, float]]] = {steps: [] for steps in objective.steps}
+    for trial in TABLES[args.table]:
+        found: dict[int, list[dict[str, float]]] = {steps: [] for steps in trial.steps}
         for seed in range(args.seeds):
-            model, samples = train(robot, args.preset, objective, args.minutes, seed)
-            for steps in objective.steps:
+            model, samples = train(robot, args.preset, trial, args.minutes, seed)
+            for steps in trial.steps:
                 found[steps].append({"samples": samples, **measure(robot, model, steps, truths)})
         for steps, rows in found.items():
             means = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
             halves = {key: 0.5 * (max(row[key] for row in rows) - min(row[key] for row in rows)) for key in rows[0]}
-            report.append({"objective": objective.name, "steps": steps, "mean": means, "half_range": halves})
+            report.append({"name": trial.name, "steps": steps, "mean": means, "half_range": halves})
             m, h = means, halves
             print(
-                f"{objective.name:38} {steps:5} | {m['samples'] / 1e6:6.1f} M | {m['mm']:6.1f}, {m['deg']:5.2f}    | "
+                f"{trial.name:38} {steps:5} | {m['samples'] / 1e6:6.1f} M | {m['mm']:6.1f}, {m['deg']:5.2f}    | "
                 f"{m['solved']:5.1%} ± {h['solved']:.1%} | {m['local_mm']:6.1f} | {m['spread']:6.2f} | "
                 f"{m['reached']:6.1%} | {m['mmd2']:6.3f}",
                 flush=True,
@@ -103,18 +143,21 @@ def main() -> None:
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def train(robot: Robot, preset: str, objective: Objective, minutes: float, seed: int) -> tuple[nn.Module, int]:
+def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) -> tuple[nn.Module, int]:
     """Train for so many minutes of CPU time; return the averaged network and the samples that it saw."""
 
     def trainer(steps: int, reflow: int) -> MeanFlowTrainer:
         torch.manual_seed(seed)
         config = replace(
-            _BASE, **objective.settings, robot=robot.name, seed=seed, max_steps=steps, warmup_steps=round(0.03 * steps),
+            _BASE, **trial.settings, robot=robot.name, seed=seed, max_steps=steps, warmup_steps=round(0.03 * steps),
             reflow_start=reflow, ema_decay=1 - 1 / max(2.0, 0.02 * steps),
         )  # fmt: skip
-        return MeanFlowTrainer(make_network("v2", preset, robot), config, robot)
+        network = make_network(trial.version, preset, robot)
+        if trial.hidden:
+            network.geometry = PartialGeometry(robot, trial.hidden)
+        return MeanFlowTrainer(network, config, robot)
 
-    source = OnlineSource(robot, _BATCH, coupling=objective.coupling, seed=seed)
+    source = OnlineSource(robot, _BATCH, coupling=trial.coupling, seed=seed)
 
     def run(trained: MeanFlowTrainer, steps: int) -> float:
         start = time.process_time()
@@ -123,13 +166,13 @@ def train(robot: Robot, preset: str, objective: Objective, minutes: float, seed:
             trained.global_step += 1
         return (time.process_time() - start) / steps
 
-    trial = trainer(1000, _TRIAL_STEPS + 2 if objective.reflow_after < 1 else 0)
-    run(trial, 2)
-    before = run(trial, _TRIAL_STEPS)
-    after = run(trial, _TRIAL_STEPS) if objective.reflow_after < 1 else before
-    a_step = objective.reflow_after * before + (1 - objective.reflow_after) * after
+    timed = trainer(1000, _TRIAL_STEPS + 2 if trial.reflow_after < 1 else 0)
+    run(timed, 2)
+    before = run(timed, _TRIAL_STEPS)
+    after = run(timed, _TRIAL_STEPS) if trial.reflow_after < 1 else before
+    a_step = trial.reflow_after * before + (1 - trial.reflow_after) * after
     steps = max(_TRIAL_STEPS, round(60 * minutes / a_step))
-    trained = trainer(steps, round(objective.reflow_after * steps) if objective.reflow_after < 1 else 0)
+    trained = trainer(steps, round(trial.reflow_after * steps) if trial.reflow_after < 1 else 0)
     run(trained, steps)
     return trained.ema.module.eval(), trained.samples_seen
 
