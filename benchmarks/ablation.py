@@ -73,7 +73,7 @@ TABLES = {
         Trial("MeanFlow", {"flow_matching_ratio": 0.5, "jvp_clip": 0.3}, "mixed"),
         Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
         Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
-        Trial("the same, seeding (scripts/fit.py)", _RECIPE, "seeding", 0.2),
+        Trial("the same, seeding (scripts/fit.py)", _RECIPE, "seeding", 0.1),
         Trial("regression, mixed", _NO_JVP, "mixed"),
         Trial("regression, seeding", _NO_JVP, "seeding"),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),

@@ -28,7 +28,7 @@ from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_model, read_validat
 _NETWORK = "v2"
 _EPOCH_ROWS = 500_000  # between two validations
 _VAL_ROWS = 10_000
-_REFLOW_AFTER = 0.2  # share of the steps that are taken before targets are coupled anew
+_REFLOW_AFTER = 0.1  # share of the steps that are taken before targets are coupled anew
 _WARMUP = 0.03  # share of the steps
 _LEAST_STEPS = 20
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128

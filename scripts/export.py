@@ -10,8 +10,9 @@ from pathlib import Path
 from mfik import __version__
 from mfik.cli import HelpFormatter
 from mfik.errors import MfikError
-from mfik.export import document, export_bundle
+from mfik.export import document, export_bundle, load_bundle
 from mfik.robots import load_robot
+from mfik.solve import model_path
 from mfik.train.v1 import load_model
 
 
@@ -19,6 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint of scripts/train.py")
+    source.add_argument("--model", help="bundle, or name of a pretrained model: the same network in all formats")
     source.add_argument("--robot", help="preset or URDF file: a bundle without a network, for the C++ solver")
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
@@ -30,6 +32,11 @@ def main() -> None:
         robot = load_robot(args.robot, args.base_link, args.tip_link)
         export_bundle(args.output, None, document(None, robot), overwrite=args.overwrite)
         print(f"{args.output}: {robot.name}, {robot.dof} joints, no network")
+        return
+    if args.model is not None:
+        model, robot, description = load_bundle(model_path(args.model))
+        export_bundle(args.output, model, description, overwrite=args.overwrite)
+        print(f"{args.output}: {robot.name}, {model.num_parameters():,} parameters")
         return
     model, robot, state = load_model(args.checkpoint)
     training = {

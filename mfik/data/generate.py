@@ -20,6 +20,7 @@ _CHUNK = 65_536  # rows drawn at once: bounds memory, and fixes the random strea
 _MAX_R = 0.9  # largest r on disk: (q_target - q)/(1 - r) then keeps float32 accuracy
 _PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is taken where refinement from q fails
 _CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
+_SEEDING_KINDS = 6  # one of them local, the others canonical
 _HOME_CANDIDATES, _HOME_POSES = 96, 2000
 _HOME_REFINEMENTS = 10
 _HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
@@ -44,7 +45,7 @@ def generate(
             "global": uniform and independent; "projected": uniform, and the solution is the one that refinement
             reaches from it, else the nearest of several; "mixed": one of the three for each row, at random;
             "canonical": uniform, and the solution is the same for every reference, the one that refinement reaches from
-            `home_posture` turned to the target, else the nearest to that of several; "seeding": local for a third of
+            `home_posture` turned to the target, else the nearest to that of several; "seeding": local for a sixth of
             the rows, canonical for the others.
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
@@ -124,9 +125,12 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
     device = generator.device
     q_target = robot.sample(n, generator)
     q = robot.sample(n, generator)
-    if coupling in ("mixed", "seeding"):
+    if coupling == "mixed":
         kind = torch.randint(3, (n,), generator=generator, device=device)
-        local, projected = kind == 0, (kind == 1) & (coupling == "mixed")
+        local, projected = kind == 0, kind == 1
+    elif coupling == "seeding":
+        kind = torch.randint(_SEEDING_KINDS, (n,), generator=generator, device=device)
+        local, projected = kind == 0, torch.zeros_like(kind, dtype=torch.bool)
     else:
         local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
     if coupling in ("local", "mixed", "seeding"):

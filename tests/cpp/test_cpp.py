@@ -174,6 +174,7 @@ def test_wheel_serves_another_project(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     cmake_dir = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip()
     assert cmake_dir.startswith(str(tmp_path / "site"))
+    assert (tmp_path / "site" / "mfik" / "models" / "panda" / "model.safetensors").is_file()
     serve_another_project(tmp_path / "build", f"-DCMAKE_PREFIX_PATH={cmake_dir}")
 
 

@@ -51,9 +51,10 @@ def test_couplings_are_as_near_as_they_promise(panda, coupling):
         q0 = independent.q - independent.r * (independent.q_target - independent.q) / (1 - independent.r)
         assert distance.median() < 0.9 * (independent.q_target - q0).norm(dim=-1).median()
     else:
-        far = {"mixed": (0.3, 0.65), "seeding": (0.45, 0.75)}[coupling]
+        near, far = {"mixed": ((0.25, 0.45), (0.3, 0.65)), "seeding": ((0.1, 0.25), (0.6, 0.9))}[coupling]
         for part in distance.split(500):  # far: nearly every global row, some projected ones; none of the local ones
-            assert 0.25 < (part < 0.1 * 5).float().mean() < 0.45 and far[0] < (part > 3).float().mean() < far[1]
+            assert near[0] < (part < 0.1 * 5).float().mean() < near[1]
+            assert far[0] < (part > 3).float().mean() < far[1]
 
 
 def test_poses_agree_with_pinocchio(panda):
@@ -357,11 +358,11 @@ def test_canonical_solutions_do_not_depend_on_the_reference(name):
     assert ((turns - turns.round()).abs() < 1e-3).all(-1).double().mean() < 0.5, "projected ones do"
 
 
-def test_seeding_is_local_for_a_third(panda):
+def test_seeding_is_local_for_a_sixth(panda):
     data = generate(panda, 3000, coupling="seeding", sigma=0.01, seed=4)
     start = data.q_target - (data.q_target - data.q) / (1 - data.r)
     near = (start - data.q_target).abs().amax(-1) < 0.06
-    assert 0.30 < near.double().mean() < 0.37
+    assert 0.14 < near.double().mean() < 0.19
 
 
 def test_the_home_posture_beats_the_middle(panda):

@@ -112,3 +112,18 @@ def test_a_million_rows_are_quick(tmp_path):
         start = time.perf_counter()
         run("generate_data", "--robot", "panda", "--coupling", coupling, "--output", f"{coupling}.pt", cwd=tmp_path)
         assert time.perf_counter() - start < limit_s
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_exported_in_every_format(tmp_path):
+    run("export", "--model", "ur10", "--output", "all", cwd=tmp_path)
+    assert {p.name for p in (tmp_path / "all").iterdir()} == {
+        "model.safetensors", "model.ts", "model.onnx", "SHA256SUMS",
+    }  # fmt: skip
+    reports = []
+    for model in ("ur10", "all"):
+        run("evaluate", "--model", model, "--num", 50, "--refine", 3, "--json", "r.json", cwd=tmp_path)
+        reports.append(json.loads((tmp_path / "r.json").read_text())["stages"])
+    for shipped, exported in zip(*reports, strict=True):
+        assert shipped["pos_mm"] == exported["pos_mm"] and shipped["rot_deg"] == exported["rot_deg"]
+    assert "no such file" in run("export", "--model", "nothing", "--output", "none", cwd=tmp_path, ok=False)

@@ -1,0 +1,79 @@
+"""The models that ship: they load everywhere, and reach what their cards say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mfik
+from mfik.errors import ArgumentError
+from mfik.eval import make_targets
+from mfik.export import load_bundle
+from mfik.model import SingleStep
+from mfik.robots import load_robot
+from mfik.solve import Seed, Solver, Status, model_path, pretrained_names
+
+NAMES = pretrained_names()
+MODELS = Path(mfik.__file__).parent / "models"
+POSES = 2000
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def solver(request):
+    return request.param, Solver.pretrained(request.param)
+
+
+def test_the_promised_models_are_there():
+    assert {"panda", "ur10", "tiago"} <= set(NAMES)
+    assert all(path.stat().st_size <= 8e6 for path in MODELS.rglob("*"))
+
+
+def test_presets_are_driven_as_they_are():
+    for name in ("panda", "ur10"):
+        assert Solver.load(model_path(name), load_robot(name)).robot.name == name
+
+
+def test_an_unknown_name_is_told_the_known_ones(tmp_path, monkeypatch):
+    with pytest.raises(ArgumentError, match="panda.*scripts/fit.py"):
+        Solver.pretrained("pandas")
+    assert model_path("pandas") == Path("pandas"), "any other path is left alone"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "panda").mkdir()
+    assert model_path("panda") == Path("panda"), "a folder of one's own goes first"
+
+
+def test_pytorch_and_cpp_answer_alike(solver):
+    name, solver = solver
+    network, robot, _ = load_bundle(model_path(name))
+    targets = make_targets(robot, 200, seed=5)
+    out = solver.solve_batch(*targets, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
+    with torch.no_grad():
+        q = SingleStep(network)(*(torch.from_numpy(x).float() for x in (targets.q_ref, targets.pose)))
+    assert np.abs(out.q - q.numpy()).max() < 1e-4
+
+
+def test_one_attempt_reaches_what_the_card_says(solver):
+    """On poses of another seed than the card's: within three standard deviations of a share of so many."""
+    name, solver = solver
+    accuracy = solver.metadata["accuracy"]
+    for kind, sigma, key in (("global", 0.3, "global"), ("local", 0.1, "local 0.1")):
+        targets = make_targets(solver.robot, POSES, kind=kind, sigma=sigma, seed=11)
+        out = solver.solve_batch(*targets, seed=Seed.NETWORK, max_iterations=10, max_attempts=1)
+        share, promised = (out.status == Status.SOLVED).mean(), accuracy[key]["solved"]["1e-5"]["10"]
+        assert abs(share - promised) < 3 * np.sqrt(promised * (1 - promised) / POSES) + 2e-3, (name, kind)
+
+
+def test_eight_seeds_solve_all(solver):
+    _, solver = solver
+    targets = make_targets(solver.robot, POSES, seed=11)
+    out = solver.solve_batch(*targets, seed=Seed.NETWORK, max_attempts=8)
+    assert (out.status == Status.SOLVED).mean() >= 0.999
+
+
+def test_every_card_tells_training_and_failures(solver):
+    name, solver = solver
+    card = (MODELS / name / "README.md").read_text()
+    training = solver.metadata["training"]
+    assert f"{solver.num_parameters():,} parameters" in card and f"{training['samples_seen']:,}" in card
+    assert "## Where it fails" in card and training["command"] in card and training["hardware"] in card
