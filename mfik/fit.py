@@ -100,7 +100,7 @@ def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> d
             arguments = (processes, Path(folder) / "rendezvous", robot, output, settings, config)
             torch.multiprocessing.spawn(_train_process, arguments, nprocs=processes)
     seconds = time.perf_counter() - start
-    device = torch.cuda.get_device_name() if on_gpu else f"{processes} of {os.cpu_count()} cores of {cpu_name()}"
+    device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
     return publish(output, settings, minutes=seconds / 60, hardware=device, processes=processes, command=command)
 
 

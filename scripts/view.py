@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from mfik.cli import HelpFormatter
 from mfik.errors import MfikError, RobotError
 from mfik.robots import PRESETS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--robot", help=f"{', '.join(PRESETS)} or a URDF file; default: the model's robot, else panda")
     parser.add_argument("--model", help="bundle, or name of a pretrained model; default: the robot's, if there is one")
     parser.add_argument("--base_link", help="first link of the chain; default: the model's, else the URDF's root")

@@ -103,7 +103,9 @@ def _failures(report: dict[str, Any]) -> list[str]:
         share = network["solved"]["1e-5"]["10"]
         best = max(own, key=lambda start: own[start]["solved"]["1e-5"]["10"])
         other = own[best]["solved"]["1e-5"]["10"]
-        verdict = "better without the network" if other > share else "the network's is better"
+        verdict = "better without the network" if other > share else "the network is the better start"
+        if f"{share:.2%}" == f"{other:.2%}":
+            verdict = "no difference"
         lines.append(
             f"- {name}: one attempt of ten refinements fails for {1 - share:.2%} of the poses; from `{best}`, which "
             f"needs no network, for {1 - other:.2%}: {verdict}. One step is outside the limits for "
