@@ -530,8 +530,9 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, double 
         options.max_iterations, std::min(kInside * options.tol_pos_m, kTrackTolerance),
         std::min(kInside * options.tol_rot_rad, kTrackTolerance), leans ? 1 : 0);
     Result result = impl_->judge(problem, q, options);
-    if (result.status != Status::kSolved) {
-        // Beyond reach, steps may lead back and forth between joints of one error: then the arm stays where it is.
+    if (problem.too_far) {
+        // Steps may lead back and forth between joints of one error: then the arm stays where it is. Towards a target
+        // within reach, the error may have to rise on the way.
         Iterate<double> start;
         for (int j = 0; j < n; ++j) {
             start.q[j] =
