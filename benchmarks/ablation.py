@@ -53,6 +53,7 @@ class Trial(NamedTuple):
         steps: Of an answer, each a row of the table.
         version: Of the network.
         hidden: Parts of `FEATURES` that the network does not see.
+        jvp: Whether D is computed at all; without it, rows at (0, 1) are plain regression.
     """
 
     name: str
@@ -62,10 +63,10 @@ class Trial(NamedTuple):
     steps: tuple[int, ...] = (1,)
     version: str = "v2"
     hidden: tuple[str, ...] = ()
+    jvp: bool = True
 
 
 _ENDPOINTS = {"flow_matching_ratio": 0.0, "endpoint_ratio": 1.0}
-_NO_JVP = {**_ENDPOINTS, "jvp_clip": 1e-9}
 _RECIPE = {**_ENDPOINTS, "jvp_clip": 0.3}
 FEATURES = ("angles", "wanted frame", "own frame", "difference", "step as a feature", "step in u")
 TABLES = {
@@ -74,8 +75,9 @@ TABLES = {
         Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
         Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
         Trial("the same, seeding (scripts/fit.py)", _RECIPE, "seeding", 0.1),
-        Trial("regression, mixed", _NO_JVP, "mixed"),
-        Trial("regression, seeding", _NO_JVP, "seeding"),
+        Trial("regression, mixed", _ENDPOINTS, "mixed", jvp=False),
+        Trial("regression, seeding", _ENDPOINTS, "seeding", jvp=False),
+        Trial("regression, then reflow, seeding", _ENDPOINTS, "seeding", 0.1, jvp=False),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
@@ -107,6 +109,7 @@ class PartialGeometry(v2.Geometry):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--table", choices=tuple(TABLES), default="objectives", help="what is compared")
+    parser.add_argument("--only", default="", help="rows of the table whose name contains this")
     parser.add_argument("--robot", default="panda", help="preset or URDF file")
     parser.add_argument("--preset", default="tiny", help="size of the network")
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of each training")
@@ -122,7 +125,7 @@ def main() -> None:
         " reached |  MMD^2"
     )
     report = []
-    for trial in TABLES[args.table]:
+    for trial in (trial for trial in TABLES[args.table] if args.only in trial.name):
         found: dict[int, list[dict[str, float]]] = {steps: [] for steps in trial.steps}
         for seed in range(args.seeds):
             model, samples = train(robot, args.preset, trial, args.minutes, seed)
@@ -155,7 +158,11 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
         network = make_network(trial.version, preset, robot)
         if trial.hidden:
             network.geometry = PartialGeometry(robot, trial.hidden)
-        return MeanFlowTrainer(network, config, robot)
+        made = MeanFlowTrainer(network, config, robot)
+        if not trial.jvp:
+            sample = made._training_sample
+            made._training_sample = lambda *arguments: sample(*arguments)._replace(num_jvp=0)
+        return made
 
     source = OnlineSource(robot, _BATCH, coupling=trial.coupling, seed=seed)
 

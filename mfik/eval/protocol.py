@@ -40,14 +40,17 @@ _NEAR = 0.2  # joint distance within which solutions are neighbours
 _LEAST_BANDWIDTH = 0.1  # of the kernel, for poses with one solution
 
 
-def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_poses: int = 100) -> dict[str, Any]:
+def run_protocol(
+    solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_poses: int | None = None
+) -> dict[str, Any]:
     """Measure a solver by the whole protocol.
 
     Args:
         solver: Loaded bundle; without a network, the rows that need one are left out.
         n: Poses of each set, and steps of all paths.
         seed: Same robot, n and seed: same poses.
-        diversity_poses: Poses whose solutions are sampled, most of the time of a small network's protocol.
+        diversity_poses: Poses whose solutions are sampled, most of the time of a small network's protocol; default a
+            hundredth of n, at least 5.
 
     Returns:
         The JSON document of `scripts/evaluate.py --protocol --json`; its keys are explained in docs/accuracy.md.
@@ -83,7 +86,7 @@ def run_protocol(solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_po
         if solver.num_parameters() > 0:
             rows["8 seeds, network first"] = {"seed": Seed.NETWORK, "max_attempts": 8}
         report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in rows.items()}
-    report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses)
+    report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses or max(5, n // 100))
     report["tracking"] = measure_tracking(solver, n, seed=seed)
     return report
 

@@ -90,7 +90,7 @@ def write_report(
     n: int = 10_000,
     seed: int = 0,
     command: str = "mfik.eval.write_report(...)",
-    diversity_poses: int = 100,
+    diversity_poses: int | None = None,
 ) -> dict[str, Any]:
     """Measure a solver by `run_protocol` and more, and write FOLDER/index.html with its pictures.
 
