@@ -29,15 +29,16 @@ def main() -> None:
         "--presets", nargs="+", choices=v2.PRESETS, default=["nano", "tiny", "mini", "small"], help="sizes"
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="time for each training")
+    parser.add_argument("--num", type=int, default=10_000, help="poses of each set of the evaluation")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
     robot = load_robot(args.robot)
     rows = []
     for preset in args.presets:
-        settings = FitSettings(minutes=args.minutes, preset=preset)
+        settings = FitSettings(minutes=args.minutes, preset=preset, num=args.num)
         report = fit(robot, args.output / preset, settings, command=shlex.join(["python", *sys.argv]))
         solver = Solver.load(args.output / preset / "bundle")
-        one_step = evaluate(solver, make_targets(robot, 10_000), refine=0)["stages"][0]
+        one_step = evaluate(solver, make_targets(robot, args.num), refine=0)["stages"][0]
         network = report["one_attempt"]["global"]["network"]
         rows.append(
             {
