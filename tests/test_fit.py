@@ -1,6 +1,9 @@
 """From a robot to a bundle in one call."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +34,23 @@ def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start
     assert f"{1 - rows['network']['solved']['1e-5']['10']:.2%}" in card, "where it fails"
     with pytest.raises(ArgumentError, match="another folder"):
         fit(panda, tmp_path / "run", settings, command="")
+
+
+@pytest.mark.slow
+def test_sizes_and_objectives_are_compared(tmp_path):
+    benchmarks = Path(__file__).resolve().parents[1] / "benchmarks"
+
+    def run(script, *args):
+        command = [sys.executable, str(benchmarks / script), *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+
+    text = run("pareto.py", "--presets", "nano", "--minutes", "0.02", "--num", "100", "--output", "pareto")
+    (row,) = json.loads((tmp_path / "pareto" / "pareto.json").read_text())["networks"]
+    assert row["preset"] == "nano" and f"{row['solved']:.2%}" in text and (tmp_path / "pareto" / "pareto.png").exists()
+    arguments = ["--table", "features", "--only", "step in u", "--minutes", "0.01", "--seeds", "1", "--json", "a.json"]
+    text = run("ablation.py", *arguments)
+    (row,) = json.loads((tmp_path / "a.json").read_text())
+    assert row["name"] == "no step in u" and f"{row['mean']['solved']:.1%}" in text
 
 
 @pytest.mark.parametrize("change", [{"minutes": 0}, {"minutes": float("nan")}, {"processes": -1}, {"preset": "huge"}])
