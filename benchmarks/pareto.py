@@ -71,6 +71,7 @@ def main() -> None:
 def draw(path: Path, rows: list[dict[str, Any]], free: dict[str, tuple[float, float]]) -> None:
     """Draw error of one step, and failures of one attempt, against time."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     error, failed = figure.subplots(1, 2)
@@ -85,6 +86,10 @@ def draw(path: Path, rows: list[dict[str, Any]], free: dict[str, tuple[float, fl
         error.annotate(row["preset"], (row["one_step_us"], row["mm"]))
         failed.annotate(row["preset"], (row["attempt_us"], 100 * (1 - row["solved"])))
     for axes in (error, failed):
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FormatStrFormatter("%g"))
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3, which="both")
         axes.legend()
     figure.savefig(path, dpi=120)
