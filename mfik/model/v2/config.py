@@ -42,7 +42,7 @@ class ModelConfig:
     def preset(cls, dof: int, size: str = "default") -> ModelConfig:
         """Return the configuration of a size for J = `dof`.
 
-        Parameters of seven joints: default 17.9M, medium 4.2M, small 1.06M, mini 0.24M, tiny 0.11M, nano 0.03M.
+        Parameters of seven joints: default 17.8M, medium 4.1M, small 1.05M, mini 0.24M, tiny 0.11M, nano 0.03M.
         """
         if size not in _SIZES:
             raise ArgumentError(f"size: expected one of {PRESETS}, got {size!r}")
