@@ -68,8 +68,8 @@ MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, co
 }
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
-/// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian; `sine` and
-/// `cosine` [dof] those of the joints that turn.
+/// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian; `sine`
+/// and `cosine` [dof] those of the joints that turn.
 template <class V, class C>
 MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr,
                                                V (*point)[3] = nullptr, V* sine = nullptr, V* cosine = nullptr) {

@@ -68,8 +68,8 @@ MFIK_HOST_DEVICE inline void features(const Geometry& geometry, const V* q, cons
         TransformOf<V> out;
         for (int i = 0; i < 3; ++i) {
             for (int j = 0; j < 3; ++j)
-                out.R[3 * i + j] = T.R[3 * i] * tip[4 * j] + T.R[3 * i + 1] * tip[4 * j + 1] +
-                                   T.R[3 * i + 2] * tip[4 * j + 2];
+                out.R[3 * i + j] =
+                    T.R[3 * i] * tip[4 * j] + T.R[3 * i + 1] * tip[4 * j + 1] + T.R[3 * i + 2] * tip[4 * j + 2];
             out.p[i] = T.p[i] - out.R[3 * i] * tip[3] - out.R[3 * i + 1] * tip[7] - out.R[3 * i + 2] * tip[11];
         }
         if (chain.kind[last] == JointKind::kPrismatic) {

@@ -282,9 +282,8 @@ TEST_F(Bundle, Version2IsChecked) {
     expect_refused(set("num_blocks", 1), "tensor 'blocks.1.linear1.bias': expected no such tensor in this network");
     expect_refused(set("num_blocks", 3), "tensor 'blocks.2.linear1.bias': expected shape [32], got nothing");
     // The number of features follows from the robot: a sine and a cosine less.
-    expect_refused(
-        [](Parts& p) { p.document["robot"]["joints"][2]["kind"] = "prismatic"; },
-        "tensor 'input.weight': expected shape [32, 56], got [32, 58]");
+    expect_refused([](Parts& p) { p.document["robot"]["joints"][2]["kind"] = "prismatic"; },
+                   "tensor 'input.weight': expected shape [32, 56], got [32, 58]");
     expect_refused([](Parts& p) { p.weight("head.weight")[3] = std::numeric_limits<float>::quiet_NaN(); },
                    "tensor 'head.weight'[3]: expected a finite weight");
     expect_refused(

@@ -43,7 +43,8 @@ std::ostream& operator<<(std::ostream& stream, const Case& engine) {
 
 [[maybe_unused]] std::string exported_bundle(const std::string& version) {
     const char* path = std::getenv("MFIK_TEST_BUNDLES");
-    if (path == nullptr) throw std::runtime_error("set MFIK_TEST_BUNDLES to a folder with the golden bundles v1 and v2");
+    if (path == nullptr)
+        throw std::runtime_error("set MFIK_TEST_BUNDLES to a folder with the golden bundles v1 and v2");
     return path + ("/" + version);
 }
 
