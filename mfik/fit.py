@@ -15,6 +15,7 @@ import torch
 
 from mfik import __version__
 from mfik.data import OnlineSource
+from mfik.data.generate import check_coupling
 from mfik.errors import ArgumentError
 from mfik.eval import run_protocol, write_card
 from mfik.export import document, export_bundle
@@ -68,6 +69,14 @@ class FitSettings:
             raise ArgumentError(f"minutes: expected a positive number, got {self.minutes}")
         if self.processes < 0:
             raise ArgumentError(f"processes: expected 0 or more, got {self.processes}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate >= 0):
+            raise ArgumentError(
+                f"learning_rate: expected 0 (by the width) or a positive number, got {self.learning_rate}"
+            )
+        for name in ("batch_size", "num"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        check_coupling(self.coupling, self.sigma)
 
 
 def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> dict[str, Any]:

@@ -53,7 +53,13 @@ def test_sizes_and_objectives_are_compared(tmp_path):
     assert row["name"] == "no step in u" and f"{row['mean']['solved']:.1%}" in text
 
 
-@pytest.mark.parametrize("change", [{"minutes": 0}, {"minutes": float("nan")}, {"processes": -1}, {"preset": "huge"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"minutes": 0}, {"minutes": float("nan")}, {"processes": -1}, {"preset": "huge"}, {"num": 0}, {"batch_size": 0},
+        {"learning_rate": float("nan")}, {"sigma": -1.0}, {"coupling": "magic"},
+    ],
+)  # fmt: skip
 def test_bad_settings_name_the_field(tmp_path, change):
     with pytest.raises(ArgumentError, match=next(iter(change)).replace("preset", "size")):
         fit(load_robot("ur10"), tmp_path, FitSettings(**change), command="")

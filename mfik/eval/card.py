@@ -32,17 +32,6 @@ def write_card(
         report: Of `run_protocol`.
         curve: Samples seen and "pos_mm_p50", "rot_deg_p50", "solved_10" of each validation.
     """
-    path.write_text("\n".join(_lines(robot, network, num_parameters, training, report, curve)) + "\n")
-
-
-def _lines(
-    robot: Robot,
-    network: dict[str, Any],
-    num_parameters: int,
-    training: dict[str, Any],
-    report: dict[str, Any],
-    curve: Sequence[tuple[int, dict[str, float]]],
-) -> list[str]:
     shape = ", ".join(f"{name} {value}" for name, value in network.items() if name not in ("type", "dof"))
     references = f"{training['coupling']} (sigma {training['sigma']:g} rad)"
     lines = [
@@ -91,7 +80,7 @@ def _lines(
         "",
         *_failures(report),
     ]
-    return lines
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _failures(report: dict[str, Any]) -> list[str]:
