@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "mfik/solver.hpp"
-#include "solver/network.hpp"
+#include "solver/networks/network.hpp"
 #ifdef MFIK_HAS_TORCHSCRIPT
 #include "mfik/torchscript.hpp"
 #endif

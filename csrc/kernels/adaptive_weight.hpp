@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/host_device.hpp"
+#include "kernels/inline.hpp"
 
 namespace mfik {
 

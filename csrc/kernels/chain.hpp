@@ -7,7 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/host_device.hpp"
+#include "kernels/inline.hpp"
 #include "kernels/lanes.hpp"
 
 namespace mfik {

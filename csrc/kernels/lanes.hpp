@@ -1,12 +1,12 @@
 // Arithmetic that kernels need beyond + - * /, for one number or for several problems side by side: the same kernel
 // source runs on double, on Single (float, for GPUs) and on Lanes, a vector register of doubles. Sources that use Lanes
-// are compiled once for each instruction set (cpu/lane_kernels.cpp).
+// are compiled once for each instruction set (cpu/solver_kernels.cpp).
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/host_device.hpp"
+#include "kernels/inline.hpp"
 
 namespace mfik {
 

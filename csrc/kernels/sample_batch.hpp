@@ -6,7 +6,7 @@
 
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
-#include "kernels/host_device.hpp"
+#include "kernels/inline.hpp"
 #include "kernels/philox.hpp"
 
 namespace mfik {

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "kernels/adaptive_weight.hpp"
-#include "kernels/host_device.hpp"
+#include "kernels/inline.hpp"
 
 namespace mfik {
 

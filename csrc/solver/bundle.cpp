@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "mfik/solver.hpp"
-#include "solver/geometry.hpp"
+#include "solver/networks/geometry.hpp"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "mfik reads safetensors files, which are little-endian, on little-endian machines only"

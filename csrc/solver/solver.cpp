@@ -11,12 +11,12 @@
 #include <utility>
 
 #include "kernels/chain.hpp"
-#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/refine.hpp"
 #include "kernels/search.hpp"
 #include "solver/bundle.hpp"
-#include "solver/network.hpp"
+#include "solver/networks/network.hpp"
 
 namespace mfik {
 namespace {

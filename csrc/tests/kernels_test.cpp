@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/chain.hpp"
-#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/refine.hpp"
 
 namespace mfik {

@@ -1,4 +1,4 @@
-#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 
 namespace mfik::cpu {
 

@@ -3,7 +3,7 @@
 Invariant under the two symmetries of a serial chain: turning the target about the first joint's axis together with that
 joint, and about the last joint's axis together with that one. Only the joints' places within their limits tell such
 states apart. Plain tensor operations without matrix products: `torch.func.jvp` differentiates it, autocast leaves it in
-float32, and it is part of every exported graph. csrc/solver/geometry.hpp computes the same in C++.
+float32, and it is part of every exported graph. csrc/solver/networks/geometry.hpp computes the same in C++.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mfik.kinematics import quat_to_matrix
 from mfik.robots import Robot
 
-DAMPING = 2.5e-3  # of the damped-least-squares step; lengths in halves of the arm's. Also in csrc/solver/geometry.hpp
+DAMPING = 2.5e-3  # of the damped-least-squares step; lengths in halves of the arm's. Also in csrc/solver/networks/geometry.hpp
 AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite. Also there
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite. Also there
 

@@ -1,8 +1,8 @@
-#include "solver/network.hpp"
+#include "solver/networks/network.hpp"
 
 #include <algorithm>
 
-#include "solver/layers.hpp"
+#include "solver/networks/layers.hpp"
 
 namespace mfik {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "solver/geometry.hpp"
-#include "solver/layers.hpp"
+#include "solver/networks/geometry.hpp"
+#include "solver/networks/layers.hpp"
 
 namespace mfik {
 

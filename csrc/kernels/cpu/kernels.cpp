@@ -1,6 +1,6 @@
 #include <type_traits>
 
-#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/cpu/parallel_for.hpp"
 
 namespace mfik::cpu {

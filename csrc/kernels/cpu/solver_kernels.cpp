@@ -1,6 +1,6 @@
 // Compiled several times, with MFIK_ISA naming the instruction set. Everything that it calls is inlined: a function
 // that is shared with another compilation would run instructions that the machine may lack.
-#include "kernels/cpu/lane_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 
 #include <cstring>
 #include <limits>

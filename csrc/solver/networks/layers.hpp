@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "solver/network.hpp"
+#include "solver/networks/network.hpp"
 
 #if defined(__GNUC__) || defined(__clang__)
 #define MFIK_INLINE inline __attribute__((always_inline))  // part of the function of each instruction set

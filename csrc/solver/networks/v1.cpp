@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "solver/layers.hpp"
+#include "solver/networks/layers.hpp"
 
 namespace mfik {
 namespace {

@@ -1,7 +1,7 @@
-// Compiled several times, with MFIK_ISA naming the instruction set, as kernels/cpu/lane_kernels.cpp.
+// Compiled several times, with MFIK_ISA naming the instruction set, as kernels/cpu/solver_kernels.cpp.
 #include <initializer_list>
 
-#include "solver/geometry.hpp"
+#include "solver/networks/geometry.hpp"
 
 namespace mfik::MFIK_ISA {
 
