@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "mfik/solver.hpp"
-#include "solver/networks/network.hpp"
+#include "solver/network.hpp"
 #ifdef MFIK_HAS_TORCHSCRIPT
 #include "mfik/torchscript.hpp"
 #endif
@@ -85,14 +85,14 @@ std::function<void()> stream(std::size_t num_parameters) {
 void measure(const std::string& path, double seconds) {
     const mfik::Bundle bundle = mfik::read_bundle(path);
     std::vector<std::pair<std::string, std::unique_ptr<const mfik::Engine>>> engines;
-    engines.emplace_back("native", mfik::make_network(bundle));
+    engines.emplace_back("native", bundle.network->make_engine(bundle.tensors));
 #ifdef MFIK_HAS_TORCHSCRIPT
     engines.emplace_back("torchscript", mfik::load_torchscript(path));
 #endif
 #ifdef MFIK_HAS_ONNX
     engines.emplace_back("onnx", mfik::load_onnx(path));
 #endif
-    const int dof = bundle.config.dof;
+    const int dof = bundle.robot.chain.dof;
     std::vector<Contestant> contestants{{"read weights", 1, 1, stream(bundle.num_parameters), {}}};
     for (const auto& [name, engine] : engines) {
         contestants.push_back({name, 1, 1, evaluation(*engine, dof, 1, 1, 1), {}});

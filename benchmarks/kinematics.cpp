@@ -56,7 +56,7 @@ int main(int argc, char** argv) try {
         if (mode == "fk") {
             mfik::cpu::fk(chain, mfik::FkArgs<double>{problem.q_ref.data(), out.data(), n}, 1);
         } else if (mode == "jacobian") {
-            mfik::cpu::jacobian(chain, mfik::FkArgs<double>{problem.q_ref.data(), out.data(), n}, 1);
+            mfik::cpu::jacobian(chain, mfik::JacobianArgs<double>{problem.q_ref.data(), out.data(), n}, 1);
         } else {
             mfik::cpu::refine(chain,
                               mfik::RefineArgs<double>{problem.q_ref.data(), problem.pose.data(), out.data(),

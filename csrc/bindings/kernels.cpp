@@ -10,8 +10,11 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "kernels/cpu/row_kernels.hpp"
+#include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/refine.hpp"
+#include "solver/networks/network_kernels.hpp"
 
 namespace py = pybind11;
 
@@ -234,7 +237,7 @@ void bind_cpu(py::module_& m) {
         const Chain chain = make_chain(origins, kinds);
         with_type(is_double, [&](auto type) {
             using T = decltype(type);
-            cpu::jacobian(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, max_threads);
+            cpu::jacobian(chain, JacobianArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, max_threads);
         });
     });
     m.def("refine_cpu",
@@ -316,7 +319,7 @@ void bind_cuda(py::module_& m) {
         const Chain chain = make_chain(origins, kinds);
         with_type(is_double, [&](auto type) {
             using T = decltype(type);
-            cuda::jacobian(chain, FkArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, stream);
+            cuda::jacobian(chain, JacobianArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, stream);
         });
     });
     m.def("refine_cuda",
@@ -352,6 +355,16 @@ void bind_kernels(py::module_& m) {
 #else
     m.attr("has_cuda") = false;
 #endif
+    m.def(
+        "isa",
+        [] {
+            py::dict isa;
+            isa["lanes"] = cpu::kernels<cpu::SolverKernels>().isa;
+            isa["networks"] = cpu::kernels<cpu::NetworkKernels>().isa;
+            isa["training"] = cpu::kernels<cpu::RowKernels>().isa;
+            return isa;
+        },
+        "Instruction set that each family of kernels runs on: \"avx512\", \"avx2\" or \"baseline\".");
     // What the tests hold against Random123 and the Python constants.
     m.def("philox", [](const std::array<std::uint32_t, 4>& counter, std::uint64_t key) {
         const Philox4 out = philox4x32_10({counter[0], counter[1], counter[2], counter[3]}, key);

@@ -31,8 +31,8 @@ inline int read_dof(const std::string& file, const std::string& metadata_json) {
         const nlohmann::json::json_pointer where(pointer);
         return document.is_object() && document.contains(where) ? document.at(where) : nlohmann::json();
     };
-    if (value("/format") != "mfik-bundle" || value("/version") != kBundleVersion) {
-        throw Error(file + ": metadata 'mfik': expected format mfik-bundle, version " + std::to_string(kBundleVersion) +
+    if (value("/format") != "mfik-bundle" || value("/version") != kBundleFormat) {
+        throw Error(file + ": metadata 'mfik': expected format mfik-bundle, version " + std::to_string(kBundleFormat) +
                     ", got format " + value("/format").dump() + ", version " + value("/version").dump() +
                     "; export it again with this version of mfik");
     }

@@ -10,7 +10,7 @@ namespace mfik {
 
 /// Weight of a squared distance [rad^2]. The default p = 0.5 takes a square root, which is several times faster.
 template <typename T>
-MFIK_HOST_DEVICE_INLINE T weight_of_distance(T distance_sq, T c, T p) {
+MFIK_INLINE T weight_of_distance(T distance_sq, T c, T p) {
     const T x = distance_sq + c;
     return p == T(0.5) ? T(1) / std::sqrt(x) : std::pow(x, -p);
 }
@@ -28,7 +28,7 @@ struct AdaptiveWeightArgs {
 
 /// ||q_target - q||^2 of row i. kDof > 0 fixes the number of joints at compile time; 0 reads args.dof.
 template <int kDof, typename T>
-MFIK_HOST_DEVICE_INLINE T row_distance_sq(const AdaptiveWeightArgs<T>& args, std::int64_t i) {
+MFIK_INLINE T row_distance_sq(const AdaptiveWeightArgs<T>& args, std::int64_t i) {
     const std::int64_t dof = kDof > 0 ? kDof : args.dof;
     const T* q = args.q + i * dof;
     const T* q_target = args.q_target + i * dof;

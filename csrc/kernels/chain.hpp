@@ -36,7 +36,7 @@ using Transform = TransformOf<double>;
 
 /// T <- T * origin, with `origin` a 3x4 row-major transform.
 template <class V, class S>
-MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const S* origin) {
+MFIK_INLINE void compose_origin(TransformOf<V>& T, const S* origin) {
     TransformOf<V> out;
     for (int i = 0; i < 3; ++i) {
         const V a = T.R[3 * i], b = T.R[3 * i + 1], c = T.R[3 * i + 2];
@@ -48,7 +48,7 @@ MFIK_HOST_DEVICE inline void compose_origin(TransformOf<V>& T, const S* origin) 
 
 /// R <- R * Rot_z, of the angle whose sine and cosine are given.
 template <class V>
-MFIK_HOST_DEVICE inline void turn_z(V* R, const V& sine, const V& cosine) {
+MFIK_INLINE void turn_z(V* R, const V& sine, const V& cosine) {
     for (int i = 0; i < 3; ++i) {
         const V x = R[3 * i], y = R[3 * i + 1];
         R[3 * i] = cosine * x + sine * y;
@@ -58,7 +58,7 @@ MFIK_HOST_DEVICE inline void turn_z(V* R, const V& sine, const V& cosine) {
 
 /// T <- T * Rot_z(q) or Trans_z(q). Where the joint turns, sine and cosine of q are handed out.
 template <class V>
-MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, const V& q, V& s, V& c) {
+MFIK_INLINE void compose_joint(TransformOf<V>& T, JointKind kind, const V& q, V& s, V& c) {
     if (kind == JointKind::kPrismatic) {
         for (int i = 0; i < 3; ++i) T.p[i] += q * T.R[3 * i + 2];
         return;
@@ -71,12 +71,12 @@ MFIK_HOST_DEVICE inline void compose_joint(TransformOf<V>& T, JointKind kind, co
 /// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian; `sine`
 /// and `cosine` [dof] those of the joints that turn.
 template <class V, class C>
-MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr,
-                                               V (*point)[3] = nullptr, V* sine = nullptr, V* cosine = nullptr) {
+MFIK_INLINE TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr, V (*point)[3] = nullptr,
+                                   V* sine = nullptr, V* cosine = nullptr) {
     TransformOf<V> T;
     for (int i = 0; i < 3; ++i) {
-        for (int j = 0; j < 3; ++j) T.R[3 * i + j] = chain.origin[0][4 * i + j] - V();
-        T.p[i] = chain.origin[0][4 * i + 3] - V();
+        for (int j = 0; j < 3; ++j) T.R[3 * i + j] = splat<V>(chain.origin[0][4 * i + j]);
+        T.p[i] = splat<V>(chain.origin[0][4 * i + 3]);
     }
     for (int j = 0; j < chain.dof; ++j) {
         if (j > 0) compose_origin(T, chain.origin[j]);
@@ -96,7 +96,7 @@ MFIK_HOST_DEVICE inline TransformOf<V> forward(const C& chain, const V* q, V (*a
 
 /// Column of the geometric Jacobian, twist order [v, w], base frame, at the tool origin `p` [m].
 template <class V>
-MFIK_HOST_DEVICE inline void jacobian_column(JointKind kind, const V* axis, const V* point, const V* p, V* column) {
+MFIK_INLINE void jacobian_column(JointKind kind, const V* axis, const V* point, const V* p, V* column) {
     if (kind == JointKind::kPrismatic) {
         for (int i = 0; i < 3; ++i) column[i] = axis[i], column[3 + i] = V();
         return;
@@ -110,7 +110,7 @@ MFIK_HOST_DEVICE inline void jacobian_column(JointKind kind, const V* axis, cons
 
 /// Rotation matrix (row-major) of a unit quaternion (w, x, y, z).
 template <class V>
-MFIK_HOST_DEVICE inline void quat_to_matrix(const V* quat, V* R) {
+MFIK_INLINE void quat_to_matrix(const V* quat, V* R) {
     const V w = quat[0], x = quat[1], y = quat[2], z = quat[3];
     R[0] = 1 - 2 * (y * y + z * z), R[1] = 2 * (x * y - w * z), R[2] = 2 * (x * z + w * y);
     R[3] = 2 * (x * y + w * z), R[4] = 1 - 2 * (x * x + z * z), R[5] = 2 * (y * z - w * x);
@@ -119,7 +119,7 @@ MFIK_HOST_DEVICE inline void quat_to_matrix(const V* quat, V* R) {
 
 /// Unit quaternion (w, x, y, z), w >= 0, of a rotation matrix (Shepperd 1978: the largest component divides).
 template <class V>
-MFIK_HOST_DEVICE inline void matrix_to_quat(const V* R, V* quat) {
+MFIK_INLINE void matrix_to_quat(const V* R, V* quat) {
     const V trace = R[0] + R[4] + R[8];
     const V wx = R[7] - R[5], wy = R[2] - R[6], wz = R[3] - R[1];  // 4 w x, ...
     const V xy = R[1] + R[3], yz = R[5] + R[7], xz = R[2] + R[6];
@@ -138,14 +138,14 @@ MFIK_HOST_DEVICE inline void matrix_to_quat(const V* R, V* quat) {
 
 /// Pose [x, y, z, qw, qx, qy, qz] of a transform.
 template <class V>
-MFIK_HOST_DEVICE inline void to_pose(const TransformOf<V>& T, V* pose) {
+MFIK_INLINE void to_pose(const TransformOf<V>& T, V* pose) {
     for (int i = 0; i < 3; ++i) pose[i] = T.p[i];
     matrix_to_quat(T.R, pose + 3);
 }
 
 /// Transform of a pose with a unit quaternion.
 template <class V>
-MFIK_HOST_DEVICE inline TransformOf<V> from_pose(const V* pose) {
+MFIK_INLINE TransformOf<V> from_pose(const V* pose) {
     TransformOf<V> T;
     quat_to_matrix(pose + 3, T.R);
     for (int i = 0; i < 3; ++i) T.p[i] = pose[i];
@@ -154,7 +154,7 @@ MFIK_HOST_DEVICE inline TransformOf<V> from_pose(const V* pose) {
 
 /// Rotation vector [rad] of R_target * R^T, in the base frame: what the tool still has to turn.
 template <class V>
-MFIK_HOST_DEVICE inline void rotation_error(const V* R_target, const V* R, V* error) {
+MFIK_INLINE void rotation_error(const V* R_target, const V* R, V* error) {
     V D[9];  // R_target * R^T
     for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j)
@@ -166,7 +166,7 @@ MFIK_HOST_DEVICE inline void rotation_error(const V* R_target, const V* R, V* er
     const V cosine = 0.5 * (D[0] + D[4] + D[8] - 1.0);
     const V angle = half_plane_angle(sine, cosine);
     const Mask<V> tiny = sine < 1e-9;
-    const V scale = select(tiny, V() + 1.0, angle / select(tiny, V() + 1.0, sine));
+    const V scale = select(tiny, splat<V>(1.0), angle / select(tiny, splat<V>(1.0), sine));
     for (int i = 0; i < 3; ++i) error[i] = scale * v[i];
 
     const Mask<V> near_pi = cosine < -0.9;
@@ -191,24 +191,24 @@ MFIK_HOST_DEVICE inline void rotation_error(const V* R_target, const V* R, V* er
 
 /// Pose error [position [m]; rotation vector [rad]] of T against T_target, base frame.
 template <class V>
-MFIK_HOST_DEVICE inline void pose_error(const TransformOf<V>& T_target, const TransformOf<V>& T, V* error) {
+MFIK_INLINE void pose_error(const TransformOf<V>& T_target, const TransformOf<V>& T, V* error) {
     for (int i = 0; i < 3; ++i) error[i] = T_target.p[i] - T.p[i];
     rotation_error(T_target.R, T.R, error + 3);
 }
 
 template <class V>
-MFIK_HOST_DEVICE inline V squared_norm3(const V* v) {
+MFIK_INLINE V squared_norm3(const V* v) {
     return v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
 }
 
-MFIK_HOST_DEVICE inline double norm3(const double* v) {
+MFIK_INLINE double norm3(const double* v) {
     return std::sqrt(squared_norm3(v));
 }
 
 /// Unit quaternion with w >= 0 from pose [7]; false (pose untouched) when the pose is not finite or the quaternion is
 /// (nearly) zero. Any other norm is normalised.
 template <class T>
-MFIK_HOST_DEVICE inline bool normalize_pose(const T* pose, T* out) {
+MFIK_INLINE bool normalize_pose(const T* pose, T* out) {
     T norm2 = 0;
     for (int i = 0; i < 7; ++i) {
         if (!std::isfinite(pose[i])) return false;

@@ -2,17 +2,10 @@
 #pragma once
 
 #if defined(__CUDACC__)
-#define MFIK_HOST_DEVICE __host__ __device__
+#define MFIK_INLINE __host__ __device__ inline
 #elif defined(__GNUC__)
-// Inlined always, so that each is compiled for the instruction set of the function that uses it.
-#define MFIK_HOST_DEVICE __attribute__((always_inline))
+// Inlined always: each caller is compiled for the instruction set that it runs on (kernels/cpu/dispatch.hpp).
+#define MFIK_INLINE inline __attribute__((always_inline))
 #else
-#define MFIK_HOST_DEVICE
-#endif
-
-// For what a CPU loop calls for each row: it has to be compiled as part of each of the loop's target clones.
-#if defined(__GNUC__) || defined(__clang__)
-#define MFIK_HOST_DEVICE_INLINE MFIK_HOST_DEVICE inline __attribute__((always_inline))
-#else
-#define MFIK_HOST_DEVICE_INLINE MFIK_HOST_DEVICE inline
+#define MFIK_INLINE inline
 #endif

@@ -14,7 +14,14 @@ namespace mfik {
 template <typename T>
 struct FkArgs {
     const T* q;  // [n, dof]
-    T* out;      // poses [n, 7], or Jacobians [n, 6, dof]
+    T* pose;     // [n, 7]
+    std::int64_t n;
+};
+
+template <typename T>
+struct JacobianArgs {
+    const T* q;   // [n, dof]
+    T* jacobian;  // [n, 6, dof]
     std::int64_t n;
 };
 
@@ -56,7 +63,7 @@ void fk(const Chain& chain, const FkArgs<T>& args, int max_threads);
 
 /// Geometric Jacobian, twist order [v, w], base frame, at the tool origin. Computed in double whatever T.
 template <typename T>
-void jacobian(const Chain& chain, const FkArgs<T>& args, int max_threads);
+void jacobian(const Chain& chain, const JacobianArgs<T>& args, int max_threads);
 
 /// Computed in double whatever T. `converged` speaks of the returned, rounded joints, which lie within the limits. A
 /// row with a value that is not finite or a zero quaternion gets NaN joints, not converged, 0 iterations.
@@ -96,7 +103,7 @@ void fk(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream);
 
 /// Computed in T.
 template <typename T>
-void jacobian(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream);
+void jacobian(const Chain& chain, const JacobianArgs<T>& args, std::intptr_t stream);
 
 /// As cpu::refine, but in float first: near a tolerance or a singularity the steps may differ.
 template <typename T>

@@ -14,7 +14,7 @@ template <class T>
 using ArithmeticOf = std::conditional_t<std::is_same_v<T, float>, Single, double>;
 
 struct AllTurn {
-    MFIK_HOST_DEVICE constexpr JointKind operator[](int) const { return JointKind::kRevolute; }
+    MFIK_INLINE constexpr JointKind operator[](int) const { return JointKind::kRevolute; }
 };
 
 /// A chain of `kDof` joints, none of them prismatic, with its constants in S.
@@ -55,7 +55,7 @@ inline int fixed_dof(const Chain& chain) {
 
 /// Pose [7] of joints q [dof].
 template <class C, class T>
-MFIK_HOST_DEVICE inline void fk_row(const C& chain, const T* q, T* pose) {
+MFIK_INLINE void fk_row(const C& chain, const T* q, T* pose) {
     using V = ArithmeticOf<T>;
     V joints[kMaxJoints], values[7];
     for (int j = 0; j < chain.dof; ++j) joints[j] = q[j];
@@ -65,7 +65,7 @@ MFIK_HOST_DEVICE inline void fk_row(const C& chain, const T* q, T* pose) {
 
 /// Jacobian [6, dof] of joints [dof], see cpu::jacobian.
 template <class C, class T>
-MFIK_HOST_DEVICE inline void jacobian_row(const C& chain, const ArithmeticOf<T>* joints, T* jacobian) {
+MFIK_INLINE void jacobian_row(const C& chain, const ArithmeticOf<T>* joints, T* jacobian) {
     using V = ArithmeticOf<T>;
     V axis[kMaxJoints][3], point[kMaxJoints][3];
     const TransformOf<V> tip = forward(chain, joints, axis, point);

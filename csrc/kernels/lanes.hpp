@@ -1,6 +1,6 @@
 // Arithmetic that kernels need beyond + - * /, for one number or for several problems side by side: the same kernel
 // source runs on double, on Single (float, for GPUs) and on Lanes, a vector register of doubles. Sources that use Lanes
-// are compiled once for each instruction set (cpu/solver_kernels.cpp).
+// are compiled once for each instruction set (cpu/dispatch.hpp).
 #pragma once
 
 #include <cmath>
@@ -10,24 +10,35 @@
 
 namespace mfik {
 
-MFIK_HOST_DEVICE inline double select(bool mask, double a, double b) {
+constexpr double kPi = 3.14159265358979323846;
+
+/// x in every lane.
+template <class V, class S>
+MFIK_INLINE V splat(const S& x) {
+    return x - V();
+}
+
+MFIK_INLINE double select(bool mask, double a, double b) {
     return mask ? a : b;
 }
-MFIK_HOST_DEVICE inline bool any(bool mask) {
+MFIK_INLINE bool any(bool mask) {
     return mask;
 }
 /// a and not b.
-MFIK_HOST_DEVICE inline bool and_not(bool a, bool b) {
+MFIK_INLINE bool and_not(bool a, bool b) {
     return a && !b;
 }
-MFIK_HOST_DEVICE inline double square_root(double x) {
+MFIK_INLINE double square_root(double x) {
     return std::sqrt(x);
 }
-MFIK_HOST_DEVICE inline void sine_cosine(double x, double& sine, double& cosine) {
+MFIK_INLINE void sine_cosine(double x, double& sine, double& cosine) {
     sine = std::sin(x), cosine = std::cos(x);
 }
+MFIK_INLINE double nearest_integer(double x) {
+    return std::nearbyint(x);
+}
 /// Angle [rad] of the point (x, y), y >= 0.
-MFIK_HOST_DEVICE inline double half_plane_angle(double y, double x) {
+MFIK_INLINE double half_plane_angle(double y, double x) {
     return std::atan2(y, x);
 }
 
@@ -37,33 +48,36 @@ struct Single {
     float value;
 
     Single() = default;
-    MFIK_HOST_DEVICE constexpr Single(float x) : value(x) {}
-    MFIK_HOST_DEVICE constexpr Single(double x) : value(static_cast<float>(x)) {}
-    MFIK_HOST_DEVICE constexpr Single(int x) : value(static_cast<float>(x)) {}
+    MFIK_INLINE constexpr Single(float x) : value(x) {}
+    MFIK_INLINE constexpr Single(double x) : value(static_cast<float>(x)) {}
+    MFIK_INLINE constexpr Single(int x) : value(static_cast<float>(x)) {}
 
-    friend MFIK_HOST_DEVICE inline Single operator+(Single a, Single b) { return a.value + b.value; }
-    friend MFIK_HOST_DEVICE inline Single operator-(Single a, Single b) { return a.value - b.value; }
-    friend MFIK_HOST_DEVICE inline Single operator*(Single a, Single b) { return a.value * b.value; }
-    friend MFIK_HOST_DEVICE inline Single operator/(Single a, Single b) { return a.value / b.value; }
-    friend MFIK_HOST_DEVICE inline Single operator-(Single a) { return -a.value; }
-    friend MFIK_HOST_DEVICE inline bool operator<(Single a, Single b) { return a.value < b.value; }
-    friend MFIK_HOST_DEVICE inline bool operator>(Single a, Single b) { return a.value > b.value; }
-    friend MFIK_HOST_DEVICE inline bool operator<=(Single a, Single b) { return a.value <= b.value; }
-    friend MFIK_HOST_DEVICE inline bool operator>=(Single a, Single b) { return a.value >= b.value; }
-    MFIK_HOST_DEVICE inline Single& operator+=(Single b) { return *this = *this + b; }
-    MFIK_HOST_DEVICE inline Single& operator-=(Single b) { return *this = *this - b; }
-    MFIK_HOST_DEVICE inline Single& operator*=(Single b) { return *this = *this * b; }
+    friend MFIK_INLINE Single operator+(Single a, Single b) { return a.value + b.value; }
+    friend MFIK_INLINE Single operator-(Single a, Single b) { return a.value - b.value; }
+    friend MFIK_INLINE Single operator*(Single a, Single b) { return a.value * b.value; }
+    friend MFIK_INLINE Single operator/(Single a, Single b) { return a.value / b.value; }
+    friend MFIK_INLINE Single operator-(Single a) { return -a.value; }
+    friend MFIK_INLINE bool operator<(Single a, Single b) { return a.value < b.value; }
+    friend MFIK_INLINE bool operator>(Single a, Single b) { return a.value > b.value; }
+    friend MFIK_INLINE bool operator<=(Single a, Single b) { return a.value <= b.value; }
+    friend MFIK_INLINE bool operator>=(Single a, Single b) { return a.value >= b.value; }
+    MFIK_INLINE Single& operator+=(Single b) { return *this = *this + b; }
+    MFIK_INLINE Single& operator-=(Single b) { return *this = *this - b; }
+    MFIK_INLINE Single& operator*=(Single b) { return *this = *this * b; }
 };
 
-MFIK_HOST_DEVICE inline Single select(bool mask, Single a, Single b) {
+MFIK_INLINE Single select(bool mask, Single a, Single b) {
     return mask ? a : b;
 }
-MFIK_HOST_DEVICE inline Single square_root(Single x) {
+MFIK_INLINE Single square_root(Single x) {
     return std::sqrt(x.value);
+}
+MFIK_INLINE Single nearest_integer(Single x) {
+    return std::nearbyint(x.value);
 }
 /// Absolute error 1e-7 up to |x| = 1e3, growing with |x| past it; NaN where not finite. Reduction by multiples of pi/2
 /// in three parts, then the polynomials of Cephes sinf.c (Moshier 1992).
-MFIK_HOST_DEVICE inline void sine_cosine(Single x, Single& sine, Single& cosine) {
+MFIK_INLINE void sine_cosine(Single x, Single& sine, Single& cosine) {
     const float quarters = std::nearbyint(x.value * 0.636619772f);
     float r = x.value - quarters * 1.5703125f;  // 8 bits of pi/2: the product is exact up to 2^16 quarters
     r -= quarters * 4.837512969970703125e-4f;
@@ -79,15 +93,15 @@ MFIK_HOST_DEVICE inline void sine_cosine(Single x, Single& sine, Single& cosine)
     sine = k == -1.0f || half ? -unsigned_sine : unsigned_sine;
     cosine = k == 1.0f || half ? -unsigned_cosine : unsigned_cosine;
 }
-MFIK_HOST_DEVICE inline Single half_plane_angle(Single y, Single x) {
+MFIK_INLINE Single half_plane_angle(Single y, Single x) {
     return std::atan2(y.value, x.value);
 }
 
 /// The number in a V that is one problem.
-MFIK_HOST_DEVICE inline double number(double x) {
+MFIK_INLINE double number(double x) {
     return x;
 }
-MFIK_HOST_DEVICE inline float number(Single x) {
+MFIK_INLINE float number(Single x) {
     return x.value;
 }
 
@@ -107,21 +121,23 @@ constexpr int kLanes = 2;
 using Lanes = double __attribute__((vector_size(kLanes * sizeof(double))));
 using LaneMask = Mask<Lanes>;  // all bits of a lane set or none
 
-MFIK_HOST_DEVICE inline Lanes select(const LaneMask& mask, const Lanes& a, const Lanes& b) {
+MFIK_INLINE Lanes select(const LaneMask& mask, const Lanes& a, const Lanes& b) {
     return mask ? a : b;
 }
-MFIK_HOST_DEVICE inline bool any(const LaneMask& mask) {
+MFIK_INLINE bool any(const LaneMask& mask) {
     std::int64_t bits = 0;
     for (int i = 0; i < kLanes; ++i) bits |= mask[i];
     return bits != 0;
 }
-MFIK_HOST_DEVICE inline LaneMask and_not(const LaneMask& a, const LaneMask& b) {
+MFIK_INLINE LaneMask and_not(const LaneMask& a, const LaneMask& b) {
     return a & ~b;
 }
-MFIK_HOST_DEVICE inline Lanes broadcast(double x) {
-    return x - Lanes{};
+/// Up to |x| = 2^51.
+MFIK_INLINE Lanes nearest_integer(const Lanes& x) {
+    constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: a sum of this size has no fraction
+    return (x + kRound) - kRound;
 }
-MFIK_HOST_DEVICE inline Lanes square_root(const Lanes& x) {
+MFIK_INLINE Lanes square_root(const Lanes& x) {
     Lanes y;
     for (int i = 0; i < kLanes; ++i) y[i] = __builtin_sqrt(x[i]);
     return y;
@@ -129,9 +145,8 @@ MFIK_HOST_DEVICE inline Lanes square_root(const Lanes& x) {
 
 /// Absolute error 2e-16 up to |x| = 1e5, NaN where not finite. Reduction by multiples of pi/2 in two parts, then the
 /// polynomials of Cephes sin.c (Moshier 1984).
-MFIK_HOST_DEVICE inline void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cosine) {
-    constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52: adding it rounds to an integer
-    const Lanes quarters = (x * 0.63661977236758134308 + kRound) - kRound;
+MFIK_INLINE void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cosine) {
+    const Lanes quarters = nearest_integer(x * 0.63661977236758134308);
     Lanes r = x - quarters * 1.57079632673412561417;  // the first 33 bits of pi/2: the product is exact
     r = r - quarters * 6.07710050650619224932e-11;    // the rest
     const Lanes z = r * r;
@@ -147,7 +162,7 @@ MFIK_HOST_DEVICE inline void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cos
     c = c * z - 1.38888888888730564116e-3;
     c = c * z + 4.16666666666665929218e-2;
     c = c * z * z - 0.5 * z + 1.0;
-    const Lanes fours = (0.25 * quarters + kRound) - kRound;
+    const Lanes fours = nearest_integer(0.25 * quarters);
     const Lanes k = quarters - 4.0 * fours;  // -2, -1, 0, 1 or 2
     const LaneMask odd = k * k == 1.0, half = k * k == 4.0;
     const Lanes unsigned_sine = select(odd, c, s), unsigned_cosine = select(odd, s, c);
@@ -156,7 +171,7 @@ MFIK_HOST_DEVICE inline void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cos
 }
 
 /// Absolute error 4e-16. Reduction to [0, 1] and by pi/4, then the rational function of Cephes atan.c (Moshier 1984).
-MFIK_HOST_DEVICE inline Lanes half_plane_angle(const Lanes& y, const Lanes& x) {
+MFIK_INLINE Lanes half_plane_angle(const Lanes& y, const Lanes& x) {
     const Lanes width = select(x < 0.0, -x, x);
     const LaneMask steep = y > width;
     const Lanes small = select(steep, width, y), large = select(steep, y, width);

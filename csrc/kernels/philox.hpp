@@ -12,7 +12,7 @@ struct Philox4 {
     std::uint32_t x0, x1, x2, x3;
 };
 
-MFIK_HOST_DEVICE_INLINE Philox4 philox4x32_10(Philox4 counter, std::uint64_t key) {
+MFIK_INLINE Philox4 philox4x32_10(Philox4 counter, std::uint64_t key) {
     std::uint32_t key0 = static_cast<std::uint32_t>(key), key1 = static_cast<std::uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
         const std::uint64_t a = 0xD2511F53ull * counter.x0, b = 0xCD9E8D57ull * counter.x2;
@@ -25,7 +25,7 @@ MFIK_HOST_DEVICE_INLINE Philox4 philox4x32_10(Philox4 counter, std::uint64_t key
 }
 
 /// Uniform number in [0, 1): a multiple of 2^-24, exact in float.
-MFIK_HOST_DEVICE_INLINE float uniform24(std::uint32_t x) {
+MFIK_INLINE float uniform24(std::uint32_t x) {
     // By way of a signed number, which every vector unit converts.
     return static_cast<float>(static_cast<std::int32_t>(x >> 8)) * 0x1p-24f;
 }

@@ -1,5 +1,5 @@
 // Damped least squares with an active set at the joint limits, no allocation: one problem (V = double), or several side
-// by side (V = Lanes) with the same chain and terms.
+// by side (V = Lanes) with the same chain and constraints.
 #pragma once
 
 #include <type_traits>
@@ -16,31 +16,33 @@ constexpr double kDampingFloor = 1e-8;
 // In float rounding of J J^T reaches 1e-6, so that below this floor the factorisation may find negative pivots.
 constexpr double kDampingFloorSingle = 2e-6;
 constexpr int kActiveSetPasses = 2;  // a third costs a fifth more time and solves no more (docs/performance.md)
-constexpr double kPi = 3.14159265358979323846;
 
-/// What is asked of the joints, beyond the pose.
-struct Terms {
-    double lower[kMaxJoints];           // [rad] or [m]; -infinity where there is no limit
-    double upper[kMaxJoints];           // equal to `lower`: the joint stays there
-    const double* slack = nullptr;      // [6], target frame: error that counts as none; infinity: the axis is free
-    const double* preferred = nullptr;  // [dof]: posture to lean to in the null space
-    double preference_gain = 0.0;       // share of the way to it in one step
+/// Squared error [m^2 + rad^2] above which an attempt is given up once half of its steps are taken: 0.2 m or 11 deg.
+constexpr double kHopelessError2 = 4e-2;
 
-    MFIK_HOST_DEVICE bool locked(int j) const { return lower[j] == upper[j]; }
+/// What the joints have to keep to, beyond the pose.
+struct Constraints {
+    double lower[kMaxJoints];             // [rad] or [m]; -infinity where there is no limit
+    double upper[kMaxJoints];             // equal to `lower`: the joint stays there
+    const double* slack = nullptr;        // [6], target frame: error that counts as none; infinity: the axis is free
+    const double* q_preferred = nullptr;  // [dof]: null-space posture
+    double preference_gain = 0.0;         // share of the way to it in one step
+
+    MFIK_INLINE bool locked(int j) const { return lower[j] == upper[j]; }
 };
 
 /// Damping floor of arithmetic in V.
 template <class V>
-MFIK_HOST_DEVICE constexpr double damping_floor() {
+MFIK_INLINE constexpr double damping_floor() {
     return std::is_same_v<V, Single> ? kDampingFloorSingle : kDampingFloor;
 }
 
 /// The limits of the chain alone.
-MFIK_HOST_DEVICE inline void set_limits(const Chain& chain, Terms& terms) {
+MFIK_INLINE void set_limits(const Chain& chain, Constraints& constraints) {
     for (int j = 0; j < chain.dof; ++j) {
         const bool free = chain.kind[j] == JointKind::kContinuous;
-        terms.lower[j] = free ? -HUGE_VAL : chain.lower[j];
-        terms.upper[j] = free ? HUGE_VAL : chain.upper[j];
+        constraints.lower[j] = free ? -HUGE_VAL : chain.lower[j];
+        constraints.upper[j] = free ? HUGE_VAL : chain.upper[j];
     }
 }
 
@@ -56,24 +58,25 @@ struct Iterate {
 
 /// v <- R^T v.
 template <class V>
-MFIK_HOST_DEVICE inline void rotate_back(const V* R, V* v) {
+MFIK_INLINE void rotate_back(const V* R, V* v) {
     const V x = R[0] * v[0] + R[3] * v[1] + R[6] * v[2];
     const V y = R[1] * v[0] + R[4] * v[1] + R[7] * v[2];
     v[2] = R[2] * v[0] + R[5] * v[1] + R[8] * v[2];
     v[0] = x, v[1] = y;
 }
 
-/// Fill in everything that depends on at.q. `terms` of these functions: Terms, or any type with its members (E).
+/// Fill in everything that depends on at.q. `constraints` of these functions: Constraints, or any type with its members
+/// (E).
 template <class V, class C, class E>
-MFIK_HOST_DEVICE inline void linearize(const C& chain, const E& terms, const TransformOf<V>& T_target, Iterate<V>& at) {
+MFIK_INLINE void linearize(const C& chain, const E& constraints, const TransformOf<V>& T_target, Iterate<V>& at) {
     const TransformOf<V> T = forward(chain, at.q, at.axis, at.point);
     pose_error(T_target, T, at.error);
     for (int i = 0; i < 3; ++i) at.tip[i] = T.p[i];
-    if (terms.slack != nullptr) {
+    if (constraints.slack != nullptr) {
         rotate_back(T_target.R, at.error);
         rotate_back(T_target.R, at.error + 3);
         for (int i = 0; i < 6; ++i) {
-            const V e = at.error[i], slack = V() + terms.slack[i];
+            const V e = at.error[i], slack = splat<V>(constraints.slack[i]);
             at.error[i] = select(e > slack, e - slack, select(e < -slack, e + slack, V()));
         }
     }
@@ -81,14 +84,18 @@ MFIK_HOST_DEVICE inline void linearize(const C& chain, const E& terms, const Tra
     at.rot2 = squared_norm3(at.error + 3);
 }
 
-/// Solve the symmetric positive definite system A x = b, 6x6, in place (b becomes x): A = L D L^T, lower triangle.
+/// Solve A x = b for a symmetric positive definite A, 6x6 (its lower triangle is read), in place: b becomes x.
+///
+/// A = L D L^T with a unit lower triangular L and a diagonal D (Golub and Van Loan, "Matrix Computations", 4.1.2):
+///     D_j = A_jj - sum_{k<j} L_jk^2 D_k,    L_ij = (A_ij - sum_{k<j} L_ik D_k L_jk) / D_j,
+/// then L y = b, z = D^-1 y, L^T x = z.
 template <class V>
-MFIK_HOST_DEVICE inline void solve6(V (*A)[6], V* b) {
-    V inverse[6];  // of D
+MFIK_INLINE void solve6(V (*A)[6], V* b) {
+    V inverse[6];  // 1 / D_j
     for (int j = 0; j < 6; ++j) {
         V d = A[j][j];
         for (int k = 0; k < j; ++k) {
-            const V scaled = A[j][k];  // L D until its row comes
+            const V scaled = A[j][k];  // L_jk D_k, which the updates of earlier columns left here
             A[j][k] = scaled * inverse[k];
             d -= A[j][k] * scaled;
         }
@@ -103,50 +110,74 @@ MFIK_HOST_DEVICE inline void solve6(V (*A)[6], V* b) {
         for (int k = i + 1; k < 6; ++k) b[i] -= A[k][i] * b[k];
 }
 
-/// Step dq [dof] of the joints towards the target; at.q + dq lies within the limits up to rounding.
+/// The normal equations of one step: what the free joints have to do.
+template <class V>
+struct StepSystem {
+    V J[kMaxJoints][6];         // columns of the free joints
+    V null_motion[kMaxJoints];  // dq_0: motion towards the null-space posture
+    V A[6][6];                  // lower triangle of J_free J_free^T
+    V rest[6];                  // e - J dq_0 - J_fixed dq_fixed: error left for the free joints
+};
+
+/// Set the system up with every joint free that is not locked.
 template <class V, class C, class E>
-MFIK_HOST_DEVICE inline void dls_step(const C& chain, const E& terms, const TransformOf<V>& T_target,
-                                      const Iterate<V>& at, V* dq) {
-    const int n = chain.dof;
-    V J[kMaxJoints][6], lean[kMaxJoints];  // columns of the free joints; motion wanted in the null space
-    V A[6][6] = {}, rest[6];               // lower triangle of J_free J_free^T; error left for the free joints
-    for (int a = 0; a < 6; ++a) rest[a] = at.error[a];
-    for (int j = 0; j < n; ++j) {
-        if (terms.locked(j)) continue;
-        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J[j]);
-        if (terms.slack != nullptr) {
-            rotate_back(T_target.R, J[j]);
-            rotate_back(T_target.R, J[j] + 3);
+MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformOf<V>& T_target, const Iterate<V>& at,
+                          StepSystem<V>& system) {
+    for (int a = 0; a < 6; ++a) {
+        system.rest[a] = at.error[a];
+        for (int b = 0; b <= a; ++b) system.A[a][b] = V();
+    }
+    for (int j = 0; j < chain.dof; ++j) {
+        if (constraints.locked(j)) continue;
+        V* J = system.J[j];
+        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J);
+        if (constraints.slack != nullptr) {
+            rotate_back(T_target.R, J);
+            rotate_back(T_target.R, J + 3);
             for (int a = 0; a < 6; ++a)
-                if (terms.slack[a] == HUGE_VAL) J[j][a] = V();
+                if (constraints.slack[a] == HUGE_VAL) J[a] = V();
         }
         for (int a = 0; a < 6; ++a)
-            for (int b = 0; b <= a; ++b) A[a][b] += J[j][a] * J[j][b];
-        lean[j] = V();
-        if (terms.preferred != nullptr) {
-            lean[j] = terms.preference_gain * (terms.preferred[j] - at.q[j]);
-            for (int a = 0; a < 6; ++a) rest[a] -= J[j][a] * lean[j];
+            for (int b = 0; b <= a; ++b) system.A[a][b] += J[a] * J[b];
+        system.null_motion[j] = V();
+        if (constraints.q_preferred != nullptr) {
+            system.null_motion[j] = constraints.preference_gain * (constraints.q_preferred[j] - at.q[j]);
+            for (int a = 0; a < 6; ++a) system.rest[a] -= J[a] * system.null_motion[j];
         }
     }
+}
+
+/// Step dq [dof] of the joints towards the target; at.q + dq lies within the limits up to rounding.
+///
+/// Damped least squares with a motion dq_0 wanted in the null space (Nakamura and Hanafusa 1986; Liegeois 1977):
+///     dq = dq_0 + J^T y,    (J J^T + lambda I) y = e - J dq_0,    lambda = gain |e|^2 + floor,
+/// over the joints that are free. One that would cross a limit is put onto it, its share of the motion goes over to the
+/// right-hand side, and the others are solved for again: kActiveSetPasses passes of an active-set method.
+template <class V, class C, class E>
+MFIK_INLINE void dls_step(const C& chain, const E& constraints, const TransformOf<V>& T_target, const Iterate<V>& at,
+                          V* dq) {
+    StepSystem<V> system;
+    assemble(chain, constraints, T_target, at, system);
     const V damping = kDampingGain * (at.pos2 + at.rot2) + damping_floor<V>();
     Mask<V> fixed[kMaxJoints] = {};  // held at a limit for this step
     for (int pass = 0; pass < kActiveSetPasses; ++pass) {
-        V L[6][6], y[6];
+        V A[6][6], y[6];
         for (int a = 0; a < 6; ++a) {
-            for (int b = 0; b < a; ++b) L[a][b] = A[a][b];
-            L[a][a] = A[a][a] + damping;
-            y[a] = rest[a];
+            for (int b = 0; b < a; ++b) A[a][b] = system.A[a][b];
+            A[a][a] = system.A[a][a] + damping;
+            y[a] = system.rest[a];
         }
-        solve6(L, y);
+        solve6(A, y);
         Mask<V> violated = {};
-        for (int j = 0; j < n; ++j) {
-            if (terms.locked(j)) {
-                dq[j] = terms.lower[j] - at.q[j];
+        for (int j = 0; j < chain.dof; ++j) {
+            if (constraints.locked(j)) {
+                dq[j] = constraints.lower[j] - at.q[j];
                 continue;
             }
-            V d = lean[j];
-            for (int a = 0; a < 6; ++a) d += J[j][a] * y[a];
-            const V to_lower = terms.lower[j] - at.q[j], to_upper = terms.upper[j] - at.q[j];
+            const V* J = system.J[j];
+            V d = system.null_motion[j];
+            for (int a = 0; a < 6; ++a) d += J[a] * y[a];
+            const V to_lower = constraints.lower[j] - at.q[j], to_upper = constraints.upper[j] - at.q[j];
             const Mask<V> below = d<to_lower, above = d> to_upper;
             d = select(below, to_lower, select(above, to_upper, d));
             dq[j] = select(fixed[j], dq[j], d);
@@ -154,12 +185,12 @@ MFIK_HOST_DEVICE inline void dls_step(const C& chain, const E& terms, const Tran
             if (!any(now)) continue;
             violated = violated | now;
             fixed[j] = fixed[j] | now;
-            // The joint leaves the free ones: its motion is known, beyond what it leant to already.
+            // The joint leaves the free ones: its motion is known, beyond its share of dq_0.
             V column[6];
-            for (int a = 0; a < 6; ++a) column[a] = select(now, J[j][a], V());
+            for (int a = 0; a < 6; ++a) column[a] = select(now, J[a], V());
             for (int a = 0; a < 6; ++a) {
-                rest[a] -= column[a] * (d - lean[j]);
-                for (int b = 0; b <= a; ++b) A[a][b] -= column[a] * column[b];
+                system.rest[a] -= column[a] * (d - system.null_motion[j]);
+                for (int b = 0; b <= a; ++b) system.A[a][b] -= column[a] * column[b];
             }
         }
         if (!any(violated)) break;
@@ -168,16 +199,16 @@ MFIK_HOST_DEVICE inline void dls_step(const C& chain, const E& terms, const Tran
 
 /// q <- q + dq; a joint held at a limit lands exactly on it, whatever the rounding.
 template <class V, class E>
-MFIK_HOST_DEVICE inline void move(const E& terms, int n, const V* dq, V* q) {
+MFIK_INLINE void move(const E& constraints, int n, const V* dq, V* q) {
     for (int j = 0; j < n; ++j) {
-        const V next = q[j] + dq[j], lower = V() + terms.lower[j], upper = V() + terms.upper[j];
+        const V next = q[j] + dq[j], lower = splat<V>(constraints.lower[j]), upper = splat<V>(constraints.upper[j]);
         q[j] = select(next < lower, lower, select(next > upper, upper, next));
     }
 }
 
 /// Round to T towards the inside of [lower, upper].
 template <class T>
-MFIK_HOST_DEVICE inline T round_inside(double x, double lower, double upper) {
+MFIK_INLINE T round_inside(double x, double lower, double upper) {
     if constexpr (std::is_same_v<T, double>) {
         return x;
     } else {
@@ -196,24 +227,24 @@ struct RefineOutcome {
 };
 
 /// Refine q [dof] in place, within the limits, until both errors are within tolerance or `max_iterations` steps are
-/// done. The first `leaning_steps` of them lean to the preferred posture, and are taken in any case.
-MFIK_HOST_DEVICE inline RefineOutcome refine(const Chain& chain, const Terms& terms, const Transform& T_target,
-                                             double* q, int max_iterations, double tol_pos_m, double tol_rot_rad,
-                                             int leaning_steps = 0) {
-    Terms straight = terms;
-    straight.preferred = nullptr;
+/// done. The first `posture_steps` of them move towards the null-space posture too, and are taken in any case.
+MFIK_INLINE RefineOutcome refine(const Chain& chain, const Constraints& constraints, const Transform& T_target,
+                                 double* q, int max_iterations, double tol_pos_m, double tol_rot_rad,
+                                 int posture_steps = 0) {
+    Constraints without_posture = constraints;
+    without_posture.q_preferred = nullptr;
     Iterate<double> at;
     double dq[kMaxJoints] = {};
     for (int j = 0; j < chain.dof; ++j) at.q[j] = q[j];
-    move(terms, chain.dof, dq, at.q);
+    move(constraints, chain.dof, dq, at.q);
     RefineOutcome outcome{};
     for (int iteration = 0;; ++iteration) {
-        linearize(chain, terms, T_target, at);
+        linearize(chain, constraints, T_target, at);
         const bool converged = at.pos2 <= tol_pos_m * tol_pos_m && at.rot2 <= tol_rot_rad * tol_rot_rad;
         outcome = {converged, iteration, std::sqrt(at.pos2), std::sqrt(at.rot2)};
-        if ((converged && iteration >= leaning_steps) || iteration >= max_iterations) break;
-        dls_step(chain, iteration < leaning_steps ? terms : straight, T_target, at, dq);
-        move(terms, chain.dof, dq, at.q);
+        if ((converged && iteration >= posture_steps) || iteration >= max_iterations) break;
+        dls_step(chain, iteration < posture_steps ? constraints : without_posture, T_target, at, dq);
+        move(constraints, chain.dof, dq, at.q);
     }
     for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j];
     return outcome;

@@ -8,6 +8,7 @@
 #include "kernels/chain.hpp"
 #include "kernels/inline.hpp"
 #include "kernels/philox.hpp"
+#include "kernels/turns.hpp"
 
 namespace mfik {
 
@@ -68,7 +69,7 @@ struct Times {
     float t;
 };
 
-MFIK_HOST_DEVICE_INLINE Philox4 draw_words(std::int64_t i, std::uint64_t step, std::uint32_t rank, std::uint64_t key) {
+MFIK_INLINE Philox4 draw_words(std::int64_t i, std::uint64_t step, std::uint32_t rank, std::uint64_t key) {
     return philox4x32_10(
         {static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32), rank},
         key);
@@ -76,7 +77,7 @@ MFIK_HOST_DEVICE_INLINE Philox4 draw_words(std::int64_t i, std::uint64_t step, s
 
 /// Times of row i of a batch. In float for every row type, so that float and double batches hold the same times.
 /// Without branches: the loop over rows vectorises.
-MFIK_HOST_DEVICE_INLINE Times draw_times(std::int64_t i, const BatchKey& key, std::uint64_t step) {
+MFIK_INLINE Times draw_times(std::int64_t i, const BatchKey& key, std::uint64_t step) {
     constexpr float kScale = static_cast<float>(1.0 - kMinRemaining);
     const Philox4 random = draw_words(i, step, key.rank, key.seed);
     const float a = uniform24(random.x0) * kScale, drawn = uniform24(random.x1) * kScale;
@@ -88,7 +89,7 @@ MFIK_HOST_DEVICE_INLINE Times draw_times(std::int64_t i, const BatchKey& key, st
 /// Write row i of the batch but for its weight. Returns ||q_target - q||^2, NaN when index[i] is out of range: the row
 /// then holds NaN, and nothing else is read.
 template <int kDof, typename T>
-MFIK_HOST_DEVICE_INLINE T sample_row(const SampleBatchArgs<T>& args, std::int64_t i, const Times& times, bool* ok) {
+MFIK_INLINE T sample_row(const SampleBatchArgs<T>& args, std::int64_t i, const Times& times, bool* ok) {
     const std::int64_t dof = kDof > 0 ? kDof : args.dof;
     args.out.r[i] = times.r;
     args.out.t[i] = times.t;
@@ -132,7 +133,7 @@ MFIK_HOST_DEVICE_INLINE T sample_row(const SampleBatchArgs<T>& args, std::int64_
 /// Uniform within [lower, upper]. The product is exact in double (25 and 24 bits), so that a fused multiply-add changes
 /// nothing and every device draws the same joint.
 template <typename T>
-MFIK_HOST_DEVICE inline T draw_joint(std::uint32_t word, double lower, double upper) {
+MFIK_INLINE T draw_joint(std::uint32_t word, double lower, double upper) {
     const double share = (static_cast<double>(word >> 8) + 0.5) * 0x1p-24;
     const T drawn = static_cast<T>(lower + static_cast<double>(static_cast<float>(upper - lower)) * share);
     if (drawn < lower) return std::nextafter(drawn, static_cast<T>(INFINITY));
@@ -140,23 +141,10 @@ MFIK_HOST_DEVICE inline T draw_joint(std::uint32_t word, double lower, double up
     return drawn;
 }
 
-/// `q_target` turned by full turns towards `q`, as far as the limits allow; a continuous joint has none.
-MFIK_HOST_DEVICE inline double nearest_turn(const Chain& chain, int j, double q_target, double q) {
-    constexpr double kTurn = 6.283185307179586;
-    if (chain.kind[j] == JointKind::kPrismatic) return q_target;
-    double turns = std::rint((q - q_target) / kTurn);
-    if (chain.kind[j] != JointKind::kContinuous) {
-        const double low = std::ceil((chain.lower[j] - q_target) / kTurn);
-        const double high = std::floor((chain.upper[j] - q_target) / kTurn);
-        turns = turns < low ? low : turns > high ? high : turns;
-    }
-    return q_target + kTurn * turns;
-}
-
 /// Draw row i of a batch: reference and solution uniform within the limits and independent, the solution in its turn
 /// nearest to the reference, its pose by forward kinematics in double.
 template <typename T>
-MFIK_HOST_DEVICE inline void draw_row(const Chain& chain, const DrawBatchArgs<T>& args, std::int64_t i) {
+MFIK_INLINE void draw_row(const Chain& chain, const DrawBatchArgs<T>& args, std::int64_t i) {
     const std::uint64_t step = static_cast<std::uint64_t>(*args.key.step);
     const Times times = draw_times(i, args.key, step);
     double label[kMaxJoints], pose[7];

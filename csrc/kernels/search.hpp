@@ -3,9 +3,13 @@
 #pragma once
 
 #include "kernels/refine.hpp"
+#include "kernels/turns.hpp"
 
 namespace mfik {
 
+/// Share of a tolerance to which a search refines, so that its answer passes the check by forward kinematics whatever
+/// the rounding: 1e-6 of a tolerance of 1e-9 is 1e-15, a unit in the last place of a length of some metres.
+constexpr double kInside = 0.999999;
 /// How a tip pose looks from the first joint. Where that is revolute, the pose is turned back about its axis to the
 /// half plane of azimuth 0, so that one stored configuration serves every azimuth.
 struct SeedFeature {
@@ -17,10 +21,10 @@ struct SeedFeature {
 struct SeedTable {
     static constexpr int kSize = 512;
 
-    double reach;           // [m]: the tip is never farther from joint 1
-    double middle0, half0;  // of the first joint's range [rad]; half0 infinite where it does not matter
+    double reach;             // [m]: the tip is never farther from joint 1
+    double midpoint0, half0;  // of the first joint's range [rad]; half0 infinite where it does not matter
     double q[kSize][kMaxJoints];
-    double turn[kSize];  // q[.][0] - azimuth
+    double turn[kSize];  // q[.][0] - azimuth of its tip
     double feature[7][kSize];
 };
 
@@ -51,6 +55,13 @@ inline SeedFeature seed_feature(const Chain& chain, double reach, const Transfor
     return feature;
 }
 
+/// First joint [rad], nearest to the midpoint of its range, that turns a configuration of q[0] - azimuth = `turn` to
+/// the azimuth of the target.
+template <class V, class S>
+MFIK_INLINE V turned_to_azimuth(const SeedTable& table, const S& turn, double azimuth) {
+    return table.midpoint0 + wrap_angle<V>(turn + (azimuth - table.midpoint0));
+}
+
 /// Largest distance of the tip from the first joint [m].
 inline double chain_reach(const Chain& chain) {
     double reach = 0.0;
@@ -67,13 +78,13 @@ inline double chain_reach(const Chain& chain) {
 /// What to look for.
 struct SearchTask {
     const Chain* chain;
-    const Terms* terms;
+    const Constraints* constraints;
     const SeedTable* table;
     SeedFeature feature;  // of the target, for the table
     Transform T_target;
     double tol_pos_m, tol_rot_rad;
     double q_ref[kMaxJoints];       // within the limits: solutions near it are preferred
-    double first_seed[kMaxJoints];  // within the limits
+    double first_seed[kMaxJoints];  // likewise
     bool has_first_seed;            // else the first seed is q_ref
     int max_iterations;             // steps of each attempt, at least 1
     int max_attempts;
@@ -94,17 +105,5 @@ struct SearchResult {
     int attempts;          // seeds begun
     double q[kMaxJoints];  // the solution nearest to q_ref, else the best attempt
 };
-
-/// Largest joint difference [rad] or [m], where full turns of joints that can make them (nearly) do not count.
-MFIK_HOST_DEVICE inline double joint_distance(const Chain& chain, const double* a, const double* b) {
-    double largest = 0.0;
-    for (int j = 0; j < chain.dof; ++j) {
-        double d = a[j] - b[j];
-        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - 1e-3)
-            d -= 2 * kPi * std::nearbyint(d / (2 * kPi));
-        if (!(std::fabs(d) <= largest)) largest = std::fabs(d);
-    }
-    return largest;
-}
 
 }  // namespace mfik

@@ -8,14 +8,13 @@
 
 #include "kernels/kinematics.hpp"
 #include "kernels/refine.hpp"
+#include "kernels/turns.hpp"
 
 namespace mfik {
 
 /// Error that float arithmetic leaves at joints that are right [m] and [rad]: `search_rows` stops short of the
 /// tolerance by as much, and does not try for less.
 constexpr double kSingleNoise = 2e-6;
-/// Squared error [m^2 + rad^2] above which half the steps of an attempt were in vain.
-constexpr double kSingleHopeless = 4e-2;
 
 template <typename T>
 struct SolveArgs {
@@ -35,27 +34,27 @@ struct SolveArgs {
     double tol_rot_rad;
 };
 
-/// Limits as `Terms`, rounded inwards: joints within them are within the robot's, too.
+/// Limits as `Constraints`, rounded inwards: joints within them are within the robot's, too.
 struct SingleLimits {
     Single lower[kMaxJoints], upper[kMaxJoints];
     static constexpr const double* slack = nullptr;
-    static constexpr const double* preferred = nullptr;
+    static constexpr const double* q_preferred = nullptr;
     static constexpr double preference_gain = 0.0;
 
-    MFIK_HOST_DEVICE bool locked(int) const { return false; }
+    MFIK_INLINE bool locked(int) const { return false; }
 };
 
 inline SingleLimits single_limits(const Chain& chain) {
     SingleLimits limits{};
-    Terms terms;
-    set_limits(chain, terms);
+    Constraints constraints;
+    set_limits(chain, constraints);
     for (int j = 0; j < chain.dof; ++j) {
         if (chain.kind[j] == JointKind::kContinuous) {
             limits.lower[j] = -HUGE_VALF, limits.upper[j] = HUGE_VALF;
             continue;
         }
-        limits.lower[j] = round_inside<float>(terms.lower[j], terms.lower[j], HUGE_VAL);
-        limits.upper[j] = round_inside<float>(terms.upper[j], -HUGE_VAL, terms.upper[j]);
+        limits.lower[j] = round_inside<float>(constraints.lower[j], constraints.lower[j], HUGE_VAL);
+        limits.upper[j] = round_inside<float>(constraints.upper[j], -HUGE_VAL, constraints.upper[j]);
     }
     return limits;
 }
@@ -69,8 +68,8 @@ struct SearchRobot {
 
 /// Start a row: clamp q into args.q_out and `at`. False, and NaN joints, where a value cannot be used.
 template <int kDof, typename T>
-MFIK_HOST_DEVICE inline bool begin_row(const SearchRobot<kDof>& robot, const SolveArgs<T>& args, std::int64_t row,
-                                       Iterate<Single>& at, TransformOf<Single>& T_target) {
+MFIK_INLINE bool begin_row(const SearchRobot<kDof>& robot, const SolveArgs<T>& args, std::int64_t row,
+                           Iterate<Single>& at, TransformOf<Single>& T_target) {
     const int n = robot.chain.dof;
     T pose[7];
     Single target[7];
@@ -83,7 +82,7 @@ MFIK_HOST_DEVICE inline bool begin_row(const SearchRobot<kDof>& robot, const Sol
     for (int j = 0; j < n; ++j) {
         const T lower = number(robot.limits.lower[j]), upper = number(robot.limits.upper[j]);
         T q = args.q[row * n + j];
-        if (lower < -FLT_MAX) q = static_cast<T>(q - 2 * kPi * std::nearbyint(q / (2 * kPi)));  // continuous
+        if (lower < -FLT_MAX) q = static_cast<T>(wrap_angle(static_cast<double>(q)));  // continuous
         q = q < lower ? lower : q > upper ? upper : q;
         at.q[j] = q;
         args.q_out[row * n + j] = valid ? q : static_cast<T>(NAN);
@@ -94,17 +93,19 @@ MFIK_HOST_DEVICE inline bool begin_row(const SearchRobot<kDof>& robot, const Sol
     return valid;
 }
 
+/// Square of the tolerance to which float refines, see kSingleNoise.
+MFIK_INLINE Single single_tolerance2(double tolerance) {
+    const double enough = tolerance - kSingleNoise > kSingleNoise ? tolerance - kSingleNoise : kSingleNoise;
+    return enough * enough;
+}
+
 /// Work on the rows that `take()` gives until one is args.n or more: refine in float from q, then from one seed after
 /// the other. `converged` afterwards: whether float says so. Every pass of the loop is one step of one row, so that the
 /// threads of a warp stay together however many steps their rows need.
 template <int kDof, typename T, class Take>
-MFIK_HOST_DEVICE inline void search_rows(const SearchRobot<kDof>& robot, const SolveArgs<T>& args, Take& take) {
+MFIK_INLINE void search_rows(const SearchRobot<kDof>& robot, const SolveArgs<T>& args, Take& take) {
     const int n = robot.chain.dof;
-    const auto within = [](double tolerance) {
-        const double enough = tolerance - kSingleNoise > kSingleNoise ? tolerance - kSingleNoise : kSingleNoise;
-        return Single(enough * enough);
-    };
-    const Single pos2 = within(args.tol_pos_m), rot2 = within(args.tol_rot_rad);
+    const Single pos2 = single_tolerance2(args.tol_pos_m), rot2 = single_tolerance2(args.tol_rot_rad);
     Iterate<Single> at;
     TransformOf<Single> T_target;
     Single best{};
@@ -123,7 +124,7 @@ MFIK_HOST_DEVICE inline void search_rows(const SearchRobot<kDof>& robot, const S
         const bool solved = at.pos2 <= pos2 && at.rot2 <= rot2, last = attempt == args.num_seeds;
         // Written so that an error that is no number ends the attempt.
         const bool over = age >= args.max_iterations || !(error <= FLT_MAX) ||
-                          (!last && 2 * age >= args.max_iterations && !(error <= kSingleHopeless));
+                          (!last && 2 * age >= args.max_iterations && !(error <= kHopelessError2));
         if (!solved && !over) {
             Single dq[kMaxJoints];
             dls_step(robot.chain, robot.limits, T_target, at, dq);
@@ -154,35 +155,39 @@ MFIK_HOST_DEVICE inline void search_rows(const SearchRobot<kDof>& robot, const S
     }
 }
 
+/// Wrap q where joints are continuous, round it to T within the limits, and measure its errors [m] and [rad].
+template <typename T>
+MFIK_INLINE void round_and_measure(const Chain& chain, const Transform& T_target, double* q, double& pos, double& rot) {
+    double error[6];
+    for (int j = 0; j < chain.dof; ++j) {
+        if (chain.kind[j] == JointKind::kContinuous) q[j] = wrap_angle(q[j]);
+        q[j] = round_inside<T>(q[j], chain.lower[j], chain.upper[j]);
+    }
+    pose_error(T_target, forward(chain, q), error);
+    pos = norm3(error), rot = norm3(error + 3);
+}
+
 /// Error of row i's joints in double. Where the search converged but double disagrees, steps in double: as many as the
 /// row has left, or, where attempts are counted, `max_iterations` more.
 template <typename T>
-MFIK_HOST_DEVICE inline void finish_row(const Chain& chain, const SolveArgs<T>& args, std::int64_t i) {
+MFIK_INLINE void finish_row(const Chain& chain, const SolveArgs<T>& args, std::int64_t i) {
     const int n = chain.dof;
-    double q[kMaxJoints], pose[7], error[6];
+    double q[kMaxJoints], pose[7];
     for (int j = 0; j < n; ++j) q[j] = args.q_out[i * n + j];
     for (int k = 0; k < 7; ++k) pose[k] = args.target_pose[i * 7 + k];
     double pos = NAN, rot = pos;
     bool converged = false;
     if (!std::isnan(q[0]) && normalize_pose(pose, pose)) {
         const Transform T_target = from_pose(pose);
-        const auto judge = [&] {
-            for (int j = 0; j < n; ++j) {
-                if (chain.kind[j] == JointKind::kContinuous) q[j] -= 2 * kPi * std::nearbyint(q[j] / (2 * kPi));
-                q[j] = round_inside<T>(q[j], chain.lower[j], chain.upper[j]);
-            }
-            pose_error(T_target, forward(chain, q), error);
-            pos = norm3(error), rot = norm3(error + 3);
-            converged = pos <= args.tol_pos_m && rot <= args.tol_rot_rad;
-        };
-        judge();
         const int left = args.attempts != nullptr ? args.max_iterations : args.max_iterations - args.iterations[i];
-        if (!converged && args.converged[i] && left > 0) {
-            Terms terms;
-            set_limits(chain, terms);
-            const RefineOutcome outcome = refine(chain, terms, T_target, q, left, args.tol_pos_m, args.tol_rot_rad);
-            args.iterations[i] += outcome.iterations;
-            judge();
+        for (bool refined = false;; refined = true) {
+            round_and_measure<T>(chain, T_target, q, pos, rot);
+            converged = pos <= args.tol_pos_m && rot <= args.tol_rot_rad;
+            if (converged || refined || !args.converged[i] || left <= 0) break;
+            Constraints constraints;
+            set_limits(chain, constraints);
+            args.iterations[i] +=
+                refine(chain, constraints, T_target, q, left, args.tol_pos_m, args.tol_rot_rad).iterations;
         }
         for (int j = 0; j < n; ++j) args.q_out[i * n + j] = static_cast<T>(q[j]);
     }

@@ -29,7 +29,7 @@ struct WeightedResidualArgs {
 };
 
 template <int kDof, typename T>
-MFIK_HOST_DEVICE_INLINE void weighted_residual_row(const WeightedResidualArgs<T>& args, std::int64_t i) {
+MFIK_INLINE void weighted_residual_row(const WeightedResidualArgs<T>& args, std::int64_t i) {
     const std::int64_t dof = kDof > 0 ? kDof : args.dof;
     const T* u = args.u + i * dof;
     const T* v = args.v + i * dof;
@@ -74,14 +74,13 @@ struct WeightedResidualBackwardArgs {
 
 /// d loss / d residual = scale * residual; the weight is a constant to the gradient, the one of the residual too.
 template <typename T>
-MFIK_HOST_DEVICE_INLINE T residual_gradient_scale(const WeightedResidualBackwardArgs<T>& args, std::int64_t i) {
+MFIK_INLINE T residual_gradient_scale(const WeightedResidualBackwardArgs<T>& args, std::int64_t i) {
     const T weight = args.weight != nullptr ? args.weight[i] : weight_of_distance(args.squared[i], args.c, args.p);
     return T(2) * weight * args.loss_gradient[i];
 }
 
 template <int kDof, typename T>
-MFIK_HOST_DEVICE_INLINE void weighted_residual_backward_row(const WeightedResidualBackwardArgs<T>& args,
-                                                            std::int64_t i) {
+MFIK_INLINE void weighted_residual_backward_row(const WeightedResidualBackwardArgs<T>& args, std::int64_t i) {
     const std::int64_t dof = kDof > 0 ? kDof : args.dof;
     const T scale = residual_gradient_scale(args, i);
     for (std::int64_t j = 0; j < dof; ++j) args.u_gradient[i * dof + j] = scale * args.residual[i * dof + j];

@@ -41,8 +41,8 @@ static_assert(MFIK_SOLVED == static_cast<int>(Status::kSolved) &&
               MFIK_INVALID_INPUT == static_cast<int>(Status::kInvalidInput));
 static_assert(MFIK_SEED_REFERENCE == static_cast<int>(mfik::Seed::kReference) &&
               MFIK_SEED_NETWORK == static_cast<int>(mfik::Seed::kNetwork) &&
-              MFIK_SEED_MIDDLE == static_cast<int>(mfik::Seed::kMiddle) &&
-              MFIK_SEED_TURNED == static_cast<int>(mfik::Seed::kTurned));
+              MFIK_SEED_MIDPOINT == static_cast<int>(mfik::Seed::kMidpoint) &&
+              MFIK_SEED_AZIMUTH == static_cast<int>(mfik::Seed::kAzimuth));
 
 Result refusal(const char* reason) {
     return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason};
@@ -73,7 +73,7 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     mfik_options options;
     mfik_options_init(&options, sizeof(options));
     std::memcpy(&options, given, given->size);
-    if (options.seed < MFIK_SEED_REFERENCE || options.seed > MFIK_SEED_TURNED) {
+    if (options.seed < MFIK_SEED_REFERENCE || options.seed > MFIK_SEED_AZIMUTH) {
         return "options.seed: expected a value of mfik_seed";
     }
     out.tol_pos_m = options.tol_pos_m;

@@ -16,6 +16,7 @@
 #include "fuzz/load_one.hpp"
 #include "golden.hpp"
 #include "mfik/solver.hpp"
+#include "solver/checksum.hpp"
 
 namespace mfik::testing {
 namespace {

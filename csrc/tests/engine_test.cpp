@@ -15,7 +15,8 @@
 
 #include "golden.hpp"
 #include "mfik/solver.hpp"
-#include "solver/networks/network.hpp"
+#include "solver/aligned_buffer.hpp"
+#include "solver/bundle.hpp"
 #ifdef MFIK_HAS_TORCHSCRIPT
 #include "mfik/torchscript.hpp"
 #endif
@@ -48,6 +49,11 @@ std::ostream& operator<<(std::ostream& stream, const Case& engine) {
     return path + ("/" + version);
 }
 
+EnginePtr built_in(const std::string& version, cpu::InstructionSet instructions) {
+    const Bundle bundle = read_bundle(golden_bundle(version));
+    return bundle.network->make_engine(bundle.tensors, instructions);
+}
+
 /// The built-in engine for each instruction set of this machine, and the others that are built.
 std::vector<Case> engines() {
     std::vector<Case> cases;
@@ -55,13 +61,13 @@ std::vector<Case> engines() {
         const auto add = [&](const std::string& name, std::function<EnginePtr()> load, bool exact) {
             cases.push_back({name + "_" + version, version, std::move(load), exact});
         };
-        const auto add_native = [&](const std::string& name, InstructionSet instructions) {
-            if (best_instruction_set() < instructions) return;
-            add(name, [=] { return make_network(read_bundle(golden_bundle(version)), instructions); }, true);
+        const auto add_native = [&](const std::string& name, cpu::InstructionSet instructions) {
+            if (cpu::best_instruction_set() < instructions) return;
+            add(name, [=] { return built_in(version, instructions); }, true);
         };
-        add_native("native", InstructionSet::kBaseline);
-        add_native("native_avx2", InstructionSet::kAvx2);
-        add_native("native_avx512", InstructionSet::kAvx512);
+        add_native("native", cpu::InstructionSet::kBaseline);
+        add_native("native_avx2", cpu::InstructionSet::kAvx2);
+        add_native("native_avx512", cpu::InstructionSet::kAvx512);
 #ifdef MFIK_HAS_TORCHSCRIPT
         add("torchscript", [=] { return load_torchscript(exported_bundle(version)); }, false);
 #endif

@@ -37,7 +37,7 @@ void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Che
     const Span<const double> q_ref = rows.q_ref[row];
     Options options;
     calls(pose, q_ref, options);
-    for (const Seed seed : {Seed::kNetwork, Seed::kMiddle, Seed::kTurned}) {
+    for (const Seed seed : {Seed::kNetwork, Seed::kMidpoint, Seed::kAzimuth}) {
         options.seed = seed;
         calls(pose, q_ref, options);
         options.max_iterations = 0;

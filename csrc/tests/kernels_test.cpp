@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/chain.hpp"
+#include "kernels/cpu/row_kernels.hpp"
 #include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/refine.hpp"
 
@@ -47,17 +48,17 @@ struct Kernels : ::testing::Test {
     }
 
     void expect_within_limits(const double* q) const {
-        const Terms terms = limits();
+        const Constraints constraints = limits();
         for (int j = 0; j < chain.dof; ++j) {
-            EXPECT_GE(q[j], terms.lower[j]) << j;
-            EXPECT_LE(q[j], terms.upper[j]) << j;
+            EXPECT_GE(q[j], constraints.lower[j]) << j;
+            EXPECT_LE(q[j], constraints.upper[j]) << j;
         }
     }
 
-    Terms limits() const {
-        Terms terms;
-        set_limits(chain, terms);
-        return terms;
+    Constraints limits() const {
+        Constraints constraints;
+        set_limits(chain, constraints);
+        return constraints;
     }
 
     Chain chain = mixed_arm();
@@ -194,23 +195,20 @@ TEST(ActiveSet, JointAtItsLimitLeavesTheStepToTheOthers) {
     chain.upper[0] = 0;
     double q[2] = {0, 0};
     const double q_target[2] = {-0.4, 0.9};
-    Terms terms;
-    set_limits(chain, terms);
-    const RefineOutcome outcome = refine(chain, terms, forward(chain, q_target), q, 20, 1e-9, 1e-9);
+    Constraints constraints;
+    set_limits(chain, constraints);
+    const RefineOutcome outcome = refine(chain, constraints, forward(chain, q_target), q, 20, 1e-9, 1e-9);
     EXPECT_TRUE(outcome.converged);
     EXPECT_EQ(q[0], 0.0);
     EXPECT_NEAR(q[1], 0.5, 1e-9);
     EXPECT_LE(outcome.iterations, 5);
 }
 
-/// Kernels of every instruction set that this machine runs.
-std::vector<const cpu::LaneKernels*> variants() {
-    std::vector<const cpu::LaneKernels*> all{&cpu::baseline::kKernels};
-#ifdef MFIK_HAS_X86_LEVELS
-    const int lanes = cpu::lane_kernels().lanes;
-    if (lanes >= cpu::avx2::kKernels.lanes) all.push_back(&cpu::avx2::kKernels);
-    if (lanes >= cpu::avx512::kKernels.lanes) all.push_back(&cpu::avx512::kKernels);
-#endif
+/// Every instruction set that this machine runs.
+std::vector<cpu::InstructionSet> instruction_sets() {
+    std::vector<cpu::InstructionSet> all;
+    for (int set = 0; set <= static_cast<int>(cpu::best_instruction_set()); ++set)
+        all.push_back(static_cast<cpu::InstructionSet>(set));
     return all;
 }
 
@@ -234,14 +232,15 @@ TEST_F(Kernels, LanesAgreeWithOneProblemAtATimeOnEveryInstructionSet) {
         expected[i * n + 6] = std::remainder(expected[i * n + 6], 2 * kPi);
     }
     poses[7 * 5] = NAN;
-    for (const cpu::LaneKernels* kernels : variants()) {
+    for (const cpu::InstructionSet set : instruction_sets()) {
+        const cpu::RowKernelsOf<double>& kernels = cpu::kernels<cpu::RowKernels>(set).float64;
         std::vector<double> out(kRows * n), pose(kRows * 7);
         bool converged[kRows];
         std::int32_t iterations[kRows];
-        kernels->refine_double(
-            chain, {q.data(), poses.data(), out.data(), converged, iterations, kRows, 15, kTolerance, kTolerance}, 0,
-            kRows);
-        kernels->fk_double(chain, {q.data(), pose.data(), kRows}, 0, kRows);
+        kernels.refine(chain,
+                       {q.data(), poses.data(), out.data(), converged, iterations, kRows, 15, kTolerance, kTolerance},
+                       0, kRows);
+        kernels.fk(chain, {q.data(), pose.data(), kRows}, 0, kRows);
         int compared = 0;
         for (std::size_t i = 0; i < kRows; ++i) {
             double one[7];
@@ -271,26 +270,27 @@ TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
         table.turn[i] = table.q[i][0] - feature.azimuth;
         for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
     }
-    const Terms terms = limits();
-    for (const cpu::LaneKernels* kernels : variants()) {
+    const Constraints constraints = limits();
+    for (const cpu::InstructionSet set : instruction_sets()) {
+        const cpu::SolverKernels& kernels = cpu::kernels<cpu::SolverKernels>(set);
         for (int trial = 0; trial < 200; ++trial) {
             double q_target[kMaxJoints], error[6];
             sample(q_target);
             SearchTask task{};
-            task.chain = &chain, task.terms = &terms, task.table = &table;
+            task.chain = &chain, task.constraints = &constraints, task.table = &table;
             task.T_target = forward(chain, q_target);
             task.feature = seed_feature(chain, table.reach, task.T_target);
             task.tol_pos_m = task.tol_rot_rad = 1e-8;
             task.max_iterations = 12, task.max_attempts = 160;
             sample(task.q_ref);
             SearchResult result{};
-            kernels->search(task, result, nullptr);
-            ASSERT_TRUE(result.solved) << kernels->lanes;
+            kernels.search(task, result, nullptr);
+            ASSERT_TRUE(result.solved) << kernels.lanes;
             pose_error(task.T_target, forward(chain, result.q), error);
             EXPECT_LE(std::max(norm3(error), norm3(error + 3)), 1e-8);
             expect_within_limits(result.q);
             EXPECT_LE(result.attempts, task.max_attempts);
-            EXPECT_LE(result.iterations, (task.max_attempts / kernels->lanes + 1) * (task.max_iterations + 1));
+            EXPECT_LE(result.iterations, (task.max_attempts / kernels.lanes + 1) * (task.max_iterations + 1));
         }
     }
 }

@@ -96,8 +96,8 @@ int main(int argc, char** argv) try {
     run(solver, any, "any reference, nearest kept", nearest);
     const std::array<std::pair<const char*, mfik::Seed>, 4> seeds{
         {{"one attempt: the reference", mfik::Seed::kReference},
-         {"one attempt: the middle", mfik::Seed::kMiddle},
-         {"one attempt: middle, turned", mfik::Seed::kTurned},
+         {"one attempt: the midpoint", mfik::Seed::kMidpoint},
+         {"one attempt: turned to the azimuth", mfik::Seed::kAzimuth},
          {"one attempt: the network", mfik::Seed::kNetwork}}};
     for (const auto& [name, seed] : seeds) {
         if (seed == mfik::Seed::kNetwork && solver.num_parameters() == 0) continue;

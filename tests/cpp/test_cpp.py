@@ -1,6 +1,7 @@
 """Builds the C++ solver as a user would, runs its tests, installs it, and links a project against the installation."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -58,6 +59,17 @@ def test_cpp_tests_pass(build, bundles):
     out = run("ctest", "--test-dir", build, "--output-on-failure", "--no-tests=error", MFIK_TEST_BUNDLES=str(bundles))
     assert "100% tests passed" in out
     assert "Skipped" not in out, out
+
+
+def test_kernels_of_an_instruction_set_share_no_function(build):
+    """What the linker shares between compilations may be the copy that the processor cannot run."""
+    objects = [path for path in build.rglob("*_kernels.cpp.o") if "_kAvx" in str(path)]
+    if platform.machine() == "x86_64":
+        assert len(objects) == 2 * 3  # sets and sources
+    for path in objects:
+        symbols = [line.split(maxsplit=2) for line in run("nm", "-C", "--defined-only", path).splitlines()]
+        shared = [name for _, kind, name in symbols if kind.isupper() or kind in "uvw"]
+        assert len(shared) == 1 and "compiled_kernels<" in shared[0], shared
 
 
 def test_every_engine_is_tested(build, bundles):

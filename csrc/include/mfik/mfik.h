@@ -52,8 +52,8 @@ typedef int32_t mfik_seed;
 enum {
     MFIK_SEED_REFERENCE = 0, /* q_ref */
     MFIK_SEED_NETWORK = 1,   /* the network's answer */
-    MFIK_SEED_MIDDLE = 2,    /* the middle of the limits */
-    MFIK_SEED_TURNED = 3     /* the middle with the first joint turned towards the target */
+    MFIK_SEED_MIDPOINT = 2,  /* the midpoint of the limits */
+    MFIK_SEED_AZIMUTH = 3    /* the midpoint with the first joint turned to the target's azimuth */
 };
 
 /* Fill with mfik_options_init, then change what you need. Fields are only ever added at the end. */
@@ -69,12 +69,12 @@ typedef struct mfik_options {
     double T_tip_tool[7]; /* tool that the target speaks of, in the tip frame */
     double slack[6];      /* accepted error along [m] and about [rad] the target's axes; >= 0, INFINITY frees an axis */
     double preference_gain;    /* share of the way to q_preferred taken in each step, 0 to 1 */
-    const double* q_preferred; /* posture to lean to [dof], or NULL; must live as long as the call */
+    const double* q_preferred; /* null-space posture [dof], or NULL; must live as long as the call */
 } mfik_options;
 
 typedef struct mfik_result {
     mfik_status status;
-    int32_t iterations;   /* refinement steps taken one after the other */
+    int32_t iterations;   /* refinement steps taken one after the other, whatever for */
     int32_t attempts;     /* seeds begun */
     int32_t solutions;    /* rows of q_out that hold a solution */
     double pos_error_m;   /* position error beyond the slack at q_out [m]; NaN on invalid input */

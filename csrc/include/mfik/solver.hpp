@@ -72,8 +72,8 @@ enum class Status : int {
 enum class Seed : int {
     kReference = 0,  ///< q_ref: the default, because it measured fastest (docs/solver.md).
     kNetwork = 1,    ///< q_ref + u(q_ref, 0, 1), the network's answer.
-    kMiddle = 2,     ///< The middle of the limits.
-    kTurned = 3,     ///< The middle with the first joint turned towards the target.
+    kMidpoint = 2,   ///< The midpoint of the limits.
+    kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
 };
 
 struct Options {
@@ -88,7 +88,7 @@ struct Options {
     /// vector [x, y, z] [rad]; each >= 0, infinity frees the axis.
     std::array<double, 6> slack{};
     std::uint32_t locked = 0;  ///< Bit j: joint j stays at q_ref[j].
-    /// Posture to lean to with the motion that the target leaves free, dof() joints, or empty.
+    /// Null-space posture: joints to approach with the motion that the target leaves free, dof() values, or empty.
     Span<const double> q_preferred{};
     double preference_gain = 0.1;  ///< Share of the way to q_preferred taken in each step, 0 to 1.
 };
@@ -97,7 +97,7 @@ struct Result {
     Status status;
     double pos_error_m;    ///< Position error beyond the slack at q_out [m]; NaN on kInvalidInput.
     double rot_error_rad;  ///< Rotation error beyond the slack at q_out [rad]; NaN on kInvalidInput.
-    int iterations;        ///< Refinement steps taken one after the other.
+    int iterations;        ///< Refinement steps taken one after the other, whatever for.
     int attempts;          ///< Seeds begun.
     int solutions;         ///< Rows of q_out that hold a solution: 0 or 1, up to n from solve_all().
     double time_us;        ///< Wall time of the call [us].
@@ -160,13 +160,17 @@ class Solver {
     Solver& operator=(Solver&&) noexcept;
     ~Solver();
 
+    /// Make a solver without a network.
+    /// @param[in] json  A bundle's JSON document with `model` null, as metadata_json() of such a bundle gives it.
+    /// @throw Error  The document is malformed, foreign, of another version, or describes a network.
+    [[nodiscard]] static Solver from_description(const std::string& json);
+
     /// Allocate the scratch memory that solve() needs.
     [[nodiscard]] Workspace make_workspace() const;
 
     /// Find joints that bring the tool to T_base_tool.
-    /// Real-time safe: no allocation, lock, I/O or exception; at most
-    /// (max_attempts / lanes() + 4) * (max_iterations + 1) refinement steps; same input, same output on every thread of
-    /// a machine.
+    /// Real-time safe: no allocation, lock, I/O or exception; Result::iterations is at most
+    /// (max_attempts / lanes() + 4) * (max_iterations + 1); same input, same output on every thread of a machine.
     /// @param[in] T_base_tool  Target pose, see Pose.
     /// @param[in] q_ref  Joints to start from [rad or m], dof() finite values; may lie outside the limits.
     /// @param[out] q_out  Best joints found [rad or m], dof() values, of all equivalent turns of a joint the one
@@ -177,8 +181,8 @@ class Solver {
     [[nodiscard]] Result solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
 
-    /// Follow a path: refine from q_prev, no joint further than max_step from it whatever the status. Real-time safe,
-    /// at most options.max_iterations refinement steps. Plain refinement: a network has nothing to add here.
+    /// Follow a path: refine from q_prev, no joint further than max_step from it whatever the status. Real-time safe;
+    /// Result::iterations is at most options.max_iterations. Plain refinement: a network has nothing to add here.
     /// @param[in] q_prev  Joints now [rad or m], dof() finite values.
     /// @param[in] max_step  Largest change of any joint [rad or m], > 0.
     /// @param[out] q_out  Joints to command [rad or m], dof() values; where the status is not kSolved, the nearest that

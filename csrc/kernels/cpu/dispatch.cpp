@@ -1,19 +1,18 @@
-#include "kernels/cpu/solver_kernels.hpp"
+#include "kernels/cpu/dispatch.hpp"
 
 namespace mfik::cpu {
 
-const LaneKernels& lane_kernels() noexcept {
+InstructionSet best_instruction_set() noexcept {
 #ifdef MFIK_HAS_X86_LEVELS
-    // The members of x86-64-v4 and x86-64-v3 that these kernels use.
+    // Members of x86-64-v3 and x86-64-v4 that every processor of these levels has, and no older one has them all.
     const bool has_v3 =
         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-    if (has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-        return avx512::kKernels;
-    }
-    if (has_v3) return avx2::kKernels;
+    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+    if (has_v4) return InstructionSet::kAvx512;
+    if (has_v3) return InstructionSet::kAvx2;
 #endif
-    return baseline::kKernels;
+    return InstructionSet::kBaseline;
 }
 
 }  // namespace mfik::cpu

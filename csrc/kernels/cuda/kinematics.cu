@@ -6,47 +6,48 @@
 namespace mfik::cuda {
 namespace {
 
-template <int kDof, typename T>
+/// Rows: FkArgs or JacobianArgs.
+template <int kDof, typename T, template <typename> class Rows>
 struct ChainAndRows {
     FixedChain<ArithmeticOf<T>, kDof> chain;
-    FkArgs<T> rows;
+    Rows<T> rows;
 };
 
 struct FkRow {
     template <typename Args>
     __device__ void operator()(const Args& args, std::int64_t i) const {
-        fk_row(args.chain, args.rows.q + i * args.chain.dof, args.rows.out + i * 7);
+        fk_row(args.chain, args.rows.q + i * args.chain.dof, args.rows.pose + i * 7);
     }
 };
 
 /// Joints and poses of a tile go through shared memory.
 struct FkTile {
     template <int kDof, typename T>
-    __device__ void operator()(const ChainAndRows<kDof, T>& args, std::int64_t first, int rows) const {
+    __device__ void operator()(const ChainAndRows<kDof, T, FkArgs>& args, std::int64_t first, int rows) const {
         __shared__ T q[kTile * kDof], pose[kTile * 7];
         const int i = static_cast<int>(threadIdx.x);
         copy_tile(q, args.rows.q + first * kDof, rows * kDof);
         __syncthreads();
         if (i < rows) fk_row(args.chain, q + i * kDof, pose + i * 7);
         __syncthreads();
-        copy_tile(args.rows.out + first * 7, pose, rows * 7);
+        copy_tile(args.rows.pose + first * 7, pose, rows * 7);
     }
 };
 
 struct JacobianRow {
     template <int kDof, typename T>
-    __device__ void operator()(const ChainAndRows<kDof, T>& args, std::int64_t i) const {
+    __device__ void operator()(const ChainAndRows<kDof, T, JacobianArgs>& args, std::int64_t i) const {
         const int n = args.chain.dof;
         ArithmeticOf<T> q[kMaxJoints];
         for (int j = 0; j < n; ++j) q[j] = args.rows.q[i * n + j];
-        jacobian_row(args.chain, q, args.rows.out + i * 6 * n);
+        jacobian_row(args.chain, q, args.rows.jacobian + i * 6 * n);
     }
 };
 
 /// Joints, then Jacobians of a tile go through the same shared memory: 43 kB in double, of 48 kB.
 struct JacobianTile {
     template <int kDof, typename T>
-    __device__ void operator()(const ChainAndRows<kDof, T>& args, std::int64_t first, int rows) const {
+    __device__ void operator()(const ChainAndRows<kDof, T, JacobianArgs>& args, std::int64_t first, int rows) const {
         __shared__ T staged[kTile * 6 * kDof];
         const int i = static_cast<int>(threadIdx.x);
         ArithmeticOf<T> q[kMaxJoints] = {};
@@ -56,12 +57,12 @@ struct JacobianTile {
         __syncthreads();
         if (i < rows) jacobian_row(args.chain, q, staged + i * 6 * kDof);
         __syncthreads();
-        copy_tile(args.rows.out + first * 6 * kDof, staged, rows * 6 * kDof);
+        copy_tile(args.rows.jacobian + first * 6 * kDof, staged, rows * 6 * kDof);
     }
 };
 
-template <int kDof, typename T>
-ChainAndRows<kDof, T> with_chain(const Chain& chain, const FkArgs<T>& rows) {
+template <int kDof, typename T, template <typename> class Rows>
+ChainAndRows<kDof, T, Rows> with_chain(const Chain& chain, const Rows<T>& rows) {
     return {fixed_chain<ArithmeticOf<T>, kDof>(chain), rows};
 }
 
@@ -144,7 +145,7 @@ void fk(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream) {
 }
 
 template <typename T>
-void jacobian(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream) {
+void jacobian(const Chain& chain, const JacobianArgs<T>& args, std::intptr_t stream) {
     const int dof = fixed_dof(chain);
     if (dof == 6) return launch_tiles<JacobianTile>("jacobian", with_chain<6>(chain, args), args.n, stream);
     if (dof == 7) return launch_tiles<JacobianTile>("jacobian", with_chain<7>(chain, args), args.n, stream);
@@ -177,8 +178,8 @@ void refine(const Chain& chain, const RefineArgs<T>& args, std::intptr_t stream)
 
 template void fk(const Chain&, const FkArgs<float>&, std::intptr_t);
 template void fk(const Chain&, const FkArgs<double>&, std::intptr_t);
-template void jacobian(const Chain&, const FkArgs<float>&, std::intptr_t);
-template void jacobian(const Chain&, const FkArgs<double>&, std::intptr_t);
+template void jacobian(const Chain&, const JacobianArgs<float>&, std::intptr_t);
+template void jacobian(const Chain&, const JacobianArgs<double>&, std::intptr_t);
 template void refine(const Chain&, const RefineArgs<float>&, std::intptr_t);
 template void refine(const Chain&, const RefineArgs<double>&, std::intptr_t);
 template void solve(const Chain&, const SolveArgs<float>&, std::intptr_t);

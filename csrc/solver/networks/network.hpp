@@ -1,44 +1,39 @@
-// The built-in engine, a class for each version of the network: weights packed once, then no allocation.
+// Networks: what a bundle says of one, the tensors that it has, and the built-in engine that evaluates it. Each type is
+// a source of its own; the registry in network.cpp lists them.
 #pragma once
 
-#include <cstddef>
 #include <memory>
-#include <new>
+#include <string>
 
+#include "kernels/chain.hpp"
+#include "kernels/cpu/dispatch.hpp"
 #include "mfik/solver.hpp"
-#include "solver/bundle.hpp"
+#include "solver/json_reader.hpp"
+#include "solver/networks/tensors.hpp"
 
 namespace mfik {
 
-constexpr std::size_t kAlignment = 64;  // cache line, AVX-512 register
-
-/// Zero-filled floats on a cache line boundary.
-class AlignedBuffer {
+/// A network without its weights.
+class NetworkDescription {
   public:
-    AlignedBuffer() = default;
-    explicit AlignedBuffer(std::size_t size);
-    float* data() const noexcept { return data_.get(); }
+    virtual ~NetworkDescription() = default;
 
-  private:
-    struct Free {
-        void operator()(float* p) const noexcept { ::operator delete[](p, std::align_val_t{kAlignment}); }
-    };
-    std::unique_ptr<float[], Free> data_;
+    /// Every tensor of the network: the names and shapes of its PyTorch module's state.
+    [[nodiscard]] virtual Shapes tensors() const = 0;
+
+    /// Whether a tensor counts among the trained parameters.
+    [[nodiscard]] virtual bool is_trained(const std::string& tensor) const = 0;
+
+    /// The built-in engine, at r = 0 and t = 1, the only times that solving uses. Real-time safe; the weights are
+    /// packed once and read once for up to kMaxRows rows.
+    /// @param[in] weights  All of tensors(), in their shapes.
+    [[nodiscard]] virtual std::unique_ptr<const Engine> make_engine(
+        const Tensors& weights, cpu::InstructionSet instructions = cpu::best_instruction_set()) const = 0;
 };
 
-/// What the machine computes with; every set gives the same numbers but for rounding.
-enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
-
-/// The widest that this machine has and that the networks are compiled for.
-[[nodiscard]] InstructionSet best_instruction_set() noexcept;
-
-/// The network of a bundle that holds one, at r = 0, t = 1, the only times that solving uses. Real-time safe; reads the
-/// weights once for up to 64 rows.
-[[nodiscard]] std::unique_ptr<const Engine> make_network(const Bundle& bundle,
-                                                         InstructionSet instructions = best_instruction_set());
-
-// What make_network chooses from.
-std::unique_ptr<const Engine> make_network_v1(const Bundle& bundle, InstructionSet instructions);
-std::unique_ptr<const Engine> make_network_v2(const Bundle& bundle, InstructionSet instructions);
+/// Read a bundle's `model` object.
+/// @throw Error  It is of no known type, or its sizes are out of bounds or not for the robot.
+[[nodiscard]] std::unique_ptr<const NetworkDescription> read_network(const JsonReader& reader, const Json& model,
+                                                                     const Chain& chain);
 
 }  // namespace mfik

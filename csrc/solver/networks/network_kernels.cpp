@@ -1,22 +1,31 @@
-// Compiled several times, with MFIK_ISA naming the instruction set, as kernels/cpu/solver_kernels.cpp.
-#include <initializer_list>
+// Compiled once for each instruction set (kernels/cpu/dispatch.hpp).
+#include "solver/networks/network_kernels.hpp"
 
-#include "solver/networks/geometry.hpp"
+#include "solver/networks/v1_rows.hpp"
+#include "solver/networks/v2_rows.hpp"
 
-namespace mfik::MFIK_ISA {
+namespace mfik::cpu {
+namespace {
 
-FeaturesOfRows features_of_rows;  // also where the header does not declare it
+void evaluate_v1(const v1::Layers& layers, const v1::Buffers& buffers, int rows, const float* q, const float* poses,
+                 int num_poses, float* u) noexcept {
+    v1::evaluate_rows(layers, buffers, rows, q, poses, num_poses, u);
+}
+
+void evaluate_v2(const v2::Layers& layers, const v2::Buffers& buffers, int rows, float* u) noexcept {
+    v2::evaluate_rows(layers, buffers, rows, u);
+}
 
 void features_of_rows(const Geometry& geometry, int rows, const float* q, const float* poses, int num_poses, float* out,
                       int step) noexcept {
     const int dof = geometry.chain.dof;
-    Lanes lane_q[kMaxJoints], lane_pose[7], feature[kMaxFeatures];
+    Lanes lane_q[kMaxJoints], lane_pose[kPoseSize], feature[kMaxFeatures];
     for (int begin = 0; begin < rows; begin += kLanes) {
         const int count = rows - begin < kLanes ? rows - begin : kLanes;
         for (int lane = 0; lane < kLanes; ++lane) {
             const int row = begin + (lane < count ? lane : count - 1);  // beyond the last row that one again
             for (int j = 0; j < dof; ++j) lane_q[j][lane] = q[row * dof + j];
-            for (int k = 0; k < 7; ++k) lane_pose[k][lane] = poses[(num_poses == 1 ? 0 : row) * 7 + k];
+            for (int k = 0; k < kPoseSize; ++k) lane_pose[k][lane] = poses[(num_poses == 1 ? 0 : row) * kPoseSize + k];
         }
         features(geometry, lane_q, lane_pose, feature);
         for (int lane = 0; lane < count; ++lane)
@@ -25,4 +34,12 @@ void features_of_rows(const Geometry& geometry, int rows, const float* q, const 
     }
 }
 
-}  // namespace mfik::MFIK_ISA
+}  // namespace
+
+template <>
+const NetworkKernels& compiled_kernels<NetworkKernels, InstructionSet::MFIK_ISA>() noexcept {
+    static constexpr NetworkKernels kTable{kIsa, evaluate_v1, features_of_rows, evaluate_v2};
+    return kTable;
+}
+
+}  // namespace mfik::cpu

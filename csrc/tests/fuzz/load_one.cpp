@@ -8,6 +8,7 @@
 
 #include "mfik/solver.hpp"
 #include "solver/bundle.hpp"
+#include "solver/checksum.hpp"
 
 namespace mfik::testing {
 namespace {

@@ -1,0 +1,49 @@
+// Angles that differ by full turns are the same posture of a revolute joint.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/chain.hpp"
+
+namespace mfik {
+
+/// Beyond so many turns a joint's angle would lose digits (1e6 turns leave 1e-9 rad): it is left as it is.
+constexpr double kMaxTurns = 1e6;
+
+/// The angle [rad] in [-pi, pi] that differs from `angle` by full turns.
+template <class V>
+MFIK_INLINE V wrap_angle(const V& angle) {
+    return angle - 2 * kPi * nearest_integer(angle * (0.5 / kPi));
+}
+
+/// Joint j of the equivalent turns of q [rad] that is nearest to q_ref and within the limits; q where there is none.
+MFIK_INLINE double nearest_turn(const Chain& chain, int j, double q, double q_ref) {
+    if (chain.kind[j] == JointKind::kPrismatic) return q;
+    double turns = nearest_integer((q_ref - q) / (2 * kPi));
+    if (chain.kind[j] == JointKind::kRevolute) {
+        const double lowest = std::ceil((chain.lower[j] - q) / (2 * kPi));
+        const double highest = std::floor((chain.upper[j] - q) / (2 * kPi));
+        turns = turns < lowest ? lowest : turns;
+        turns = turns > highest ? highest : turns;
+    }
+    if (turns == 0.0 || !(std::fabs(turns) <= kMaxTurns)) return q;
+    const double turned = q + turns * (2 * kPi);
+    const bool inside = turned >= chain.lower[j] && turned <= chain.upper[j];
+    return inside || chain.kind[j] == JointKind::kContinuous ? turned : q;
+}
+
+/// Largest difference of two configurations' joints [rad] or [m]. Full turns of joints that can make them, or nearly,
+/// do not count.
+MFIK_INLINE double joint_distance(const Chain& chain, const double* a, const double* b) {
+    constexpr double kNearlyATurn = 1e-3;  // [rad]: a range so little short of a turn counts as one
+    double largest = 0.0;
+    for (int j = 0; j < chain.dof; ++j) {
+        double d = a[j] - b[j];
+        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - kNearlyATurn)
+            d = wrap_angle(d);
+        if (!(std::fabs(d) <= largest)) largest = std::fabs(d);
+    }
+    return largest;
+}
+
+}  // namespace mfik

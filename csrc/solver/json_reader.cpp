@@ -1,0 +1,107 @@
+#include "solver/json_reader.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "mfik/solver.hpp"
+
+namespace mfik {
+namespace {
+
+constexpr std::size_t kMaxJsonDepth = 32;  // as in mfik/export/bundle.py
+constexpr std::size_t kQuoteLength = 60;   // characters of a text that messages show
+
+/// Checks a text before it is parsed into memory: bounded depth, so that no function that walks the document exhausts
+/// the stack, and keys that occur once, as parsers differ in which of two counts.
+struct JsonRules : nlohmann::json_sax<Json> {
+    std::string broken, got;                  // the first rule that does not hold
+    std::vector<std::set<std::string>> keys;  // of the open objects and arrays
+
+    bool open() {
+        keys.emplace_back();
+        if (keys.size() > kMaxJsonDepth) broken = "at most " + std::to_string(kMaxJsonDepth) + " levels", got = "more";
+        return broken.empty();
+    }
+    bool close() {
+        keys.pop_back();
+        return true;
+    }
+    bool key(std::string& name) override {
+        if (!keys.back().insert(name).second) broken = "every key once", got = JsonReader::quote(name) + " twice";
+        return broken.empty();
+    }
+    bool start_object(std::size_t) override { return open(); }
+    bool start_array(std::size_t) override { return open(); }
+    bool end_object() override { return close(); }
+    bool end_array() override { return close(); }
+    bool null() override { return true; }
+    bool boolean(bool) override { return true; }
+    bool number_integer(std::int64_t) override { return true; }
+    bool number_unsigned(std::uint64_t) override { return true; }
+    bool number_float(double, const std::string&) override { return true; }
+    bool string(std::string&) override { return true; }
+    bool binary(Json::binary_t&) override { return true; }
+    bool parse_error(std::size_t, const std::string&, const Json::exception&) override { return false; }
+};
+
+}  // namespace
+
+void JsonReader::fail(const std::string& where, const std::string& expected, const std::string& got,
+                      const std::string& remedy) const {
+    throw Error(source_ + ": " + where + ": expected " + expected + ", got " + got + "; " + remedy);
+}
+
+Json JsonReader::parse(std::string_view text, const std::string& where) const {
+    JsonRules rules;
+    const bool holds = Json::sax_parse(text, &rules);
+    if (!rules.broken.empty()) fail(where, rules.broken, rules.got);
+    const bool has_nul = text.find('\0') != text.npos;  // where nlohmann::json stops reading
+    Json document = holds && !has_nul ? Json::parse(text) : Json();
+    if (!document.is_object()) fail(where, "a JSON object", quote(text));
+    return document;
+}
+
+const Json& JsonReader::member(const Json& object, const char* key, const std::string& where) const {
+    if (!object.is_object()) fail(where, "a JSON object", excerpt(object));
+    const auto it = object.find(key);
+    if (it == object.end()) fail(where + "." + key, "a value", "nothing");
+    return *it;
+}
+
+std::string JsonReader::string(const Json& object, const char* key, const std::string& where) const {
+    const Json& value = member(object, key, where);
+    if (!value.is_string()) fail(where + "." + key, "a string", excerpt(value));
+    return value.get<std::string>();
+}
+
+int JsonReader::integer(const Json& object, const char* key, const std::string& where, int low, int high) const {
+    const Json& value = member(object, key, where);
+    // A float or an unsigned number above 2^63 is no match for the range either.
+    if (!value.is_number_integer() || value < low || value > high) {
+        fail(where + "." + key, "an integer from " + std::to_string(low) + " to " + std::to_string(high),
+             excerpt(value));
+    }
+    return value.get<int>();
+}
+
+double JsonReader::number(const Json& value, const std::string& where) const {
+    if (!value.is_number() || !std::isfinite(value.get<double>())) fail(where, "a finite number", excerpt(value));
+    return value.get<double>();
+}
+
+std::string JsonReader::quote(std::string_view text) {
+    std::string shown(text.substr(0, kQuoteLength));
+    // A damaged file may hold anything: keep messages printable.
+    std::replace_if(shown.begin(), shown.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+    return "'" + shown + (text.size() <= kQuoteLength ? "'" : "...'");
+}
+
+std::string JsonReader::excerpt(const Json& value) {
+    return quote(value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace mfik

@@ -1,0 +1,31 @@
+// Packed weights and scratch memory of network type v2.
+#pragma once
+
+#include <vector>
+
+#include "solver/networks/geometry.hpp"
+#include "solver/networks/layers.hpp"
+
+namespace mfik::v2 {
+
+struct Block {
+    Linear linear1, linear2;
+};
+
+/// What the input layer computes from r = 0 and t = 1 is a constant and part of its bias.
+struct Layers {
+    Geometry geometry;
+    int width;
+    Linear input, head;
+    std::vector<Block> blocks;
+};
+
+/// Scratch memory of one evaluation of up to kMaxRows rows; the distance of rows is stride() of what they hold.
+struct Buffers {
+    float *features, *x, *activated, *h, *sum, *head;
+    std::size_t size;
+
+    Buffers(const Layers& layers, int rows, float* scratch);
+};
+
+}  // namespace mfik::v2

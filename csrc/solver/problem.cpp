@@ -1,0 +1,140 @@
+#include "solver/problem.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "solver/core.hpp"
+
+namespace mfik {
+namespace {
+
+bool is_tolerance(double value) {
+    return std::isfinite(value) && value >= 0;
+}
+
+/// T * inverse(other).
+Transform times_inverse(const Transform& T, const Transform& other) {
+    Transform out{};
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j)
+            for (int k = 0; k < 3; ++k) out.R[3 * i + j] += T.R[3 * i + k] * other.R[3 * j + k];
+        out.p[i] = T.p[i];
+    }
+    for (int i = 0; i < 3; ++i)
+        for (int k = 0; k < 3; ++k) out.p[i] -= out.R[3 * i + k] * other.p[k];
+    return out;
+}
+
+/// Why options are refused that need no more than the number of joints to be judged, else null.
+const char* refusal(const Options& options, std::size_t dof) {
+    if (!is_tolerance(options.tol_pos_m)) return "tol_pos_m: expected a finite number of at least 0";
+    if (!is_tolerance(options.tol_rot_rad)) return "tol_rot_rad: expected a finite number of at least 0";
+    if (options.max_iterations < 0 || options.max_iterations > kMaxIterations)
+        return "max_iterations: expected 0 to kMaxIterations";
+    if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts)
+        return "max_attempts: expected 1 to kMaxAttempts";
+    if (options.seed < Seed::kReference || options.seed > Seed::kAzimuth) return "seed: expected a value of Seed";
+    if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) return "preference_gain: expected 0 to 1";
+    if (!options.q_preferred.empty() && (options.q_preferred.size() != dof || !is_finite(options.q_preferred)))
+        return "q_preferred: expected dof() finite values or none";
+    for (const double slack : options.slack)
+        if (!(slack >= 0.0)) return "slack: expected numbers of at least 0, infinity to free an axis";
+    if (options.locked >> dof != 0) return "locked: expected bits of the joints 0 to dof() - 1 only";
+    return nullptr;
+}
+
+/// chain <- chain with the tool behind its last joint.
+void add_tool(const Transform& T_tip_tool, Chain& chain) {
+    double* last = chain.origin[chain.dof];
+    Transform T_joint_tool;
+    double tip_tool[12];
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) {
+            T_joint_tool.R[3 * i + j] = last[4 * i + j];
+            tip_tool[4 * i + j] = T_tip_tool.R[3 * i + j];
+        }
+        T_joint_tool.p[i] = last[4 * i + 3];
+        tip_tool[4 * i + 3] = T_tip_tool.p[i];
+    }
+    compose_origin(T_joint_tool, tip_tool);
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) last[4 * i + j] = T_joint_tool.R[3 * i + j];
+        last[4 * i + 3] = T_joint_tool.p[i];
+    }
+}
+
+/// Limits, slack and locked joints; false where a locked joint is outside its limits.
+bool read_constraints(const Chain& chain, Span<const double> q_ref, const Options& options, Constraints& constraints) {
+    set_limits(chain, constraints);
+    if (options.slack != Options{}.slack) constraints.slack = options.slack.data();
+    for (std::size_t j = 0; j < q_ref.size(); ++j) {
+        if (!(options.locked >> j & 1u)) continue;
+        if (!(q_ref[j] >= constraints.lower[j] && q_ref[j] <= constraints.upper[j])) return false;
+        constraints.lower[j] = constraints.upper[j] = q_ref[j];
+    }
+    return true;
+}
+
+}  // namespace
+
+bool is_finite(Span<const double> values) {
+    return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+}
+
+bool read_pose(const double* pose, Transform& T) {
+    const double norm = std::sqrt(pose[3] * pose[3] + pose[4] * pose[4] + pose[5] * pose[5] + pose[6] * pose[6]);
+    double unit[kPoseSize];
+    if (!(std::abs(norm - 1.0) <= kQuatNormTolerance) || !normalize_pose(pose, unit)) return false;
+    T = from_pose(unit);
+    return true;
+}
+
+bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip) {
+    if (!read_pose(pose, T_target)) return false;
+    T_tip = times_inverse(T_target, T_tip_tool);
+    return true;
+}
+
+Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
+                     Scratch* scratch) {
+    Problem problem;
+    const Chain& chain = core.chain();
+    const std::size_t dof = static_cast<std::size_t>(chain.dof);
+    const auto refuse = [&problem](const char* error) {
+        problem.error = error;
+        return problem;
+    };
+    if (scratch == nullptr || scratch->size != core.scratch_size(1))
+        return refuse("workspace: expected one from this solver's make_workspace()");
+    if (q_ref.size() != dof) return refuse("q_ref: expected dof() values");
+    if (!is_finite(q_ref)) return refuse("q_ref: expected finite values");
+    if (const char* error = refusal(options, dof)) return refuse(error);
+    Transform T_tip_tool;
+    if (!read_pose(options.T_tip_tool.data(), T_tip_tool))
+        return refuse("T_tip_tool: expected finite values with a unit quaternion in the last four");
+    if (!read_target(T_base_tool.data(), T_tip_tool, problem.T_target, problem.T_tip))
+        return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
+    if (!read_constraints(chain, q_ref, options, problem.constraints))
+        return refuse("q_ref: expected locked joints within their limits");
+
+    problem.chain = &chain;
+    if (options.T_tip_tool != Options{}.T_tip_tool) {
+        scratch->tool_chain = chain;
+        add_tool(T_tip_tool, scratch->tool_chain);
+        problem.chain = &scratch->tool_chain;
+    }
+    to_pose(problem.T_tip, problem.tip_pose);
+    const double *origin = chain.origin[0], *p = problem.T_tip.p;
+    const double from_joint1[3] = {p[0] - origin[3], p[1] - origin[7], p[2] - origin[11]};
+    problem.too_far = norm3(from_joint1) > core.table.reach + options.tol_pos_m && problem.constraints.slack == nullptr;
+    return problem;
+}
+
+Constraints with_posture(const Constraints& constraints, const Options& options) {
+    Constraints with = constraints;
+    with.q_preferred = options.q_preferred.data();
+    with.preference_gain = options.preference_gain;
+    return with;
+}
+
+}  // namespace mfik

@@ -1,0 +1,40 @@
+// Input of a call, checked, as the kernels take it.
+#pragma once
+
+#include "kernels/refine.hpp"
+#include "mfik/solver.hpp"
+
+namespace mfik {
+
+struct Core;
+struct Scratch;
+
+constexpr int kPoseSize = 7;
+
+struct Problem {
+    const char* error = nullptr;   // why the input is refused, else null
+    const Chain* chain = nullptr;  // to the tool
+    Constraints constraints{};     // without the null-space posture: a search omits it, as it slows convergence
+    Transform T_target{};          // of the tool
+    Transform T_tip{};             // of the tip, which seeds and network know
+    double tip_pose[kPoseSize]{};
+    bool too_far = false;  // beyond the reach of the arm
+};
+
+/// Check what every call takes.
+/// @param[in,out] scratch  Receives the chain to the tool; null is refused.
+[[nodiscard]] Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref,
+                                   const Options& options, Scratch* scratch);
+
+/// The constraints with the null-space posture of the options.
+[[nodiscard]] Constraints with_posture(const Constraints& constraints, const Options& options);
+
+/// Target of the tool, and of the tip that carries it; false where the pose is not finite or its quaternion is no unit.
+[[nodiscard]] bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip);
+
+/// Transform of a pose [7]; false where it is not finite or its quaternion is no unit (kQuatNormTolerance).
+[[nodiscard]] bool read_pose(const double* pose, Transform& T);
+
+[[nodiscard]] bool is_finite(Span<const double> values);
+
+}  // namespace mfik

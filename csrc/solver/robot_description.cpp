@@ -1,0 +1,82 @@
+#include "solver/robot_description.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace mfik {
+namespace {
+
+constexpr double kOrthonormalTolerance = 1e-9;  // of R^T R - I, element by element
+
+/// A 3x4 row-major rigid transform of 12 numbers.
+void read_transform(const JsonReader& reader, const Json& value, const std::string& where, double* out) {
+    if (!value.is_array() || value.size() != 12)
+        reader.fail(where, "12 numbers (3x4 row-major)", JsonReader::excerpt(value));
+    for (std::size_t i = 0; i < 12; ++i) out[i] = reader.number(value[i], where + "[" + std::to_string(i) + "]");
+    double defect = 0.0;
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) {
+            double dot = i == j ? -1.0 : 0.0;
+            for (int k = 0; k < 3; ++k) dot += out[4 * k + i] * out[4 * k + j];
+            defect = std::max(defect, std::abs(dot));
+        }
+    }
+    const double determinant = out[0] * (out[5] * out[10] - out[6] * out[9]) -
+                               out[1] * (out[4] * out[10] - out[6] * out[8]) +
+                               out[2] * (out[4] * out[9] - out[5] * out[8]);
+    if (!(defect <= kOrthonormalTolerance) || determinant < 0) {
+        reader.fail(where, "a rotation matrix in its first three columns (R^T R = I to 1e-9, det R = 1)",
+                    JsonReader::excerpt(value));
+    }
+}
+
+}  // namespace
+
+RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
+    RobotDescription description;
+    description.name = reader.string(robot, "name", "robot");
+    description.base_link = reader.string(robot, "base_link", "robot");
+    description.tip_link = reader.string(robot, "tip_link", "robot");
+    const Json& joints = reader.member(robot, "joints", "robot");
+    if (!joints.is_array() || joints.empty() || joints.size() > kMaxJoints) {
+        reader.fail("robot.joints", "1 to " + std::to_string(kMaxJoints) + " joints",
+                    joints.is_array() ? std::to_string(joints.size()) : JsonReader::excerpt(joints));
+    }
+    Chain& chain = description.chain;
+    chain.dof = static_cast<int>(joints.size());
+    for (int j = 0; j < chain.dof; ++j) {
+        const Json& joint = joints[static_cast<std::size_t>(j)];
+        const std::string where = "robot.joints[" + std::to_string(j) + "]";
+        const std::string name = reader.string(joint, "name", where);
+        if (std::count(description.joint_names.begin(), description.joint_names.end(), name) > 0) {
+            reader.fail(where + ".name", "a name of its own", JsonReader::quote(name));
+        }
+        description.joint_names.push_back(name);
+        const std::string kind = reader.string(joint, "kind", where);
+        if (kind == "revolute") {
+            chain.kind[j] = JointKind::kRevolute;
+        } else if (kind == "prismatic") {
+            chain.kind[j] = JointKind::kPrismatic;
+        } else if (kind == "continuous") {
+            chain.kind[j] = JointKind::kContinuous;
+        } else {
+            reader.fail(where + ".kind", "'revolute', 'prismatic' or 'continuous'", JsonReader::quote(kind));
+        }
+        const double lower = reader.number(reader.member(joint, "lower", where), where + ".lower");
+        const double upper = reader.number(reader.member(joint, "upper", where), where + ".upper");
+        if (!(lower < upper)) {
+            reader.fail(where, "lower < upper", "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]");
+        }
+        if (chain.kind[j] == JointKind::kContinuous && !(lower == -kPi && upper == kPi)) {
+            reader.fail(where, "[-pi, pi] as it is continuous",
+                        "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]");
+        }
+        chain.lower[j] = lower;
+        chain.upper[j] = upper;
+        read_transform(reader, reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);
+    }
+    read_transform(reader, reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[chain.dof]);
+    return description;
+}
+
+}  // namespace mfik

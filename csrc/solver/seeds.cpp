@@ -1,0 +1,67 @@
+#include "solver/seeds.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/philox.hpp"
+#include "solver/core.hpp"
+#include "solver/problem.hpp"
+
+namespace mfik {
+namespace {
+
+constexpr std::uint64_t kTableSeed =
+    0x6d66696b;  // of the stored configurations' random numbers: any, but always the same
+
+}  // namespace
+
+SeedTable make_seed_table(const Chain& chain) {
+    SeedTable table{};
+    table.reach = chain_reach(chain);
+    const bool turns = chain.kind[0] != JointKind::kPrismatic;
+    table.midpoint0 = 0.5 * (chain.lower[0] + chain.upper[0]);
+    table.half0 = turns && chain.kind[0] == JointKind::kRevolute ? 0.5 * (chain.upper[0] - chain.lower[0]) : kInfinity;
+    for (int i = 0; i < SeedTable::kSize; ++i) {
+        double* q = table.q[i];
+        for (int j = 0; j < chain.dof; ++j) {
+            const Philox4 draw =
+                philox4x32_10({static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(j), 0, 0}, kTableSeed);
+            // A joint that can turn more than once needs one turn only.
+            const double midpoint = 0.5 * (chain.lower[j] + chain.upper[j]), range = chain.upper[j] - chain.lower[j];
+            const double width = chain.kind[j] == JointKind::kPrismatic ? range : std::min(range, 2 * kPi);
+            q[j] = midpoint + width * (static_cast<double>(uniform24(draw.x0)) - 0.5);
+        }
+        const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, q));
+        table.turn[i] = turns ? q[0] - feature.azimuth : table.midpoint0;
+        for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
+    }
+    return table;
+}
+
+void analytic_seed(const Core& core, const Problem& problem, const double* q_ref, Seed seed, double* q) {
+    const Chain& chain = core.chain();
+    std::copy_n(q_ref, chain.dof, q);
+    if (seed == Seed::kReference) return;
+    for (int j = 0; j < chain.dof; ++j) q[j] = 0.5 * (chain.lower[j] + chain.upper[j]);
+    if (seed == Seed::kAzimuth && chain.kind[0] != JointKind::kPrismatic) {
+        const SeedFeature midpoint = seed_feature(chain, core.table.reach, forward(chain, q));
+        const SeedFeature target = seed_feature(chain, core.table.reach, problem.T_tip);
+        q[0] = turned_to_azimuth<double>(core.table, q[0] - midpoint.azimuth, target.azimuth);
+    }
+}
+
+void network_seeds(const Core& core, int rows, const double* q_ref, const double* tip_poses, float* scratch,
+                   double* seeds) {
+    const int dof = core.chain().dof;
+    float q[kNetworkRows * kMaxJoints], poses[kNetworkRows * kPoseSize], u[kNetworkRows * kMaxJoints];
+    if (rows < 1 || dof < 1) return;
+    for (int i = 0; i < rows * dof; ++i) q[i] = static_cast<float>(q_ref[i]);
+    for (int i = 0; i < rows * kPoseSize; ++i) poses[i] = static_cast<float>(tip_poses[i]);
+    core.engine->evaluate(rows, q, poses, rows, u, scratch);
+    // Inputs of absurd size overflow float32.
+    for (int i = 0; i < rows * dof; ++i)
+        seeds[i] = std::isfinite(u[i]) ? q_ref[i] + static_cast<double>(u[i]) : q_ref[i];
+}
+
+}  // namespace mfik

@@ -1,0 +1,28 @@
+// Where attempts begin.
+#pragma once
+
+#include "kernels/search.hpp"
+#include "mfik/solver.hpp"
+
+namespace mfik {
+
+struct Core;
+struct Problem;
+
+/// Rows that the network answers together in solve_batch().
+constexpr int kNetworkRows = 64;
+
+/// Stored configurations of a chain.
+[[nodiscard]] SeedTable make_seed_table(const Chain& chain);
+
+/// Seed computed without the network: any but Seed::kNetwork. q [dof].
+void analytic_seed(const Core& core, const Problem& problem, const double* q_ref, Seed seed, double* q);
+
+/// Answers of the network, q_ref + u(q_ref, 0, 1), to up to kNetworkRows references [rows, dof] and tip poses [rows,
+/// 7].
+/// @param[in,out] scratch  engine->scratch_size(rows) floats.
+/// @param[out] seeds  [rows, dof]; the reference itself where the network's answer is not finite.
+void network_seeds(const Core& core, int rows, const double* q_ref, const double* tip_poses, float* scratch,
+                   double* seeds);
+
+}  // namespace mfik
