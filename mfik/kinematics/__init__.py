@@ -2,7 +2,7 @@
 
 from mfik.kinematics.chain import Chain, fk, fk_and_jacobian, jacobian
 from mfik.kinematics.pose import pose_error, position_error_m, rotation_error_rad
-from mfik.kinematics.refine import RefineResult, refine
+from mfik.kinematics.refinement import RefineResult, refine
 from mfik.kinematics.se3 import (
     azimuth,
     canonical_quat,

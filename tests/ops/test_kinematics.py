@@ -340,5 +340,5 @@ def test_bad_seeds_are_named(seeds, message):
 
 
 def test_constants_agree_with_the_kernel(native):
-    module = importlib.import_module("mfik.kinematics.refine")  # the package's attribute is the function
+    module = importlib.import_module("mfik.kinematics.refinement")
     assert (native.damping_gain, native.damping_floor) == (module.DAMPING_GAIN, module.DAMPING_FLOOR)
