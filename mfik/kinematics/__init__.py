@@ -1,6 +1,6 @@
 """Rigid-body maths of serial chains in PyTorch: SE(3), forward kinematics, Jacobians, pose errors, refinement."""
 
-from mfik.kinematics.chain import Chain, fk, fk_and_jacobian, jacobian
+from mfik.kinematics.forward import Chain, fk, fk_and_jacobian, jacobian
 from mfik.kinematics.pose import pose_error, position_error_m, rotation_error_rad
 from mfik.kinematics.refinement import RefineResult, refine
 from mfik.kinematics.se3 import (

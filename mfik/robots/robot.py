@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mfik.errors import RobotError
-from mfik.kinematics.chain import Chain, check_q, fk, jacobian
+from mfik.kinematics.forward import Chain, check_q, fk, jacobian
 from mfik.kinematics.refinement import RefineResult, limits_like, refine
 
 # Digits after the point (nanometres) that the fingerprint sees: another machine's libm may change the last bit.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mfik.errors import RobotError
-from mfik.kinematics.chain import MAX_JOINTS, Chain
+from mfik.kinematics.forward import MAX_JOINTS, Chain
 from mfik.robots.robot import Robot
 
 MOVING_TYPES = ("revolute", "continuous", "prismatic")
