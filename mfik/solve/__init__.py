@@ -1,6 +1,6 @@
 """Inverse kinematics: Python face of the C++ solver, and the same on a GPU."""
 
-from mfik.solve.solver import (  # isort: skip (device imports it)
+from mfik.solve.solver import (  # isort: skip (cuda imports it)
     BatchResult,
     Options,
     Result,
@@ -10,7 +10,7 @@ from mfik.solve.solver import (  # isort: skip (device imports it)
     model_path,
     pretrained_names,
 )
-from mfik.solve.device import TensorResult
+from mfik.solve.cuda import TensorResult
 
 __all__ = [
     "BatchResult",

@@ -22,7 +22,7 @@ from mfik.export import NATIVE_FILE, document, load_bundle, write_native
 from mfik.robots import Robot
 
 if TYPE_CHECKING:
-    from mfik.solve.device import DeviceSolver, TensorResult
+    from mfik.solve.cuda import DeviceSolver, TensorResult
 
 
 _MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -358,7 +358,7 @@ class Solver:
 
     def _solve_on_device(self, pose: torch.Tensor, q_ref: torch.Tensor, options: dict[str, Any]) -> TensorResult:
         """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""
-        from mfik.solve.device import OPTIONS, DeviceSolver  # it imports this module
+        from mfik.solve.cuda import OPTIONS, DeviceSolver  # it imports this module
 
         checked = self._checked(options)
         other = sorted(set(options) - set(OPTIONS))
