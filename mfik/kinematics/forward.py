@@ -1,65 +1,14 @@
-"""Serial chains: forward kinematics and geometric Jacobian."""
+"""Forward kinematics and geometric Jacobian of a serial chain in PyTorch, differentiable."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from mfik.errors import ArgumentError, RobotError
+from mfik.errors import ArgumentError
+from mfik.kinematics.chain import Chain
 from mfik.kinematics.se3 import normalize_pose, quat_from_matrix, quat_multiply, quat_rotate
-
-JOINT_KINDS = ("revolute", "continuous", "prismatic")
-MAX_JOINTS = 16
-ROTATION_TOLERANCE = 1e-9  # largest entry of R^T R - I; rotations computed in float64 stay under 1e-15
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """A serial chain in z-aligned normal form: every joint moves about or along its own z axis.
-
-    Args:
-        origins: Transform [R | p] ([m]) from joint j-1's moved frame to joint j's frame before its motion; row 0 starts
-            at the base, row J ends at the tool. [J+1, 3, 4], float64, on the CPU.
-        kinds: One of JOINT_KINDS per joint, length J, 1 <= J <= MAX_JOINTS.
-    Raises:
-        RobotError: A shape, kind or value above does not hold, or an origin is no rigid transform.
-    """
-
-    origins: Tensor
-    kinds: tuple[str, ...]
-    # Constants of FK by row, so that one copy moves them all to q's device: quat (4), quat * k (4), p (3), z axis (3),
-    # 1 if the joint turns, 0 if it slides (1). Row J (the tool) uses the first four and p.
-    table: Tensor = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.kinds) <= MAX_JOINTS:
-            raise RobotError(f"kinds: expected 1 to {MAX_JOINTS} joints, got {len(self.kinds)}; choose other end links")
-        for kind in self.kinds:
-            if kind not in JOINT_KINDS:
-                raise RobotError(f"kinds: expected each to be one of {JOINT_KINDS}, got {kind!r}")
-        shape = (len(self.kinds) + 1, 3, 4)
-        if self.origins.shape != shape or self.origins.dtype != torch.float64 or self.origins.device.type != "cpu":
-            raise RobotError(
-                f"origins: expected {list(shape)} torch.float64 on cpu (one per joint and the tool), "
-                f"got {list(self.origins.shape)} {self.origins.dtype} on {self.origins.device}"
-            )
-        rotation, translation = self.origins[..., :3], self.origins[..., 3]
-        defect = (rotation.mT @ rotation - torch.eye(3, dtype=torch.float64)).abs().amax((-2, -1))
-        rigid = (defect <= ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0) & translation.isfinite().all(-1)
-        if not rigid.all():
-            row = int((~rigid).nonzero()[0])
-            raise RobotError(f"origins[{row}]: expected a rigid transform [R | p], got {self.origins[row].tolist()}")
-        quat = quat_from_matrix(rotation)
-        quat_k = quat_multiply(quat, torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64))
-        turns = torch.tensor([[float(kind != "prismatic")] for kind in (*self.kinds, "revolute")], dtype=torch.float64)
-        object.__setattr__(self, "table", torch.cat([quat, quat_k, translation, rotation[..., 2], turns], dim=-1))
-
-    @property
-    def dof(self) -> int:
-        """Number of joints J."""
-        return len(self.kinds)
+from mfik.kinematics.tensors import keep, to_tensor
 
 
 def fk(chain: Chain, q: Tensor) -> Tensor:
@@ -129,7 +78,7 @@ def _frames(chain: Chain, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     The orientations are composed joint by joint; everything else is one batched operation over the joints.
     """
     check_q(chain, q)
-    quat, quat_k, offset, axis, turns = chain.table.to(q.device, q.dtype).split([4, 4, 3, 3, 1], dim=-1)
+    quat, quat_k, offset, axis, turns = _table(chain, q).split([4, 4, 3, 3, 1], dim=-1)
     turns = turns[:-1]
     angle = q[..., None] * turns
     slide = q[..., None] * (1.0 - turns)
@@ -145,3 +94,21 @@ def _frames(chain: Chain, q: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     positions = torch.cat([steps[..., :1, :], turned], dim=-2).cumsum(-2)
     tool_pose = normalize_pose(torch.cat([positions[..., -1, :], tool_quat], dim=-1))
     return tool_pose, joint_quats, positions[..., :-1, :], turns
+
+
+def _table(chain: Chain, like: Tensor) -> Tensor:
+    """Return the constants of FK on the device and in the dtype of `like`, [J + 1, 15].
+
+    By row: quat (4), quat * k (4), p (3), z axis (3), 1 if the joint turns, 0 if it slides (1). Row J (the tool) uses
+    the first four and p.
+    """
+
+    def make() -> Tensor:
+        origins = to_tensor(chain.origins)
+        rotation, translation = origins[..., :3], origins[..., 3]
+        quat = quat_from_matrix(rotation)
+        quat_k = quat_multiply(quat, origins.new_tensor([0.0, 0.0, 0.0, 1.0]))
+        turns = origins.new_tensor([[float(kind != "prismatic")] for kind in (*chain.kinds, "revolute")])
+        return torch.cat([quat, quat_k, translation, rotation[..., 2], turns], dim=-1).to(like)
+
+    return keep(chain.tensors, "table", like, make)

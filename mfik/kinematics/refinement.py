@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mfik.errors import ArgumentError
-from mfik.kinematics.forward import Chain, check_q, fk_and_jacobian
+from mfik.kinematics.chain import Chain
+from mfik.kinematics.forward import check_q, fk_and_jacobian
 from mfik.kinematics.pose import pose_error
 
 # Damping lam = DAMPING_GAIN |e|^2 + DAMPING_FLOOR (Sugihara 2011, "Solvability-Unconcerned Inverse Kinematics by the

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,10 +29,12 @@ class RobotLike(Protocol):
     def chain(self) -> kinematics.Chain: ...
 
     @property
-    def lower(self) -> Tensor: ...
+    def lower(self) -> np.ndarray: ...
 
     @property
-    def upper(self) -> Tensor: ...
+    def upper(self) -> np.ndarray: ...
+
+    def limits(self) -> tuple[Tensor, Tensor]: ...
 
 
 class Batch(NamedTuple):
@@ -286,8 +289,7 @@ def refine(
     identity = target_pose.new_tensor([0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
     result = kinematics.refine(
         robot.chain,
-        robot.lower,
-        robot.upper,
+        *robot.limits(),
         torch.where(valid[:, None], q, 0.0),
         kinematics.normalize_pose(torch.where(valid[:, None], target_pose, identity)),
         max_iterations=max_iterations,

@@ -30,7 +30,7 @@ def fk(robot: RobotLike, q: Tensor) -> Tensor:
     check_no_grad("ops.fk", "use robot.fk(q), or detach it", q=q)
     if not has_kernel("fk", q.device):
         return _reference.fk(robot, q)
-    return torch.ops.mfik.fk(q, robot.chain.origins, kind_codes(robot))
+    return torch.ops.mfik.fk(q, robot.chain.transforms(), kind_codes(robot))
 
 
 def jacobian(robot: RobotLike, q: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def jacobian(robot: RobotLike, q: Tensor) -> Tensor:
     check_no_grad("ops.jacobian", "use robot.jacobian(q), or detach it", q=q)
     if not has_kernel("jacobian", q.device):
         return _reference.jacobian(robot, q)
-    return torch.ops.mfik.jacobian(q, robot.chain.origins, kind_codes(robot))
+    return torch.ops.mfik.jacobian(q, robot.chain.transforms(), kind_codes(robot))
 
 
 def refine(
@@ -84,19 +84,8 @@ def refine(
     check_no_grad("ops.refine", "use kinematics.refine, or detach it", q=q, target_pose=target_pose)
     if not has_kernel("refine", q.device):
         return _reference.refine(robot, q, target_pose, max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
-    return RefineResult(
-        *torch.ops.mfik.refine(
-            q,
-            target_pose,
-            robot.chain.origins,
-            kind_codes(robot),
-            robot.lower,
-            robot.upper,
-            max_iterations,
-            tol_pos,
-            tol_rot,
-        )
-    )
+    settings = (max_iterations, tol_pos, tol_rot)
+    return RefineResult(*torch.ops.mfik.refine(q, target_pose, *chain_and_limits(robot), *settings))
 
 
 def solve(
@@ -138,8 +127,7 @@ def solve(
     settings = dict(max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
     if not has_kernel("solve", q.device):
         return _reference.solve(robot, q, target_pose, seeds, **settings)
-    chain = (robot.chain.origins, kind_codes(robot), robot.lower, robot.upper)
-    return SolveRows(*torch.ops.mfik.solve(q, target_pose, seeds, *chain, **settings))
+    return SolveRows(*torch.ops.mfik.solve(q, target_pose, seeds, *chain_and_limits(robot), **settings))
 
 
 def _check_settings(max_iterations: int, tol_pos: float, tol_rot: float) -> None:
@@ -152,6 +140,11 @@ def _check_settings(max_iterations: int, tol_pos: float, tol_rot: float) -> None
 def kind_codes(robot: RobotLike) -> list[int]:
     """Return the joints' `mfik::JointKind`."""
     return [KIND_CODES[kind] for kind in robot.chain.kinds]
+
+
+def chain_and_limits(robot: RobotLike) -> tuple[Tensor, list[int], Tensor, Tensor]:
+    """Return a robot as the kernels take it: origins [J+1, 3, 4], kinds, lower and upper limits [J]."""
+    return robot.chain.transforms(), kind_codes(robot), *robot.limits()
 
 
 def _fk_kernel(q: Tensor, origins: Tensor, kinds: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ from mfik.ops import _reference
 from mfik.ops._backend import LIBRARY, has_kernel, launch
 from mfik.ops._checks import check_integer, check_like, check_no_grad, check_rows, check_weight
 from mfik.ops._reference import Batch, RobotLike
-from mfik.ops.kinematics import kind_codes
+from mfik.ops.kinematics import chain_and_limits
 
 
 def sample_batch(
@@ -133,8 +133,7 @@ def draw_batch(
     draw = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
     if not has_kernel("draw_batch", device):
         return _reference.draw_batch(robot, batch, **draw, dtype=dtype, device=device)
-    chain = (robot.chain.origins, kind_codes(robot), robot.lower, robot.upper)
-    return Batch(*torch.ops.mfik.draw_batch(*chain, batch, dtype=dtype, **draw))
+    return Batch(*torch.ops.mfik.draw_batch(*chain_and_limits(robot), batch, dtype=dtype, **draw))
 
 
 def _check_draw(

@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
 
-from mfik.errors import RobotError
-from mfik.kinematics.forward import Chain, check_q, fk, jacobian
-from mfik.kinematics.refinement import RefineResult, limits_like, refine
+from mfik.errors import ArgumentError, RobotError
+from mfik.kinematics.chain import Chain, read_only
+from mfik.kinematics.tensors import is_tensor, keep, to_tensor
+from mfik.robots.urdf import read_urdf
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mfik.kinematics import RefineResult
 
 # Digits after the point (nanometres) that the fingerprint sees: another machine's libm may change the last bit.
 FINGERPRINT_DECIMALS = 9
@@ -24,14 +31,17 @@ FINGERPRINT_DECIMALS = 9
 class Robot:
     """A serial robot from `base_link` to `tip_link`.
 
+    Its numbers are NumPy arrays, and its methods answer arrays with arrays and tensors with tensors: PyTorch is
+    imported by neither reading a robot nor computing with arrays.
+
     Args:
         name: Name for messages and files.
         base_link: Link whose frame poses are expressed in.
         tip_link: Link whose pose is solved for (the tool).
         chain: Kinematics of the J joints.
         joint_names: Unique joint names from base to tip, length J.
-        lower: Lower limits [rad or m], -pi for continuous joints, [J], float64.
-        upper: Upper limits [rad or m], pi for continuous joints, [J], float64.
+        lower: Lower limits [rad or m], -pi for continuous joints, [J], float64; kept as a read-only copy.
+        upper: Upper limits [rad or m], pi for continuous joints, [J], float64; likewise.
     Raises:
         RobotError: Names or limits do not fit the chain.
     """
@@ -41,18 +51,16 @@ class Robot:
     tip_link: str
     chain: Chain
     joint_names: tuple[str, ...]
-    lower: Tensor
-    upper: Tensor
+    lower: np.ndarray
+    upper: np.ndarray
+    tensors: dict[Any, Tensor] = field(init=False, repr=False, default_factory=dict)  # what `keep` keeps
 
     def __post_init__(self) -> None:
         if len(self.joint_names) != self.dof or len(set(self.joint_names)) != self.dof:
             raise RobotError(f"joint_names: expected {self.dof} different names, got {self.joint_names}")
-        for name, limit in (("lower", self.lower), ("upper", self.upper)):
-            if limit.shape != (self.dof,) or limit.dtype != torch.float64 or limit.device.type != "cpu":
-                raise RobotError(
-                    f"{name}: expected [{self.dof}] torch.float64 on cpu, "
-                    f"got {list(limit.shape)} {limit.dtype} on {limit.device}"
-                )
+        for name in ("lower", "upper"):
+            limit = read_only(name, getattr(self, name), (self.dof,), "one per joint")
+            object.__setattr__(self, name, limit)
         for name, kind, lower, upper in zip(
             self.joint_names, self.kinds, self.lower.tolist(), self.upper.tolist(), strict=True
         ):
@@ -61,22 +69,31 @@ class Robot:
             if kind == "continuous" and (lower, upper) != (-math.pi, math.pi):
                 raise RobotError(f"joint '{name}': expected [-pi, pi] as it is continuous, got [{lower}, {upper}]")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle through the constructor, so that a copy's limits are read-only too."""
+        return Robot, tuple(getattr(self, field.name) for field in fields(self) if field.init)
+
     @classmethod
     def from_urdf(cls, path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Robot:
         """Read the serial chain between two links of a URDF file.
+
+        The base may also hang off the chain by fixed joints, as UR's `base` does.
 
         Args:
             path: URDF file.
             base_link: First link; default the root link.
             tip_link: Last link; default the only leaf below base_link.
         Returns:
-            The robot.
+            The robot, named as in the file.
         Raises:
-            RobotError: The file, or the chain in it, cannot be used.
+            RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
         """
-        from mfik.robots.urdf import read_urdf  # urdf.py builds Robots, so it imports this module
-
-        return read_urdf(path, base_link, tip_link)
+        description = read_urdf(path, base_link, tip_link)
+        chain = Chain(description.origins, description.kinds)
+        lower, upper = description.limits.T
+        return cls(
+            description.name, description.base_link, description.tip_link, chain, description.joint_names, lower, upper
+        )
 
     @property
     def dof(self) -> int:
@@ -88,66 +105,170 @@ class Robot:
         """Kind of each joint: "revolute", "continuous" or "prismatic"."""
         return self.chain.kinds
 
-    def fk(self, q: Tensor) -> Tensor:
-        """Compute the tool pose; see `kinematics.fk`.
+    def limits(self, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the limits as tensors.
 
         Args:
-            q: Joints [rad or m], [..., J].
+            like: Gives dtype and device; default float64 on the CPU. To float32 they are rounded to nearest; see
+                `kinematics.limits_like` for limits that hold in float64 too.
         Returns:
-            T_base_tool [x, y, z, qw, qx, qy, qz], [m], [..., 7].
+            `lower` and `upper` [rad or m], [J] each; do not write to them.
         """
-        return fk(self.chain, q)
+        lower = keep(self.tensors, "lower", like, lambda: to_tensor(self.lower, like))
+        return lower, keep(self.tensors, "upper", like, lambda: to_tensor(self.upper, like))
 
-    def jacobian(self, q: Tensor) -> Tensor:
-        """Compute the geometric Jacobian; see `kinematics.jacobian`.
+    @overload
+    def fk(self, q: Tensor) -> Tensor: ...
+    @overload
+    def fk(self, q: ArrayLike) -> np.ndarray: ...
+    def fk(self, q: Any) -> Any:
+        """Compute the tool pose in the base frame.
 
         Args:
-            q: Joints [rad or m], [..., J].
+            q: Joints [rad or m], [..., J]: a float32 or float64 tensor, through which the pose can be differentiated
+                (`kinematics.fk`), or numbers in an array or list. NaN propagates.
         Returns:
-            Jacobian of [v, w] in the base frame, [..., 6, J].
+            T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion with `qw >= 0`, [..., 7]: a tensor like q, or an
+            array of float64, which the native kernels compute.
+        Raises:
+            ArgumentError: q has the wrong shape or dtype.
+            ImportError: q is no tensor, and the native extension is missing.
         """
-        return jacobian(self.chain, q)
+        if is_tensor(q):
+            from mfik.kinematics import fk
 
-    def sample(self, n: int, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
+            return fk(self.chain, q)
+        try:
+            return self.chain.native.fk(q)
+        except ValueError:
+            return self.chain.native.fk(self._array(q))
+
+    @overload
+    def jacobian(self, q: Tensor) -> Tensor: ...
+    @overload
+    def jacobian(self, q: ArrayLike) -> np.ndarray: ...
+    def jacobian(self, q: Any) -> Any:
+        """Compute the geometric Jacobian in the base frame, reference point = tool origin.
+
+        Args:
+            q: Joints [rad or m], [..., J], as for `fk`.
+        Returns:
+            Jacobian, `[v, w] = J dq` in [m/s, rad/s], [..., 6, J]: a tensor or an array, as of `fk`.
+        Raises:
+            ArgumentError: q has the wrong shape or dtype.
+            ImportError: q is no tensor, and the native extension is missing.
+        """
+        if is_tensor(q):
+            from mfik.kinematics import jacobian
+
+            return jacobian(self.chain, q)
+        try:
+            return self.chain.native.jacobian(q)
+        except ValueError:
+            return self.chain.native.jacobian(self._array(q))
+
+    @overload
+    def sample(self, n: int, generator: np.random.Generator | None = None) -> np.ndarray: ...
+    @overload
+    def sample(
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor: ...
+    def sample(self, n: int, generator: Any = None, dtype: Any = None, device: Any = None) -> Any:
         """Draw joints uniformly within limits.
 
-        Drawn in float64: the same generator state gives the same joints in either dtype, up to rounding.
+        Drawn in float64: the same state of a torch generator gives the same joints in either dtype, up to rounding.
 
         Args:
             n: Number of rows.
-            generator: Random state, whose device is used; default the global one of the CPU.
-            dtype: torch.float32 or torch.float64.
+            generator: Random state of NumPy (default a new one from the operating system) or of PyTorch (default, where
+                a dtype or device is given, the device's global one).
+            dtype: torch.float32 (default) or torch.float64, of a tensor.
+            device: Where to draw a tensor; default the torch generator's device, else the CPU.
         Returns:
-            Joints [rad or m], [n, J].
+            Joints [rad or m], [n, J]: a float64 array, or a tensor where a torch generator, a dtype or a device is
+            given.
+        Raises:
+            ArgumentError: A dtype or device goes with a generator of NumPy.
         """
-        device = torch.device("cpu") if generator is None else generator.device
-        share = torch.rand(n, self.dof, generator=generator, dtype=torch.float64, device=device)
-        lower, upper = self.lower.to(device), self.upper.to(device)
-        return self.clamp((lower + (upper - lower) * share).to(dtype))
+        if isinstance(generator, np.random.Generator) and (dtype is not None or device is not None):
+            raise ArgumentError(
+                f"generator: expected one of PyTorch, as dtype or device is given, got {generator!r}; "
+                "give a torch.Generator, or leave dtype and device out"
+            )
+        if (generator is None and dtype is None and device is None) or isinstance(generator, np.random.Generator):
+            share = (generator or np.random.default_rng()).random((n, self.dof))
+            return self.clamp(self.lower + (self.upper - self.lower) * share)
+        import torch
 
-    def clamp(self, q: Tensor) -> Tensor:
-        """Move each joint to the nearest value within limits, which also holds after a cast to float64.
+        device = device or (torch.device("cpu") if generator is None else generator.device)
+        share = torch.rand(n, self.dof, generator=generator, dtype=torch.float64, device=device)
+        lower, upper = self.limits(like=share)
+        return self.clamp((lower + (upper - lower) * share).to(dtype or torch.float32))
+
+    @overload
+    def clamp(self, q: Tensor) -> Tensor: ...
+    @overload
+    def clamp(self, q: ArrayLike) -> np.ndarray: ...
+    def clamp(self, q: Any) -> Any:
+        """Move each joint to the nearest value within limits, which for float32 also holds after a cast to float64.
 
         Args:
-            q: Joints [rad or m], [..., J].
+            q: Joints [rad or m], [..., J], as for `fk`.
         Returns:
-            Joints within limits, [..., J].
+            Joints within limits, [..., J]: a tensor like q, or an array of float64.
+        Raises:
+            ArgumentError: q has the wrong shape or dtype.
         """
-        check_q(self.chain, q)
-        return torch.clamp(q, *limits_like(q, self.lower, self.upper))
+        if not is_tensor(q):
+            return np.clip(self._array(q), self.lower, self.upper)
+        import torch
 
-    def within_limits(self, q: Tensor, tol: float = 0.0) -> Tensor:
+        from mfik.kinematics.forward import check_q
+        from mfik.kinematics.refinement import limits_like
+
+        check_q(self.chain, q)
+        return torch.clamp(q, *limits_like(q, *self.limits()))
+
+    @overload
+    def within_limits(self, q: Tensor, tol: float = 0.0) -> Tensor: ...
+    @overload
+    def within_limits(self, q: ArrayLike, tol: float = 0.0) -> np.ndarray: ...
+    def within_limits(self, q: Any, tol: float = 0.0) -> Any:
         """Tell which rows have all joints within limits, compared in float64.
 
         Args:
-            q: Joints [rad or m], [..., J].
+            q: Joints [rad or m], [..., J], as for `fk`.
             tol: Distance outside the limits that is still accepted [rad or m].
         Returns:
-            Truth per row, [...] bool; False for NaN.
+            Truth per row, [...] bool, a tensor or an array as q is; False for NaN.
+        Raises:
+            ArgumentError: q has the wrong shape or dtype.
         """
-        check_q(self.chain, q)
-        q = q.double()
-        return ((q >= self.lower.to(q.device) - tol) & (q <= self.upper.to(q.device) + tol)).all(-1)
+        if is_tensor(q):
+            from mfik.kinematics.forward import check_q
+
+            check_q(self.chain, q)
+            q = q.double()
+            lower, upper = self.limits(like=q)
+        else:
+            q, lower, upper = self._array(q), self.lower, self.upper
+        return ((q >= lower - tol) & (q <= upper + tol)).all(-1)
+
+    def _array(self, q: ArrayLike) -> np.ndarray:
+        """Return q as a float64 array [..., J]."""
+        try:
+            array = np.asarray(q, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"q: expected numbers [..., {self.dof}], got {type(q).__name__} ({error})") from error
+        if array.shape[-1:] != (self.dof,):
+            raise ArgumentError(
+                f"q: expected [..., {self.dof}] (one value per joint), got {list(array.shape)}; put the joints last"
+            )
+        return array
 
     def refine(
         self,
@@ -169,10 +290,11 @@ class Robot:
         Returns:
             Joints, convergence flag and step count per row.
         """
+        from mfik.kinematics import refine
+
         return refine(
             self.chain,
-            self.lower,
-            self.upper,
+            *self.limits(),
             q,
             target_pose,
             max_iterations=max_iterations,
@@ -182,7 +304,7 @@ class Robot:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that data files and exported models carry; exact through JSON."""
-        origins = self.chain.origins.flatten(1).tolist()
+        origins = self.chain.origins.reshape(-1, 12).tolist()
         joints = zip(self.joint_names, self.kinds, self.lower.tolist(), self.upper.tolist(), origins[:-1], strict=True)
         return {
             "name": self.name,
@@ -218,7 +340,7 @@ class Robot:
                 *(joint["name"] for joint in joints),
             ]
             numbers = [x for row in rows for x in row] + [joint[key] for joint in joints for key in ("lower", "upper")]
-            # Neither True nor "1" is a number, though torch.tensor and float take them for one.
+            # Neither True nor "1" is a number, though NumPy and float take them for one.
             for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
                 if type(value) not in types:
                     raise RobotError(
@@ -230,16 +352,16 @@ class Robot:
                 base_link=document["base_link"],
                 tip_link=document["tip_link"],
                 chain=Chain(
-                    origins=torch.tensor(rows, dtype=torch.float64).reshape(-1, 3, 4),
+                    origins=np.array(rows, dtype=np.float64).reshape(-1, 3, 4),
                     kinds=tuple(joint["kind"] for joint in joints),
                 ),
                 joint_names=tuple(joint["name"] for joint in joints),
-                lower=torch.tensor([joint["lower"] for joint in joints], dtype=torch.float64),
-                upper=torch.tensor([joint["upper"] for joint in joints], dtype=torch.float64),
+                lower=np.array([joint["lower"] for joint in joints], dtype=np.float64),
+                upper=np.array([joint["upper"] for joint in joints], dtype=np.float64),
             )
         except KeyError as error:
             raise RobotError(f"robot document: expected key {error}, found none; write it with Robot.to_dict") from None
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, OverflowError) as error:
             raise RobotError(
                 f"robot document: expected the types of Robot.to_dict, got {error}; write it anew"
             ) from None

@@ -12,15 +12,31 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from mfik.errors import RobotError
-from mfik.kinematics.forward import MAX_JOINTS, Chain
-from mfik.robots.robot import Robot
+from mfik.kinematics.chain import MAX_JOINTS
 
 MOVING_TYPES = ("revolute", "continuous", "prismatic")
 JOINT_TYPES = (*MOVING_TYPES, "fixed", "floating", "planar")
+
+
+@dataclass(frozen=True)
+class Description:
+    """A serial chain as a URDF file describes it; see `Robot` and `Chain` for the meaning of the fields.
+
+    Attributes:
+        origins: [J+1, 3, 4].
+        limits: Lower and upper, [J, 2].
+    """
+
+    name: str
+    base_link: str
+    tip_link: str
+    joint_names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    origins: np.ndarray
+    limits: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,19 +51,10 @@ class _Joint:
     element: ET.Element
 
 
-def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Robot:
+def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Description:
     """Read the serial chain between two links of a URDF file.
 
-    The base may also hang off the chain by fixed joints, as UR's `base` does.
-
-    Args:
-        path: URDF file.
-        base_link: First link; default the root link.
-        tip_link: Last link; default the only leaf below base_link.
-    Returns:
-        The robot, named as in the file.
-    Raises:
-        RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
+    Arguments and errors are those of `Robot.from_urdf`.
     """
     path = Path(path)
     root = _parse(path)
@@ -57,7 +64,7 @@ def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link:
     tip_link = _find_tip(path, links, parent_joint, base_link, tip_link)
     up, down = _find_path(path, parent_joint, base_link, tip_link)
     name = root.get("name") or path.stem
-    return _build_robot(path, name, base_link, tip_link, up, down)
+    return _fold(path, name, base_link, tip_link, up, down)
 
 
 def _parse(path: Path) -> ET.Element:
@@ -242,19 +249,19 @@ def _find_path(
     return up, above_tip[: meeting_links.index(link)][::-1]
 
 
-def _build_robot(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint], down: list[_Joint]) -> Robot:
+def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint], down: list[_Joint]) -> Description:
     """Fold axes and fixed joints into z-aligned origins.
 
     With A_j any rotation that takes z to the axis, R(axis_j, q) = A_j R(z, q) A_j^T: A_j joins the origin before
     joint j, A_j^T the one after it. A translation along the axis folds in the same way.
     """
-    origins: list[Tensor] = []
+    origins: list[np.ndarray] = []
     kinds: list[str] = []
     names: list[str] = []
     limits: list[tuple[float, float]] = []
-    pending = torch.eye(4, dtype=torch.float64)
+    pending = np.eye(4)
     for joint in up:
-        pending = pending @ torch.linalg.inv(_origin_matrix(joint))
+        pending = pending @ np.linalg.inv(_origin_matrix(joint))
     for joint in down:
         pending = pending @ _origin_matrix(joint)
         if joint.type == "fixed":
@@ -264,7 +271,7 @@ def _build_robot(path: Path, name: str, base_link: str, tip_link: str, up: list[
         kinds.append(joint.type)
         align = _align_z(joint.axis)
         origins.append((pending @ align)[:3])
-        pending = align.mT
+        pending = align.T
     if not names:
         raise RobotError(f"{path}: no moving joint from '{base_link}' to '{tip_link}'; choose links further apart")
     if len(names) > MAX_JOINTS:
@@ -272,9 +279,9 @@ def _build_robot(path: Path, name: str, base_link: str, tip_link: str, up: list[
             f"{path}: {len(names)} moving joints from '{base_link}' to '{tip_link}', at most {MAX_JOINTS} are "
             "supported; choose links closer together"
         )
-    lower, upper = torch.tensor(limits, dtype=torch.float64).unbind(-1)
-    chain = Chain(origins=torch.stack([*origins, pending[:3]]), kinds=tuple(kinds))
-    return Robot(name, base_link, tip_link, chain, tuple(names), lower.contiguous(), upper.contiguous())
+    return Description(
+        name, base_link, tip_link, tuple(names), tuple(kinds), np.stack([*origins, pending[:3]]), np.array(limits)
+    )
 
 
 def _read_limits(path: Path, joint: _Joint) -> tuple[float, float]:
@@ -297,28 +304,27 @@ def _read_limits(path: Path, joint: _Joint) -> tuple[float, float]:
     return lower, upper
 
 
-def _origin_matrix(joint: _Joint) -> Tensor:
+def _origin_matrix(joint: _Joint) -> np.ndarray:
     """Return T_parent_joint, [4, 4]: R = Rz(yaw) Ry(pitch) Rx(roll)."""
     (sr, sp, sy), (cr, cp, cy) = ([f(angle) for angle in joint.rpy] for f in (math.sin, math.cos))
     x, y, z = joint.xyz
-    return torch.tensor(
+    return np.array(
         [
             [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr, x],
             [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr, y],
             [-sp, cp * sr, cp * cr, z],
             [0.0, 0.0, 0.0, 1.0],
-        ],
-        dtype=torch.float64,
+        ]
     )
 
 
-def _align_z(axis: tuple[float, ...]) -> Tensor:
+def _align_z(axis: tuple[float, ...]) -> np.ndarray:
     """Return a rotation [4, 4] that takes z to a unit axis; the identity for z itself."""
-    z = torch.tensor(axis, dtype=torch.float64)
-    helper = torch.zeros(3, dtype=torch.float64)
-    helper[z.abs().argmin()] = 1.0
-    y = torch.linalg.cross(z, helper)
-    y = y / torch.linalg.vector_norm(y)
-    matrix = torch.eye(4, dtype=torch.float64)
-    matrix[:3, :3] = torch.stack([torch.linalg.cross(y, z), y, z], dim=-1)
+    z = np.array(axis)
+    helper = np.zeros(3)
+    helper[np.abs(z).argmin()] = 1.0
+    y = np.cross(z, helper)
+    y = y / np.linalg.norm(y)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack([np.cross(y, z), y, z], axis=-1)
     return matrix

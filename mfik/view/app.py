@@ -260,8 +260,8 @@ class Viewer:
             for name, unit, low, high, value in zip(
                 robot.joint_names,
                 self._unit_names,
-                robot.lower.numpy() * self._units,
-                robot.upper.numpy() * self._units,
+                robot.lower * self._units,
+                robot.upper * self._units,
                 session.q * self._units,
                 strict=True,
             ):
@@ -373,7 +373,7 @@ class Viewer:
             for text, color in (("solution", _SOLUTION), ("unsolved", _UNSOLVED), ("one step", _ONE_STEP))
         )
         legend += f"<span style='color:rgb{_GHOST}'>&#9632;</span>&nbsp;others"
-        low, high = robot.lower.numpy(), robot.upper.numpy()
+        low, high = robot.lower, robot.upper
         shares = (state.q - low) / (high - low)
         bars = "".join(
             _bar(joint, share, value, unit)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from mfik.errors import ArgumentError
@@ -81,7 +80,7 @@ class Session:
         self.recorded: list[State] = []
         self._clock = clock
         self._start = clock()
-        self._rng = torch.Generator().manual_seed(0)
+        self._rng = np.random.default_rng(0)
         self._mode = Mode.ANY
         self._least_error = np.inf  # since the target, mode or jump bound changed
         self._idle_updates = 0
@@ -90,7 +89,7 @@ class Session:
     @property
     def has_network(self) -> bool:
         """Whether the solver has a network, which gives the answer before refinement."""
-        return self.solver.num_parameters() > 0
+        return self.solver.num_parameters > 0
 
     @property
     def mode(self) -> Mode:
@@ -113,7 +112,7 @@ class Session:
     def home(self) -> State:
         """Return to a posture away from singularities: the middle of the limits, or one drawn near it."""
         robot = self.solver.robot
-        low, high = robot.lower.numpy(), robot.upper.numpy()
+        low, high = robot.lower, robot.upper
         middle, half = 0.5 * (low + high), np.minimum(0.25 * (high - low), 0.5 * np.pi)
         drawn = middle + half * np.random.default_rng(0).uniform(-1.0, 1.0, (200, robot.dof))
         above = frames(robot, drawn)[..., 2, 3].min(axis=-1) >= 0.0  # nothing below the ground, where there is one
@@ -124,7 +123,7 @@ class Session:
 
     def random_target(self) -> State:
         """Take the pose of joints drawn within the limits for the target, and solve it."""
-        self.target = self._pose(self.solver.robot.sample(1, self._rng, torch.float64)[0].numpy())
+        self.target = self.solver.robot.fk(self.solver.robot.sample(1, self._rng)[0])
         return self.update()
 
     def set_joints(self, q: ArrayLike) -> State:
@@ -134,8 +133,8 @@ class Session:
             q: Joints [rad or m], clamped to the limits, [J].
         """
         robot = self.solver.robot
-        self.q = np.clip(np.asarray(q, dtype=np.float64), robot.lower.numpy(), robot.upper.numpy())
-        self.target = self._pose(self.q)
+        self.q = robot.clamp(q)
+        self.target = self.solver.robot.fk(self.q)
         return self.update()
 
     def set_target(self, pose: ArrayLike) -> State:
@@ -206,13 +205,9 @@ class Session:
             writer.writerow((f"{elapsed:.6f}", *state.q.tolist(), *state.target.tolist(), *errors))
         return text.getvalue()
 
-    def _pose(self, q: np.ndarray) -> np.ndarray:
-        return self.solver.robot.fk(torch.from_numpy(q)).numpy()
-
     def _manipulability(self, q: np.ndarray) -> np.ndarray:
         """Return Yoshikawa's measure of rows of joints, [B]."""
-        jacobian = self.solver.robot.jacobian(torch.from_numpy(q)).numpy()
-        return np.linalg.svd(jacobian, compute_uv=False).prod(-1)
+        return np.linalg.svd(self.solver.robot.jacobian(q), compute_uv=False).prod(-1)
 
     def _ghosts(self, target: np.ndarray, q: np.ndarray) -> np.ndarray:
         """Return up to `num_ghosts` solutions that differ from q, [M, J]."""

@@ -103,13 +103,14 @@ def test_joint_that_would_cross_its_limit_lands_exactly_on_it():
 
 
 def test_joint_on_its_limit_can_leave_it(robot):
-    solution = (robot.lower + robot.upper)[None] / 2 + 0.2
-    solution[0, 0] = robot.upper[0] - 0.3
+    lower, upper = robot.limits()
+    solution = (lower + upper)[None] / 2 + 0.2
+    solution[0, 0] = upper[0] - 0.3
     start = solution + 0.1
-    start[0, 0] = robot.upper[0]
+    start[0, 0] = upper[0]
     result = robot.refine(start, robot.fk(solution))
     assert result.converged.all()
-    assert result.q[0, 0] < robot.upper[0]
+    assert result.q[0, 0] < upper[0]
 
 
 def test_converged_rows_stay_put(robot):

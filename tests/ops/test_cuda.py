@@ -80,8 +80,8 @@ def test_kinematics_of_rows_past_two_to_the_31_elements(panda):
     n = 2**31 // 7 + 1000
     if torch.cuda.mem_get_info()[0] < 60e9:
         pytest.skip("this CUDA device has less than 60 GB free")
-    q = (0.5 * (panda.lower + panda.upper)).float().cuda().repeat(n, 1)
-    q[-999:] = panda.sample(999).cuda()
+    q = (0.5 * sum(panda.limits())).float().cuda().repeat(n, 1)
+    q[-999:] = panda.sample(999, dtype=torch.float32).cuda()
     pose = fk(panda, q)
     torch.testing.assert_close(pose[-999:], fk(panda, q[-999:]), rtol=0, atol=0)
     result = refine(panda, q, pose, max_iterations=2)
@@ -105,8 +105,11 @@ def test_every_row_is_solved_once_whatever_block_takes_it(panda, batch):
 
 
 def test_kinematics_can_be_captured(panda):
-    q = panda.sample(1000).cuda()
-    target, seeds = fk(panda, panda.sample(1000).cuda()), panda.sample(7).cuda()
+    q = panda.sample(1000, dtype=torch.float32).cuda()
+    target, seeds = (
+        fk(panda, panda.sample(1000, dtype=torch.float32).cuda()),
+        panda.sample(7, dtype=torch.float32).cuda(),
+    )
 
     def run():
         return fk(panda, q), jacobian(panda, q), *refine(panda, q, target), *solve(panda, q, target, seeds)

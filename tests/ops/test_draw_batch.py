@@ -45,14 +45,15 @@ def test_poses_are_those_of_the_solutions_and_joints_lie_within_the_limits(backe
     assert kinematics.rotation_error_rad(got, pose).max() < (1e-3 if dtype == torch.float32 else 1e-7)
     q, q_target = batch.q.double().cpu(), batch.q_target.double().cpu()  # at (0, 1): the reference itself
     free = torch.tensor([kind == "continuous" for kind in robot.chain.kinds])
+    lower, upper = robot.limits()
     for joints in (q, torch.where(free, q, q_target)):
-        assert (joints >= robot.lower).all() and (joints <= robot.upper).all()
-    share = (q - robot.lower) / (robot.upper - robot.lower)
+        assert (joints >= lower).all() and (joints <= upper).all()
+    share = (q - lower) / (upper - lower)
     uniform = torch.linspace(0, 1, 5000, dtype=torch.float64)
     assert (share.sort(dim=0).values - uniform[:, None]).abs().max() < 0.03  # Kolmogorov-Smirnov, 1 in 4000 seeds
     correlation = torch.corrcoef(torch.cat([q, q_target], dim=1).mT)
     off = correlation - torch.diag(correlation.diag())
-    turns = (robot.upper - robot.lower) > 2 * math.pi - 1e-9  # the nearest turn ties a solution to its reference
+    turns = (upper - lower) > 2 * math.pi - 1e-9  # the nearest turn ties a solution to its reference
     if not turns.any():
         assert off.abs().max() < 0.075  # 5 standard deviations
 
@@ -62,11 +63,12 @@ def test_a_joint_with_several_turns_takes_the_nearest(backend):
 
     robot = load_robot("ur10")
     batch = draw_batch(robot, 5000, **DRAW, num_jvp=5000, num_endpoint=5000, dtype=torch.float64)
-    wide = (robot.upper - robot.lower) > 4 * math.pi - 1e-6
+    lower, upper = robot.limits()
+    wide = (upper - lower) > 4 * math.pi - 1e-6
     assert wide.any()
     for turn in (-2 * math.pi, 2 * math.pi):
         other = batch.q_target + turn
-        allowed = wide & (other >= robot.lower) & (other <= robot.upper)
+        allowed = wide & (other >= lower) & (other <= upper)
         nearer = (other - batch.q).abs() < (batch.q_target - batch.q).abs() - 1e-12
         assert not (allowed & nearer).any()
 
@@ -113,7 +115,7 @@ def test_result_does_not_depend_on_the_number_of_threads(native, set_threads, ro
 
 
 def test_opcheck(native, device, dtype, robot):
-    chain = (robot.chain.origins, [0] * robot.dof, robot.lower, robot.upper)
+    chain = (robot.chain.transforms(), [0] * robot.dof, *robot.limits())
     step = torch.tensor([3], device=device)
     torch.library.opcheck(torch.ops.mfik.draw_batch.default, (*chain, 9, step, dtype, 1, 2, 5, 2, 1e-4, 0.5))
 

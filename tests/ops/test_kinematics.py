@@ -85,7 +85,7 @@ def test_solve_finds_random_poses_and_reports_their_errors(native, device, dtype
     result = solve(robot, q, target, seeds, tol_pos=tol, tol_rot=tol)
     assert result.converged.double().mean() > 0.99
     joints = result.q.double().cpu()
-    assert ((joints >= robot.lower) & (joints <= robot.upper)).all()
+    assert robot.within_limits(joints).all()
     pos, rot = solved_poses(result, robot, target)
     rounding = 2e-7 if dtype == torch.float32 else 1e-9  # of the reported errors, and of the targets' quaternions
     torch.testing.assert_close(result.pos_error.double().cpu(), pos, rtol=1e-5, atol=rounding)
@@ -173,7 +173,7 @@ def test_solve_is_as_good_as_its_reference(native, device, robot, batch):
 def test_refine_is_the_algorithm_of_kinematics(backend, robot, batch):
     q, target = sample(robot, batch), kinematics.fk(robot.chain, sample(robot, batch, seed=1))
     got = refine(robot, q, target, max_iterations=6)
-    expected = kinematics.refine(robot.chain, robot.lower, robot.upper, q, target, max_iterations=6)
+    expected = kinematics.refine(robot.chain, *robot.limits(), q, target, max_iterations=6)
     assert got.q.shape == q.shape and got.converged.dtype == torch.bool and got.iterations.dtype == torch.int32
     # Few steps: near singular poses each one multiplies rounding by up to 1e4 (damping floor 1e-8). The rare row on
     # which the active sets differ by a rounding is let pass.
@@ -190,7 +190,7 @@ def test_refine_solves_local_problems(backend, device, dtype, robot):
     result = refine(robot, solution + 0.1 * noise.to(device, dtype), target, tol_pos=1e-4, tol_rot=1e-4)
     assert result.converged.double().mean() > 0.98
     q = result.q.double().cpu()
-    assert (q >= robot.lower).all() and (q <= robot.upper).all()
+    assert robot.within_limits(q).all()
     pose = kinematics.fk(robot.chain, q[result.converged.cpu()])
     reached = target.double().cpu()[result.converged.cpu()]
     # What converged holds for the returned joints; the fallback judged them in float32 itself.
@@ -209,11 +209,12 @@ def test_float32_rounding_counts_against_the_tolerance(native):
 
 def test_joints_on_a_limit_stay_within_it_in_float32(native):
     robot = robots.load_robot("panda")  # its limits are not float32 numbers
-    q = torch.stack([robot.lower - 1, robot.upper + 1]).float()
+    lower, upper = robot.limits()
+    q = torch.stack([lower - 1, upper + 1]).float()
     result = refine(robot, q, kinematics.fk(robot.chain, q), max_iterations=0)
     q = result.q.double()
-    assert (q >= robot.lower).all() and (q <= robot.upper).all()
-    torch.testing.assert_close(q, torch.stack([robot.lower, robot.upper]), rtol=0, atol=1e-6)
+    assert robot.within_limits(q).all()
+    torch.testing.assert_close(q, torch.stack([lower, upper]), rtol=0, atol=1e-6)
 
 
 def test_continuous_joints_end_within_a_turn(backend, dtype):
@@ -294,9 +295,10 @@ def test_derivatives_are_refused(backend, robot):
 def test_opcheck(native, dtype, robot):
     q, target = sample(robot, 33, dtype=dtype), fk(robot, sample(robot, 33, dtype=dtype, seed=1))
     kinds = [{"revolute": 0, "prismatic": 1, "continuous": 2}[kind] for kind in robot.kinds]
-    torch.library.opcheck(torch.ops.mfik.fk.default, (q, robot.chain.origins, kinds))
-    torch.library.opcheck(torch.ops.mfik.jacobian.default, (q, robot.chain.origins, kinds))
-    settings = (robot.chain.origins, kinds, robot.lower, robot.upper, 3, 1e-5, 1e-5)
+    origins = robot.chain.transforms()
+    torch.library.opcheck(torch.ops.mfik.fk.default, (q, origins, kinds))
+    torch.library.opcheck(torch.ops.mfik.jacobian.default, (q, origins, kinds))
+    settings = (origins, kinds, *robot.limits(), 3, 1e-5, 1e-5)
     torch.library.opcheck(torch.ops.mfik.refine.default, (q, target, *settings))
     torch.library.opcheck(torch.ops.mfik.solve.default, (q, target, q[:4], *settings))
 
