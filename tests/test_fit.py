@@ -29,7 +29,7 @@ def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start
     assert training["samples_seen"] == training["steps"] * 2 * settings.batch_size
     assert accuracy["global"]["solved"] == json.loads(json.dumps(rows["network"]["solved"]))
     card = (bundle / "README.md").read_text()
-    for text in (f"{training['samples_seen']:,}", training["hardware"], f"{solver.num_parameters():,}", "| 0."):
+    for text in (f"{training['samples_seen']:,}", training["hardware"], f"{solver.num_parameters:,}", "| 0."):
         assert text in card, text
     assert f"{1 - rows['network']['solved']['1e-5']['10']:.2%}" in card, "where it fails"
     with pytest.raises(ArgumentError, match="another folder"):

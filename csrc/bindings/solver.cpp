@@ -1,26 +1,35 @@
-// mfik._native.Solver. Argument values are checked in mfik/solve/solver.py, where messages are easy; only what memory
-// safety needs is checked here.
+// mfik._native.Solver. One call costs Python little: arguments are read as they are, and the solver checks their
+// values. What is refused raises ValueError; mfik/solve then converts what can be converted, and names what is wrong.
 #include "mfik/solver.hpp"
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "kernels/chain.hpp"
 
 namespace py = pybind11;
 
 namespace mfik {
 namespace {
 
-using Doubles = py::array_t<double, py::array::c_style | py::array::forcecast>;
+constexpr std::pair<const char*, Seed> kSeeds[] = {{"reference", Seed::kReference},
+                                                   {"network", Seed::kNetwork},
+                                                   {"midpoint", Seed::kMiddle},
+                                                   {"azimuth", Seed::kTurned}};
+constexpr std::pair<const char*, Status> kStatuses[] = {
+    {"SOLVED", Status::kSolved},           {"NOT_CONVERGED", Status::kNotConverged},
+    {"UNREACHABLE", Status::kUnreachable}, {"AT_LIMITS", Status::kAtLimits},
+    {"JUMP_BOUND", Status::kJumpBound},    {"INVALID_INPUT", Status::kInvalidInput}};
 
 Span<const double> view(const Doubles& array) {
     return {array.data(), static_cast<std::size_t>(array.size())};
@@ -30,30 +39,139 @@ std::size_t size_of(const Doubles& array) {
     return static_cast<std::size_t>(array.size());
 }
 
-/// Options of `mfik.solve.Options`, field by field, with the memory that they refer to.
-struct PyOptions {
-    PyOptions(double tol_pos, double tol_rot, int max_iterations, int max_attempts, int seed, bool nearest,
-              const std::array<double, 7>& tool, const std::array<double, 6>& slack, std::uint32_t locked,
-              std::vector<double> q_preferred, double preference_gain)
-        : preferred(std::move(q_preferred)) {
-        options.tol_pos_m = tol_pos;
-        options.tol_rot_rad = tol_rot;
-        options.max_iterations = max_iterations;
-        options.max_attempts = max_attempts;
-        options.seed = static_cast<Seed>(seed);
-        options.nearest = nearest;
-        options.T_tip_tool = tool;
-        options.slack = slack;
-        options.locked = locked;
-        options.q_preferred = preferred;
-        options.preference_gain = preference_gain;
+[[noreturn]] void refuse(const char* argument) {
+    throw py::value_error(std::string(argument) + ": expected another type or size");
+}
+
+/// A Python float or int, whose value the solver checks.
+double read_number(const py::handle& from, const char* name) {
+    if (PyFloat_Check(from.ptr())) return PyFloat_AS_DOUBLE(from.ptr());
+    if (!PyLong_CheckExact(from.ptr())) refuse(name);
+    const double value = PyLong_AsDouble(from.ptr());
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        refuse(name);
     }
+    return value;
+}
+
+int read_integer(const py::handle& from, const char* name) {
+    if (!PyLong_CheckExact(from.ptr())) refuse(name);
+    int overflow = 0;
+    const long value = PyLong_AsLongAndOverflow(from.ptr(), &overflow);
+    if (overflow != 0 || value != static_cast<int>(value)) refuse(name);
+    return static_cast<int>(value);
+}
+
+/// Numbers of a vector argument, at most as many as the longest has.
+class Vector {
+  public:
+    /// `from`: an array [n] of float64 with any stride, or a list or tuple of Python's numbers.
+    Vector(const py::handle& from, const char* name) {
+        const bool is_list = PyList_CheckExact(from.ptr());
+        if (is_list || PyTuple_CheckExact(from.ptr())) {
+            PyObject** items = PySequence_Fast_ITEMS(from.ptr());
+            resize(PySequence_Fast_GET_SIZE(from.ptr()), name);
+            for (std::size_t i = 0; i < size_; ++i) values_[i] = read_number(items[i], name);
+        } else if (py::isinstance<py::array_t<double>>(from)) {
+            const auto array = py::reinterpret_borrow<py::array>(from);
+            if (array.ndim() != 1) refuse(name);
+            resize(array.shape(0), name);
+            const char* element = static_cast<const char*>(array.data());
+            for (std::size_t i = 0; i < size_; ++i, element += array.strides(0)) {
+                std::memcpy(&values_[i], element, sizeof(double));
+            }
+        } else {
+            refuse(name);
+        }
+    }
+
+    /// The same, for exactly N numbers.
+    template <std::size_t N>
+    static std::array<double, N> exactly(const py::handle& from, const char* name) {
+        const Vector vector(from, name);
+        if (vector.size_ != N) refuse(name);
+        std::array<double, N> values;
+        std::copy_n(vector.values_.begin(), N, values.begin());
+        return values;
+    }
+
+    [[nodiscard]] Span<const double> view() const { return {values_.data(), size_}; }
+
+  private:
+    void resize(py::ssize_t size, const char* name) {
+        if (size > static_cast<py::ssize_t>(values_.size())) refuse(name);
+        size_ = static_cast<std::size_t>(size);
+    }
+
+    std::array<double, kMaxJoints> values_;
+    std::size_t size_ = 0;
+};
+
+Seed read_seed(const py::handle& name) {
+    if (!PyUnicode_Check(name.ptr())) refuse("seed");
+    for (const auto& [known, seed] : kSeeds)
+        if (PyUnicode_CompareWithASCIIString(name.ptr(), known) == 0) return seed;
+    refuse("seed");
+}
+
+/// Bits of joints, from their indices.
+std::uint32_t read_locked(const py::handle& joints) {
+    if (!PyTuple_CheckExact(joints.ptr()) && !PyList_CheckExact(joints.ptr())) refuse("locked");
+    std::uint32_t bits = 0;
+    for (py::ssize_t i = 0; i < PySequence_Fast_GET_SIZE(joints.ptr()); ++i) {
+        const int joint = read_integer(PySequence_Fast_GET_ITEM(joints.ptr(), i), "locked");
+        if (joint < 0 || joint >= kMaxJoints) refuse("locked");
+        bits |= std::uint32_t{1} << joint;
+    }
+    return bits;
+}
+
+/// Options from a tuple of the fields of `mfik.solve.Options`, in their order, with the memory that they refer to.
+class PyOptions {
+  public:
+    explicit PyOptions(const py::tuple& fields) : PyOptions(fields, check_size(fields)) {}
     PyOptions(const PyOptions&) = delete;
     PyOptions& operator=(const PyOptions&) = delete;
 
-    std::vector<double> preferred;
-    Options options;
+    [[nodiscard]] const Options& get() const { return options_; }
+
+  private:
+    static constexpr std::size_t kFields = 11;
+    static PyObject* const* check_size(const py::tuple& fields) {
+        if (fields.size() != kFields) refuse("options");
+        return PySequence_Fast_ITEMS(fields.ptr());
+    }
+    PyOptions(const py::tuple&, PyObject* const* field) {
+        options_.tol_pos_m = read_number(field[0], "tol_pos");
+        options_.tol_rot_rad = read_number(field[1], "tol_rot");
+        options_.max_iterations = read_integer(field[2], "max_iterations");
+        options_.max_attempts = read_integer(field[3], "max_attempts");
+        options_.seed = read_seed(field[4]);
+        if (!PyBool_Check(field[5])) refuse("nearest");
+        options_.nearest = field[5] == Py_True;
+        options_.T_tip_tool = Vector::exactly<7>(field[6], "tool");
+        options_.slack = Vector::exactly<6>(field[7], "slack");
+        options_.locked = read_locked(field[8]);
+        if (field[9] != Py_None) {
+            preferred_.emplace(field[9], "q_preferred");
+            options_.q_preferred = preferred_->view();
+            if (options_.q_preferred.empty()) refuse("q_preferred");
+        }
+        options_.preference_gain = read_number(field[10], "preference_gain");
+    }
+
+    std::optional<Vector> preferred_;
+    Options options_;
 };
+
+/// Call body(options), where Python gave `mfik._native.Options` or its fields.
+template <typename Body>
+auto with_options(const py::handle& given, const Body& body) {
+    if (!PyTuple_CheckExact(given.ptr())) return body(given.cast<const PyOptions&>().get());
+    const PyOptions options(py::reinterpret_borrow<py::tuple>(given));
+    return body(options.get());
+}
 
 /// A solver with the workspace of `solve`, which runs under the GIL and so never twice at a time.
 struct PySolver {
@@ -74,44 +192,49 @@ PySolver load(const py::bytes& path) {
     }
 }
 
-Pose make_pose(const Doubles& array) {
-    Pose pose{};
-    if (array.size() != static_cast<py::ssize_t>(pose.size())) throw py::value_error("pose: expected [7]");
-    std::copy_n(array.data(), pose.size(), pose.begin());
-    return pose;
-}
-
-/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason); q has `rows` rows, or is one.
+/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason).
 py::tuple as_tuple(const Result& result, const Doubles& q) {
     if (result.status == Status::kInvalidInput) throw py::value_error(result.reason);
     return py::make_tuple(q, static_cast<int>(result.status), result.pos_error_m, result.rot_error_rad,
                           result.iterations, result.attempts, result.time_us, result.reason);
 }
 
-py::tuple solve(PySolver& self, const Doubles& pose, const Doubles& q_ref, const PyOptions& options) {
+py::tuple solve(PySolver& self, const py::handle& pose, const py::handle& q_ref, const py::handle& options) {
+    const Pose target = Vector::exactly<7>(pose, "pose");
+    const Vector start(q_ref, "q_ref");
     Doubles q(self.solver.dof());
-    return as_tuple(self.solver.solve(make_pose(pose), view(q_ref), {q.mutable_data(), size_of(q)}, self.workspace,
-                                      options.options),
-                    q);
+    return with_options(options, [&](const Options& read) {
+        return as_tuple(self.solver.solve(target, start.view(), {q.mutable_data(), size_of(q)}, self.workspace, read),
+                        q);
+    });
 }
 
-py::tuple track(PySolver& self, const Doubles& pose, const Doubles& q_prev, double max_step, const PyOptions& options) {
+py::tuple track(PySolver& self, const py::handle& pose, const py::handle& q_prev, const py::handle& max_step,
+                const py::handle& options) {
+    const Pose target = Vector::exactly<7>(pose, "pose");
+    const Vector start(q_prev, "q_prev");
+    const double bound = read_number(max_step, "max_step");
     Doubles q(self.solver.dof());
-    return as_tuple(self.solver.track(make_pose(pose), view(q_prev), max_step, {q.mutable_data(), size_of(q)},
-                                      self.workspace, options.options),
-                    q);
+    return with_options(options, [&](const Options& read) {
+        return as_tuple(
+            self.solver.track(target, start.view(), bound, {q.mutable_data(), size_of(q)}, self.workspace, read), q);
+    });
 }
 
-py::tuple solve_all(PySolver& self, const Doubles& pose, const Doubles& q_ref, int n, double min_distance,
-                    const PyOptions& options) {
+py::tuple solve_all(PySolver& self, const py::handle& pose, const py::handle& q_ref, int n, double min_distance,
+                    const py::handle& options) {
+    const Pose target = Vector::exactly<7>(pose, "pose");
+    const Vector start(q_ref, "q_ref");
     Doubles q({n, self.solver.dof()});
-    const Result result = self.solver.solve_all(make_pose(pose), view(q_ref), {q.mutable_data(), size_of(q)},
-                                                self.workspace, min_distance, options.options);
-    q.resize({result.solutions, self.solver.dof()});
-    return as_tuple(result, q);
+    return with_options(options, [&](const Options& read) {
+        const Result result = self.solver.solve_all(target, start.view(), {q.mutable_data(), size_of(q)},
+                                                    self.workspace, min_distance, read);
+        q.resize({result.solutions, self.solver.dof()});
+        return as_tuple(result, q);
+    });
 }
 
-py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles& q_ref, const PyOptions& options,
+py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles& q_ref, const py::handle& options,
                       bool time_each, int threads) {
     const py::ssize_t rows = poses.ndim() == 2 ? poses.shape(0) : 0;
     const std::size_t n = static_cast<std::size_t>(rows);
@@ -122,8 +245,10 @@ py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles&
     {
         const Span<const double> pose_view = view(poses), q_ref_view = view(q_ref);
         const Span<double> q_view(q.mutable_data(), size_of(q)), time_view(time_us.mutable_data(), size_of(time_us));
-        const py::gil_scoped_release release;
-        (void)self.solver.solve_batch(pose_view, q_ref_view, q_view, results, time_view, options.options, threads);
+        with_options(options, [&](const Options& read) {
+            const py::gil_scoped_release release;
+            (void)self.solver.solve_batch(pose_view, q_ref_view, q_view, results, time_view, read, threads);
+        });
     }
     for (py::ssize_t i = 0; i < rows; ++i) {
         const Result& result = results[static_cast<std::size_t>(i)];
@@ -148,9 +273,7 @@ std::string explain(const PySolver& self, const Doubles& q, int status, double p
 }  // namespace
 
 void bind_solver(py::module_& m) {
-    py::class_<PyOptions>(m, "Options")
-        .def(py::init<double, double, int, int, int, bool, const std::array<double, 7>&, const std::array<double, 6>&,
-                      std::uint32_t, std::vector<double>, double>());
+    py::class_<PyOptions>(m, "Options", "Fields of mfik.solve.Options, read once.").def(py::init<const py::tuple&>());
     py::class_<PySolver>(m, "Solver", "C++ solver; use mfik.solve.Solver, which checks its arguments.")
         .def_static("load", &load, py::arg("path"))
         .def("solve", &solve)
@@ -162,6 +285,11 @@ void bind_solver(py::module_& m) {
         .def_property_readonly("lanes", [](const PySolver& self) { return self.solver.lanes(); })
         .def_property_readonly("num_parameters", [](const PySolver& self) { return self.solver.num_parameters(); })
         .def_property_readonly("metadata_json", [](const PySolver& self) { return self.solver.metadata_json(); });
+    py::dict seeds, statuses;
+    for (const auto& [name, seed] : kSeeds) seeds[name] = static_cast<int>(seed);
+    for (const auto& [name, status] : kStatuses) statuses[name] = static_cast<int>(status);
+    m.attr("SEEDS") = seeds;
+    m.attr("STATUSES") = statuses;
     m.attr("QUAT_NORM_TOLERANCE") = kQuatNormTolerance;
     m.attr("MAX_ITERATIONS") = kMaxIterations;
     m.attr("MAX_ATTEMPTS") = kMaxAttempts;

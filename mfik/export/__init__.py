@@ -2,15 +2,12 @@
 
 from mfik.export.bundle import (
     BUNDLE_VERSION,
-    CHECKSUMS_FILE,
-    NATIVE_FILE,
-    ONNX_FILE,
-    TORCHSCRIPT_FILE,
     document,
     export_bundle,
     load_bundle,
     write_native,
 )
+from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 
 __all__ = [
     "BUNDLE_VERSION",

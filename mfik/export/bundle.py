@@ -29,14 +29,11 @@ import torch
 from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
+from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 from mfik.model import SingleStep, build_network, read_config, v1, v2
 from mfik.robots import Robot
 
 BUNDLE_VERSION = 2  # 1 had no checksum
-NATIVE_FILE = "model.safetensors"
-TORCHSCRIPT_FILE = "model.ts"
-ONNX_FILE = "model.onnx"
-CHECKSUMS_FILE = "SHA256SUMS"
 _METADATA_KEY = "mfik"
 # The header begins so, behind its length; eight digits of the checksum and a quote follow.
 _HEADER_START = b'{"__metadata__":{"crc32":"'

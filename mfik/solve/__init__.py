@@ -1,16 +1,7 @@
-"""Inverse kinematics: Python face of the C++ solver, and the same on a GPU."""
+"""Inverse kinematics: Python face of the C++ solver, and the same on CUDA. Without CUDA tensors it needs NumPy only."""
 
-from mfik.solve.solver import (  # isort: skip (cuda imports it)
-    BatchResult,
-    Options,
-    Result,
-    Seed,
-    Solver,
-    Status,
-    model_path,
-    pretrained_names,
-)
-from mfik.solve.cuda import TensorResult
+from mfik.solve.solver import Solver, model_path, pretrained_names
+from mfik.solve.types import BatchResult, Options, Result, Seed, Status, TensorResult
 
 __all__ = [
     "BatchResult",

@@ -1,4 +1,4 @@
-"""Solving a batch on a GPU: network, refinement and check without leaving the device."""
+"""Solving a batch on CUDA: network, refinement and check without leaving the device."""
 
 from __future__ import annotations
 
@@ -15,33 +15,13 @@ from mfik import ops
 from mfik.errors import ArgumentError
 from mfik.kinematics import azimuth
 from mfik.robots import Robot
-from mfik.solve.solver import Options, Seed, Status
+from mfik.solve.types import Options, Seed, Status, TensorResult
 
-OPTIONS = ("tol_pos", "tol_rot", "max_iterations", "max_attempts", "seed")  # that solving on a device takes
+OPTIONS = ("tol_pos", "tol_rot", "max_iterations", "max_attempts", "seed")  # that solving on CUDA takes
 
 _NETWORK_ROWS = 1 << 17  # evaluated at a time: the default network takes some 20 kB a row
 _GRAPHS = 8  # kept, of the batch sizes and settings used last
 _WARMUP_CALLS = 2  # before a capture: they choose kernels and allocate workspaces
-
-
-class TensorResult(NamedTuple):
-    """Outcome of `Solver.solve_batch` on a device: tensors there, in the dtype of `pose`.
-
-    Attributes:
-        q: Best joints found [rad or m], within the limits; NaN where the input is invalid. [N, J].
-        status: `Status` values SOLVED, NOT_CONVERGED or INVALID_INPUT, [N], int64.
-        pos_error: Distance between the target and FK(q) in float64, [m], [N].
-        rot_error: Angle between the target and FK(q) in float64, [rad], [N].
-        iterations: Refinement steps of the attempt that q comes from, [N], int32.
-        attempts: Seeds begun, [N], int32.
-    """
-
-    q: Tensor
-    status: Tensor
-    pos_error: Tensor
-    rot_error: Tensor
-    iterations: Tensor
-    attempts: Tensor
 
 
 class _Constants(NamedTuple):
@@ -49,22 +29,22 @@ class _Constants(NamedTuple):
 
     Attributes:
         seeds: The starts after the first, [max_attempts - 1, J].
-        middle: Of the limits, [J].
+        midpoint: Of the limits, [J].
         base: Transform from the base to joint 1 before its motion, [3, 4].
-        azimuth: Of FK(middle) about joint 1, [rad], [].
+        azimuth: Of FK(midpoint) about joint 1, [rad], [].
     """
 
     seeds: Tensor
-    middle: Tensor
+    midpoint: Tensor
     base: Tensor
     azimuth: Tensor
 
 
-class DeviceSolver:
-    """Solve poses on the device where they lie: first seed, `ops.solve`, status; on CUDA as one graph.
+class CudaSolver:
+    """Solve poses on the device where they lie: first seed, `ops.solve`, status, as one graph.
 
     A graph is captured for each batch size, dtype and set of options, and the last few are kept with their memory. Not
-    for several threads at a time.
+    for several threads at a time. On the CPU, where tests hold it to the C++ solver, it runs without a graph.
 
     Args:
         robot: The robot.
@@ -140,15 +120,15 @@ class DeviceSolver:
         valid = ((norm - 1).abs() <= self._quat_norm_tolerance) & q_ref.isfinite().all(-1)
         pose = torch.where(valid[:, None], pose, math.nan)  # such a row comes back as NaN
         constants = self._constants[self._constants_key(pose.device, pose.dtype, options)]
-        start = self._first_seed(pose, q_ref, Seed(options.seed), constants)
+        start = self._first_seed(pose, q_ref, options.seed, constants)
         rows = ops.solve(
             self._robot,
             torch.where(start.isfinite(), start, q_ref),
             pose,
             constants.seeds,
-            max_iterations=int(options.max_iterations),
-            tol_pos=float(options.tol_pos),
-            tol_rot=float(options.tol_rot),
+            max_iterations=options.max_iterations,
+            tol_pos=options.tol_pos,
+            tol_rot=options.tol_rot,
         )
         valid = valid & (rows.attempts > 0)
         status = torch.where(valid, (~rows.converged).long() * Status.NOT_CONVERGED, int(Status.INVALID_INPUT))
@@ -164,8 +144,8 @@ class DeviceSolver:
                 chunks = zip(q_ref.float().split(_NETWORK_ROWS), pose.float().split(_NETWORK_ROWS), strict=True)
                 u = [network(q, target, torch.zeros_like(q[:, :1]), torch.ones_like(q[:, :1])) for q, target in chunks]
             return q_ref + torch.cat(u).to(q_ref.dtype)
-        start = constants.middle.repeat(len(pose), 1)
-        if seed is Seed.TURNED and self._robot.kinds[0] != "prismatic":
+        start = constants.midpoint.repeat(len(pose), 1)
+        if seed is Seed.AZIMUTH and self._robot.kinds[0] != "prismatic":
             turn = azimuth(constants.base, pose[:, :3]) - constants.azimuth
             start[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
         return start
@@ -176,10 +156,11 @@ class DeviceSolver:
         if key not in self._constants:
             robot = self._robot
             seeds = robot.sample(options.max_attempts - 1, torch.Generator().manual_seed(0), torch.float64)
-            middle, base = 0.5 * (robot.lower + robot.upper), robot.chain.origins[0]
-            direction = azimuth(base, robot.fk(middle)[:3])
-            self._constants[key] = _Constants(*(x.to(device, dtype) for x in (seeds, middle, base, direction)))
-        if Seed(options.seed) is Seed.NETWORK and device not in self._networks:
+            lower, upper = robot.limits()
+            midpoint, base = 0.5 * (lower + upper), robot.chain.transforms()[0]
+            direction = azimuth(base, robot.fk(midpoint)[:3])
+            self._constants[key] = _Constants(*(x.to(device, dtype) for x in (seeds, midpoint, base, direction)))
+        if options.seed is Seed.NETWORK and device not in self._networks:
             network = copy.deepcopy(self._load_network()).to(device).eval()
             for module in network.modules():
                 if isinstance(module, nn.Linear):  # autocast leaves these alone; encoding and norms stay in float32
@@ -188,4 +169,4 @@ class DeviceSolver:
 
     @staticmethod
     def _constants_key(device: torch.device, dtype: torch.dtype, options: Options) -> tuple:
-        return device, dtype, int(options.max_attempts)
+        return device, dtype, options.max_attempts

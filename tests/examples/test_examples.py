@@ -44,8 +44,8 @@ def test_the_custom_robot_is_what_pinocchio_reads():
     pinocchio = pytest.importorskip("pinocchio", reason="needs Pinocchio: pip install pin")
     model = pinocchio.buildModelFromUrdf(str(EXAMPLES / "gantry.urdf"))
     data, robot = model.createData(), load_robot(EXAMPLES / "gantry.urdf", "world", "flange")
-    for q in robot.sample(50).double():
-        full = [*q[:5].tolist(), q[5].cos().item(), q[5].sin().item()]  # an endless joint is (cos, sin) there
+    for q in robot.sample(50):
+        full = [*q[:5].tolist(), np.cos(q[5]), np.sin(q[5])]  # an endless joint is (cos, sin) there
         pinocchio.framesForwardKinematics(model, data, np.array(full))
         reached, expected = robot.fk(q), data.oMf[model.getFrameId("flange")]
         assert reached[:3].tolist() == pytest.approx(expected.translation, abs=1e-12)

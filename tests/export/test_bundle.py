@@ -94,7 +94,7 @@ def near_and_far(robot):
     near = q_ref[16:48].clone()
     near[:16] += 0.02 * torch.randn(16, robot.dof, generator=generator)
     pose[16:48] = robot.fk(near)
-    base = robot.chain.origins[0]
+    base = robot.chain.transforms()[0]
     pose[48:, :3] = (base[:, 3] + 0.5 * base[:, 2]).float()
     pose[1::2, 3:] *= -1
     return q_ref, pose
@@ -230,8 +230,8 @@ def test_a_robot_alone_is_a_bundle_for_the_solver(tmp_path):
     export_bundle(tmp_path / "ur10", None, document(None, robot))
     assert sorted(file.name for file in (tmp_path / "ur10").iterdir()) == [CHECKSUMS_FILE, NATIVE_FILE]
     solver = Solver.load(tmp_path / "ur10", robot=robot)
-    assert solver.num_parameters() == 0
-    q = robot.sample(1, dtype=torch.float64)
+    assert solver.num_parameters == 0
+    q = robot.sample(1)
     assert solver.solve(robot.fk(q)[0], robot.sample(1)[0]).status is Status.SOLVED
     with pytest.raises(ArgumentError, match="made without a network"):
         solver.solve(robot.fk(q)[0], q[0], seed="network")

@@ -116,7 +116,7 @@ def test_a_slow_path_is_smooth(solver):
     begin = robot.sample(1, torch.Generator().manual_seed(23), torch.float64)[0].numpy()
     q, steps = begin.copy(), []
     for k in range(200):
-        pose = robot.fk(torch.from_numpy(begin + 1e-6 * (k + 1))).numpy()
+        pose = robot.fk(begin + 1e-6 * (k + 1))
         result = solver.track(pose, q, 0.01)
         assert result.status is Status.SOLVED
         steps.append(result.q - q)
@@ -134,7 +134,7 @@ def test_no_joint_jumps_whatever_the_target(solver, max_step):
     for i in range(300):
         result = solver.track(pose[i], q_prev[i], max_step)
         assert np.abs(result.q - q_prev[i]).max() <= max_step  # exactly
-        assert solver.robot.within_limits(torch.from_numpy(result.q))
+        assert solver.robot.within_limits(result.q)
         assert result.iterations <= 12
         seen.add(result.status)
     assert Status.JUMP_BOUND in seen and Status.SOLVED not in seen
@@ -142,9 +142,9 @@ def test_no_joint_jumps_whatever_the_target(solver, max_step):
 
 @pytest.mark.parametrize("direction", [(2.0, 0.0, 0.0), (0.0, -3.0, 0.5)])
 def test_tracking_a_target_out_of_reach_comes_to_rest(solver, direction):
-    q = 0.5 * (solver.robot.lower + solver.robot.upper).numpy() + 0.3
-    q = solver.robot.clamp(torch.from_numpy(q)).numpy()
-    pose = solver.robot.fk(torch.from_numpy(q)).numpy()
+    q = 0.5 * (solver.robot.lower + solver.robot.upper) + 0.3
+    q = solver.robot.clamp(q)
+    pose = solver.robot.fk(q)
     pose[:3] += direction
     errors, moves = [], []
     for _ in range(300):
@@ -159,9 +159,9 @@ def test_tracking_a_target_out_of_reach_comes_to_rest(solver, direction):
 
 def test_tracking_comes_back_from_beyond_the_limits_without_a_jump(panda):
     robot = panda.robot
-    q = (0.5 * (robot.lower + robot.upper)).numpy()
-    pose = robot.fk(torch.from_numpy(q)).numpy()
-    q[1] = robot.upper[1].item() + 0.3
+    q = 0.5 * (robot.lower + robot.upper)
+    pose = robot.fk(q)
+    q[1] = robot.upper[1] + 0.3
     for _ in range(2):
         result = panda.track(pose, q, 0.1)
         assert result.status is Status.AT_LIMITS and "limit" in result.reason
@@ -178,7 +178,7 @@ def test_all_solutions_of_a_six_joint_arm_are_found(ur10):
     q_true = ur10.robot.sample(200, generator, torch.float64).numpy()
     judge, found_true, counts = Judge(ur10.robot), 0, []
     for q in q_true:
-        pose = ur10.robot.fk(torch.from_numpy(q)).numpy()
+        pose = ur10.robot.fk(q)
         result = ur10.solve_all(pose, 16, max_attempts=1000)
         assert result.status is Status.SOLVED
         assert all(judge.solves(solution, pose) for solution in result.q)
@@ -212,7 +212,7 @@ def test_solutions_of_a_redundant_arm_spread_and_begin_nearest(panda):
 def test_turns_are_those_nearest_to_the_reference(ur10):
     targets = make_targets(ur10.robot, 500, seed=17)
     out = ur10.solve_batch(targets.pose, targets.q_ref)
-    lower, upper = ur10.robot.lower.numpy(), ur10.robot.upper.numpy()
+    lower, upper = ur10.robot.lower, ur10.robot.upper
     for turn in (-2 * np.pi, 2 * np.pi):
         other = out.q + turn
         inside = (other >= lower) & (other <= upper)
@@ -247,7 +247,7 @@ def test_tool_is_brought_to_the_target(solver):
 
 
 def limits(solver: Solver) -> tuple[np.ndarray, np.ndarray]:
-    return solver.robot.lower.numpy(), solver.robot.upper.numpy()
+    return solver.robot.lower, solver.robot.upper
 
 
 def test_slack_is_used_and_kept(solver):
@@ -284,7 +284,7 @@ def test_locked_joints_stay(panda):
         step = panda.track(pose, q_ref, 0.05, locked=[2, 5])
         assert (step.q[[2, 5]] == q_ref[[2, 5]]).all()
     assert solved == 100
-    outside = robot.upper.numpy() + 1.0
+    outside = robot.upper + 1.0
     for call, arguments in ((panda.solve, (pose, outside)), (panda.solve_batch, ([pose, pose], [q_ref, outside]))):
         with pytest.raises(ArgumentError, match="locked joints within their limits"):
             call(*arguments, locked=[0])
@@ -323,12 +323,12 @@ def test_status_says_why(panda):
     beyond = middle.copy()
     beyond[3] = 0.6
     beyond[5] = -1.0
-    pose = robot.fk(torch.from_numpy(beyond)).numpy()
-    at_limits = panda.track(pose, robot.clamp(torch.from_numpy(beyond)).numpy(), 2.0)
+    pose = robot.fk(beyond)
+    at_limits = panda.track(pose, robot.clamp(beyond), 2.0)
     assert at_limits.status is Status.AT_LIMITS
     text = panda.explain(at_limits)
     assert text.startswith("at limits: ") and "mm" in text and "deg" in text and "panda_joint4 upper limit" in text
-    few = panda.solve(robot.fk(robot.sample(1, dtype=torch.float64))[0], middle, max_iterations=1, max_attempts=1)
+    few = panda.solve(robot.fk(robot.sample(1))[0], middle, max_iterations=1, max_attempts=1)
     assert few.status is Status.NOT_CONVERGED
 
 
@@ -341,7 +341,7 @@ def test_continuous_joints_turn_the_short_way(tmp_path):
     assert robot.kinds[-1] == "continuous"
     solver = Solver.from_robot(robot)
     q = np.array([0.3, -1.2, 1.5, -0.7, 0.9, 3.1])
-    pose = robot.fk(torch.from_numpy(q)).numpy()
+    pose = robot.fk(q)
     ahead = q + np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.08])  # past pi
     result = solver.track(pose, ahead, 0.1)
     assert result.status is Status.SOLVED and abs(result.q[5] - 3.1) < 1e-3
@@ -364,7 +364,6 @@ def test_continuous_joints_turn_the_short_way(tmp_path):
         ({"locked": 2}, r"locked: expected indices of joints, such as \[2\], got 2"),
         ({"q_preferred": [0.0] * 6}, r"q_preferred: expected shape \[7\]"),
         ({"preference_gain": 1.5}, "preference_gain: expected a finite number of 0 to 1"),
-        ({"max_step": 1.0}, "max_step: no such option"),
     ],
 )
 def test_bad_options(panda, arguments, message):

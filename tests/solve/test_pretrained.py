@@ -79,5 +79,5 @@ def test_every_card_tells_training_and_failures(solver):
     name, solver = solver
     card = (MODELS / name / "README.md").read_text()
     training = solver.metadata["training"]
-    assert f"{solver.num_parameters():,} parameters" in card and f"{training['samples_seen']:,}" in card
+    assert f"{solver.num_parameters:,} parameters" in card and f"{training['samples_seen']:,}" in card
     assert "## Where it fails" in card and training["command"] in card and training["hardware"] in card

@@ -67,8 +67,8 @@ def test_one_step_agrees_with_pytorch(tmp_path, robot_name, sizes):
         parameter.data += 0.05 * torch.randn_like(parameter)
     write_native(tmp_path / NATIVE_FILE, model, document(model, robot))
     loaded = Solver.load(tmp_path)
-    assert loaded.num_parameters() == model.num_parameters()
-    q_ref, pose = robot.sample(50), robot.fk(robot.sample(50))
+    assert loaded.num_parameters == model.num_parameters()
+    q_ref, pose = robot.sample(50, dtype=torch.float32), robot.fk(robot.sample(50, dtype=torch.float32))
     with torch.no_grad():
         expected = SingleStep(model)(q_ref, pose)
     out = loaded.solve_batch(pose, q_ref, max_iterations=0, seed="network")
@@ -84,8 +84,8 @@ def test_one_step_of_version_2_agrees_with_pytorch(tmp_path, any_robot, width, n
         parameter.data += 0.05 * torch.randn_like(parameter)
     write_native(tmp_path / NATIVE_FILE, model, document(model, robot))
     loaded = Solver.load(tmp_path)
-    assert loaded.num_parameters() == model.num_parameters()
-    q_ref, pose = robot.sample(50), robot.fk(robot.sample(50))
+    assert loaded.num_parameters == model.num_parameters()
+    q_ref, pose = robot.sample(50, dtype=torch.float32), robot.fk(robot.sample(50, dtype=torch.float32))
     with torch.no_grad():
         expected = SingleStep(model)(q_ref, pose)
     options = dict(max_iterations=0, seed="network")
@@ -100,8 +100,8 @@ def test_solutions_reach_their_poses_within_limits(solver, local):
     out = solver.solve_batch(pose, q_ref)
     solved = out.status == Status.SOLVED
     assert solved.mean() > 0.9
-    assert solver.robot.within_limits(torch.from_numpy(out.q)).all()
-    reached = solver.robot.fk(torch.from_numpy(out.q)).numpy()
+    assert solver.robot.within_limits(out.q).all()
+    reached = solver.robot.fk(out.q)
     np.testing.assert_allclose(np.linalg.norm(reached - pose, axis=1)[solved], 0, atol=2e-5)
     assert ((out.pos_error <= 1e-5) & (out.rot_error <= 1e-5) == solved).all()
 
@@ -210,7 +210,7 @@ def test_pose_beyond_the_reach_is_unreachable(solver):
 
 
 def test_raw_answer_outside_the_limits_is_reported(solver):
-    q_ref = solver.robot.upper.numpy() + 3
+    q_ref = solver.robot.upper + 3
     assert solver.solve([0.5, 0, 0.5, 1, 0, 0, 0], q_ref, max_iterations=0, seed="network").status is Status.AT_LIMITS
     assert solver.solve([0.5, 0, 0.5, 1, 0, 0, 0], q_ref).status is not Status.AT_LIMITS
 

@@ -1,0 +1,93 @@
+"""Checks of arguments: each returns what it was given as the solver takes it, or names what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfik.errors import ArgumentError
+from mfik.kinematics import is_tensor
+from mfik.native import load_native
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def as_array(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return a float64 array of the given shape; None is any size."""
+    if is_tensor(value):
+        if value.device.type != "cpu":
+            raise ArgumentError(f"{name}: expected a tensor on cpu, got one on {value.device}; call .cpu()")
+        value = value.detach()
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}: expected numbers, got {type(value).__name__} ({error})") from error
+    if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
+        expected = ", ".join("N" if size is None else str(size) for size in shape)
+        other = "solve_batch" if array.ndim == 2 else "solve"
+        known = name in ("pose", "q_ref") and array.ndim != len(shape)
+        remedy = f"Solver.{other} takes that many dimensions" if known else "check its size"
+        raise ArgumentError(f"{name}: expected shape [{expected}], got {list(array.shape)}; {remedy}")
+    return array
+
+
+def as_joints(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return finite joints of the given shape."""
+    return _finite(as_array(name, value, shape), name)
+
+
+def as_poses(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
+    """Return poses of the given shape, [7] or [N, 7], after checking values and quaternion norms."""
+    poses = _finite(as_array(name, value, shape), name)
+    norm = np.linalg.norm(poses[..., 3:], axis=-1)
+    wrong = np.abs(norm - 1.0) > load_native().QUAT_NORM_TOLERANCE
+    if wrong.any():
+        row = np.argwhere(wrong)[0]
+        where = f"{name}[{row[0]}]" if poses.ndim == 2 else name
+        quat = poses[tuple(row)][3:]
+        raise ArgumentError(
+            f"{where}: expected a unit quaternion (qw, qx, qy, qz) in its last four numbers, got {quat.tolist()} "
+            f"of norm {norm[tuple(row)]:.6g}; divide it by its norm, and check the order [x, y, z, qw, qx, qy, qz]"
+        )
+    return poses
+
+
+def as_number(name: str, value: Any, low: float, high: float, default: str) -> float:
+    """Return a finite number from low to high; the message names the default."""
+    try:
+        valid = bool(np.isfinite(value)) and low <= value <= high
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
+        raise ArgumentError(f"{name}: expected a finite number of {expected}, got {value!r}; the default is {default}")
+    return float(value)
+
+
+def as_positive(name: str, value: Any) -> float:
+    """Return a finite number above 0."""
+    number = as_number(name, value, 0.0, math.inf, "0.1")
+    if number == 0:
+        raise ArgumentError(f"{name}: expected a number above 0, got {value!r}")
+    return number
+
+
+def as_integer(name: str, value: Any, low: int, high: int) -> int:
+    """Return an integer from low to high."""
+    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not integer or not low <= value <= high:
+        raise ArgumentError(f"{name}: expected an integer from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def _finite(array: np.ndarray, name: str) -> np.ndarray:
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise ArgumentError(
+            f"{name}{list(index)}: expected a finite number, got {array[index]}; check where it comes from"
+        )
+    return array
