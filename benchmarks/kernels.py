@@ -96,7 +96,7 @@ def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel
         return 2 * weight * gradient * residual
 
     row = 4 * DOF
-    chain = (robot.chain.origins.data_ptr(), [0] * DOF, *addresses(robot.lower, robot.upper))
+    chain = (robot.chain.origins.ctypes.data, [0] * DOF, robot.lower.ctypes.data, robot.upper.ctypes.data)
     return [
         Kernel(
             "adaptive_weight",
@@ -139,13 +139,13 @@ def streaming_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel
 
 def kinematics_kernels(n: int, device: torch.device, robot: Robot) -> list[Kernel]:
     """Return the kernels of kinematics on n rows, in float32; every row of `refine` takes STEPS steps."""
-    q, solution = (robot.sample(n).to(device) for _ in range(2))
+    q, solution = (robot.sample(n, dtype=torch.float32).to(device) for _ in range(2))
     target = ops.fk(robot, solution)
     pose, jac, q_out = torch.empty_like(target), torch.empty(n, 6, DOF, device=device), torch.empty_like(q)
     converged = torch.empty(n, dtype=torch.bool, device=device)
     iterations = torch.empty(n, dtype=torch.int32, device=device)
-    chain = (robot.chain.origins.data_ptr(), [0] * DOF)
-    limits = addresses(robot.lower, robot.upper)
+    chain = (robot.chain.origins.ctypes.data, [0] * DOF)
+    limits = (robot.lower.ctypes.data, robot.upper.ctypes.data)
     row = 4 * DOF
 
     def refine() -> None:

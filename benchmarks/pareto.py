@@ -43,7 +43,7 @@ def main() -> None:
         rows.append(
             {
                 "preset": preset,
-                "parameters": solver.num_parameters(),
+                "parameters": solver.num_parameters,
                 "samples_seen": solver.metadata["training"]["samples_seen"],
                 "one_step_us": one_step["us"]["p50"],
                 "mm": network["pos_mm"]["median"],

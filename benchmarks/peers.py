@@ -286,8 +286,8 @@ def run_program(program: Path, robot: Robot, mode: str, q: np.ndarray, pose: np.
     parts = [
         [robot.dof, len(q)],
         [kind == "prismatic" for kind in robot.kinds],
-        np.where(limited, robot.lower.numpy(), -np.inf),
-        np.where(limited, robot.upper.numpy(), np.inf),
+        np.where(limited, robot.lower, -np.inf),
+        np.where(limited, robot.upper, np.inf),
         *(joint["origin"] for joint in document["joints"]),
         document["tool"],
         pose.ravel(),

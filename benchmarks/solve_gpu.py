@@ -29,9 +29,9 @@ from mfik.export import NATIVE_FILE, document, write_native
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
 from mfik.robots import Robot, load_robot
-from mfik.solve import Solver, Status
+from mfik.solve import Options, Solver, Status, TensorResult
 
-SEEDS = ("reference", "middle", "turned", "network")
+SEEDS = ("reference", "midpoint", "azimuth", "network")
 # What others publish, solves a second, for comparison: other hardware, targets and tolerances.
 PUBLISHED = {
     "cuRobo, RTX 4090, 2,000 poses": 40_000,
@@ -67,7 +67,12 @@ def measure(solver: Solver, rows: int, seed: str, options: dict[str, Any], repea
     solution, q_ref = (robot.sample(rows, generator) for _ in range(2))
     pose = robot.fk(solution.double()).to(device, torch.float32)
     q_ref = q_ref.to(device)
-    call = solver.solve_batch if device.type == "cuda" else lambda *args, **kw: solver._solve_on_device(*args, kw)
+
+    def call(pose: torch.Tensor, q_ref: torch.Tensor, **options: Any) -> TensorResult:
+        if device.type == "cuda":
+            return solver.solve_batch(pose, q_ref, **options)
+        return solver._solve_tensors(pose, q_ref, solver._checked(Options(**options)))
+
     times = seconds(lambda: call(pose, q_ref, seed=seed, **options), repeats, device)
     result = call(pose, q_ref, seed=seed, **options)
     q = result.q.double().cpu()
@@ -135,10 +140,10 @@ def main() -> None:
     options = dict(tol_pos=args.tolerance, tol_rot=args.tolerance, max_attempts=args.max_attempts)
     with tempfile.TemporaryDirectory() as folder:
         solver = make_solver(load_robot(args.robot), args.bundle, args.preset, Path(folder))
-        seeds = SEEDS if solver.num_parameters() else SEEDS[:-1]
+        seeds = SEEDS if solver.num_parameters else SEEDS[:-1]
         results = [measure(solver, rows, seed, options, args.repeats, device) for rows in args.rows for seed in seeds]
     report = {**report_header(args.device), "robot": solver.robot.name, **options, "published": PUBLISHED, "goal": GOAL}
-    report |= {"bundle": args.bundle, "network_parameters": solver.num_parameters(), "results": results}
+    report |= {"bundle": args.bundle, "network_parameters": solver.num_parameters, "results": results}
     print(f"{report['hardware']}; torch {report['torch']}; commit {report['commit'][:12]}")
     print(f"{solver.robot.name}, {args.tolerance:g} m and rad, at most {args.max_attempts} attempts")
     print(f"median of {args.repeats} calls ± half the interquartile range\n")

@@ -75,7 +75,7 @@ def main() -> None:
         report = run_protocol(solver, n=num, seed=args.seed)
         print(format_protocol(report))
     elif args.report:
-        network = load_network(args.model)[0] if solver.num_parameters() else None
+        network = load_network(args.model)[0] if solver.num_parameters else None
         command = shlex.join(["python", *sys.argv])
         report = write_report(args.report, solver, network=network, n=num, seed=args.seed, command=command)
         print(f"{args.report / 'index.html'}: {num:,} poses a set, seed {args.seed}; open it in a browser")

@@ -213,8 +213,9 @@ def _faults(rows: dict[str, Tensor], robot: Robot) -> Iterator[tuple[str, Tensor
     off = torch.linalg.vector_norm(pose[:, 3:], dim=-1) - 1
     yield "target_pose", off.abs() > _QUAT_NORM_TOLERANCE, f"a unit quaternion (to {_QUAT_NORM_TOLERANCE})"
     limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
-    outside = ((q < robot.lower - _LIMIT_TOLERANCE) | (q > robot.upper + _LIMIT_TOLERANCE)) & limited
-    limits = f"{_rounded(robot.lower)} to {_rounded(robot.upper)}"
+    lower, upper = robot.limits()
+    outside = ((q < lower - _LIMIT_TOLERANCE) | (q > upper + _LIMIT_TOLERANCE)) & limited
+    limits = f"{_rounded(lower)} to {_rounded(upper)}"
     yield "q_target", outside.any(-1), f"joints within the limits of {robot.name!r}, {limits}"
     yield "r", (r < 0) | (r >= 1), "0 <= r < 1"
     yield "t", (t < r) | (t > 1), f"r <= t <= 1 with r = {r[0]:.6g}"

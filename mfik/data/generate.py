@@ -91,7 +91,7 @@ def nearest_equivalent(robot: Robot, q: Tensor, q_near: Tensor) -> Tensor:
         Equivalent joints, [N, J].
     """
     turn = 2 * math.pi
-    lower, upper = robot.lower.to(q), robot.upper.to(q)
+    lower, upper = robot.limits(like=q)
     turns = ((q_near - q) / turn).round()
     bounded = turns.clamp(((lower - q) / turn).ceil(), ((upper - q) / turn).floor())
     kinds = robot.kinds
@@ -135,7 +135,8 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
         local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
     if coupling in ("local", "mixed", "seeding"):
         prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
-        scale = torch.where(prismatic, sigma * (robot.upper - robot.lower) / (2 * math.pi), sigma)
+        lower, upper = robot.limits()
+        scale = torch.where(prismatic, sigma * (upper - lower) / (2 * math.pi), sigma)
         near = q_target[local]
         q[local] = robot.clamp(near + torch.randn(near.shape, generator=generator, device=device) * scale.to(q))
     pose = ops.fk(robot, q_target)
@@ -179,8 +180,9 @@ def home_posture(robot: Robot) -> Tensor:
     """
     generator = torch.Generator().manual_seed(0)
     pose = ops.fk(robot, robot.sample(_HOME_POSES, generator))
-    middle = 0.5 * (robot.lower + robot.upper)
-    reach = _HOME_SPREAD * (0.5 * (robot.upper - robot.lower)).clamp(max=math.pi)
+    lower, upper = robot.limits()
+    middle = 0.5 * (lower + upper)
+    reach = _HOME_SPREAD * (0.5 * (upper - lower)).clamp(max=math.pi)
     candidates = middle + reach * (2 * torch.rand(_HOME_CANDIDATES, robot.dof, generator=generator).double() - 1)
     candidates[0] = middle
     if robot.kinds[0] != "prismatic":
@@ -197,7 +199,7 @@ def _turned(robot: Robot, home: Tensor, pose: Tensor) -> Tensor:
     """Return a posture [J] with the first joint turned to the azimuth of each pose [N, 7], [N, J]."""
     q = home.to(pose).repeat(len(pose), 1)
     if robot.kinds[0] != "prismatic":
-        base = robot.chain.origins[0].to(pose)
+        base = robot.chain.transforms(like=pose)[0]
         turn = azimuth(base, pose[:, :3]) - azimuth(base, robot.fk(home)[:3].to(pose))
         q[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
     return robot.clamp(q)
@@ -209,7 +211,8 @@ def _canonical(robot: Robot, q_known: Tensor, pose: Tensor, generator: torch.Gen
     best, converged, _ = ops.refine(robot, home, pose)
     failed = ~converged
     home, pose = home[failed], pose[failed]
-    weight = 1 / (robot.upper - robot.lower).clamp(max=2 * math.pi).to(home)
+    lower, upper = robot.limits()
+    weight = 1 / (upper - lower).clamp(max=2 * math.pi).to(home)
     nearest = nearest_equivalent(robot, q_known[failed], home)
     for _ in range(_CANONICAL_RETRIES):
         candidate, found, _ = ops.refine(robot, robot.sample(len(pose), generator), pose)

@@ -52,7 +52,7 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
 def outside_limits(robot: Robot, q: np.ndarray) -> np.ndarray:
     """Tell which rows of joints [N, J] violate a limit, [N]."""
     limited = np.array([kind != "continuous" for kind in robot.kinds])
-    return (((q < robot.lower.numpy()) | (q > robot.upper.numpy())) & limited).any(axis=1)
+    return (((q < robot.lower) | (q > robot.upper)) & limited).any(axis=1)
 
 
 def within(robot: Robot, out: BatchResult, tol_pos: float, tol_rot: float) -> np.ndarray:

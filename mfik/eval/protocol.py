@@ -23,7 +23,7 @@ SETS: dict[str, dict[str, Any]] = {
     "near singular": {"kind": "near_singular"},
 }
 # Starts that do not depend on the reference: one table of them serves the first three sets, whose poses are the same.
-STARTS_WITHOUT_REFERENCE = ("middle", "turned", "nearest")
+STARTS_WITHOUT_REFERENCE = ("midpoint", "azimuth", "nearest")
 TOLERANCES = {"1e-3": 1e-3, "1e-5": 1e-5, "1e-6": 1e-6}  # [m] and [rad]
 REFINEMENTS = (1, 2, 3, 5, 10, 20)
 ATTEMPT = 10  # refinements of an attempt that is timed or asked for its diversity
@@ -62,7 +62,7 @@ def run_protocol(
     stored = Stored.draw(robot, seed)
     report: dict[str, Any] = {
         "robot": robot.name,
-        "parameters": solver.num_parameters(),
+        "parameters": solver.num_parameters,
         "n": n,
         "seed": seed,
         "one_attempt": {},
@@ -83,7 +83,7 @@ def run_protocol(
             if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local"
         }
         rows = dict(solves(solver))
-        if solver.num_parameters() > 0:
+        if solver.num_parameters > 0:
             rows["8 seeds, network first"] = {"seed": Seed.NETWORK, "max_attempts": 8}
         report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in rows.items()}
     report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses or max(5, n // 100))
@@ -117,8 +117,8 @@ class Stored(NamedTuple):
 
 def starts(solver: Solver, targets: Targets, stored: Stored) -> Iterator[tuple[str, np.ndarray]]:
     """Yield where an attempt may start, by name, [N, J]: the network's answer (if there is one) and what is free."""
-    for seed in (Seed.NETWORK, Seed.REFERENCE, Seed.MIDDLE, Seed.TURNED):
-        if seed is not Seed.NETWORK or solver.num_parameters() > 0:
+    for seed in (Seed.NETWORK, Seed.REFERENCE, Seed.MIDPOINT, Seed.AZIMUTH):
+        if seed is not Seed.NETWORK or solver.num_parameters > 0:
             yield seed.value, _solve(solver, *targets, seed=seed, max_attempts=1, max_iterations=0).q
     yield "nearest", stored.nearest(targets.pose)
 
@@ -328,13 +328,14 @@ def _distances(robot: Robot, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def _scale(robot: Robot) -> torch.Tensor:
     """Return what weighs joints as radians, [J]: 1 for those that turn, 2 pi / range for those that slide."""
     sliding = torch.tensor([kind == "prismatic" for kind in robot.kinds])
-    return torch.where(sliding, 2 * torch.pi / (robot.upper - robot.lower), 1.0)
+    lower, upper = robot.limits()
+    return torch.where(sliding, 2 * torch.pi / (upper - lower), 1.0)
 
 
 def solves(solver: Solver) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the whole solver's rows: its defaults, and the network's answer as its first seed."""
     yield "solve()", {}
-    if solver.num_parameters() > 0:
+    if solver.num_parameters > 0:
         yield "solve(), network first", {"seed": Seed.NETWORK}
 
 

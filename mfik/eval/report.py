@@ -31,7 +31,7 @@ _CURVE_POINTS = 200
 _LOOKS = {
     name: {"color": f"C{i}", "marker": marker}
     for i, (name, marker) in enumerate(
-        {"network": "o", "reference": "s", "middle": "^", "turned": "v", "nearest": "D"}.items()
+        {"network": "o", "reference": "s", "midpoint": "^", "azimuth": "v", "nearest": "D"}.items()
     )
 }
 # The same for the protocol's rows of the whole solver.
@@ -53,7 +53,7 @@ class _Study(NamedTuple):
 
     @property
     def has_network(self) -> bool:
-        return self.solver.num_parameters() > 0
+        return self.solver.num_parameters > 0
 
     @property
     def seed(self) -> int:
@@ -145,7 +145,7 @@ def write_report(
 def _add_key_numbers(study: _Study) -> None:
     solver, report, page = study.solver, study.report, study.page
     model = solver.metadata["model"]
-    tiles = {"Network": f"{model['type']}, {solver.num_parameters():,} parameters" if study.has_network else "none"}
+    tiles = {"Network": f"{model['type']}, {solver.num_parameters:,} parameters" if study.has_network else "none"}
     if study.has_network:
         for name in ("local 0.1", "global"):
             row = report["one_attempt"][name]["network"]
@@ -321,7 +321,8 @@ def _add_limits(study: _Study, solved: dict[str, np.ndarray]) -> None:
     targets = study.sets["global"]
     # Local references without noise are the joints themselves.
     q = torch.from_numpy(make_targets(robot, len(targets.pose), kind="local", sigma=0.0, seed=study.seed).q_ref)
-    share = (torch.minimum(q - robot.lower, robot.upper - q) / (robot.upper - robot.lower))[:, limited]
+    lower, upper = robot.limits()
+    share = (torch.minimum(q - lower, upper - q) / (upper - lower))[:, limited]
     distance = 100 * share.min(-1).values.numpy()
     bins = int(np.clip(len(distance) // (5 * _LEAST_ROWS), 1, 12))
     edges = np.quantile(distance, np.linspace(0, 1, bins + 1))

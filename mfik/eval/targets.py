@@ -95,11 +95,12 @@ def make_path(
     direction = torch.from_numpy(rng.standard_normal(robot.dof))
     noise = torch.from_numpy(rng.standard_normal((n, robot.dof)))
     sizes = min_step + (max_step - min_step) * torch.from_numpy(rng.random(n))
+    lower, upper = robot.limits()
     path = [q]
     for step in range(n):
         direction = math.sqrt(1 - _DRIFT**2) * direction + _DRIFT * noise[step]
         move = sizes[step] * direction / direction.abs().max()
-        leaves = (q + move < robot.lower) | (q + move > robot.upper)
+        leaves = (q + move < lower) | (q + move > upper)
         direction, move = torch.where(leaves, -direction, direction), torch.where(leaves, -move, move)
         q = q + move
         path.append(q)
@@ -109,7 +110,7 @@ def make_path(
 
 def robot_length(robot: Robot) -> float:
     """Return the sum of the joints' offsets [m] (Panda 1.32, UR10 1.88)."""
-    return float(torch.linalg.vector_norm(robot.chain.origins[..., 3], dim=-1).sum())
+    return float(torch.linalg.vector_norm(robot.chain.transforms()[..., 3], dim=-1).sum())
 
 
 def least_singular_value(robot: Robot, q: Tensor) -> Tensor:
@@ -142,7 +143,8 @@ def random_numbers(seed: int, *key: int) -> np.random.Generator:
 def uniform_joints(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
     """Draw joints uniformly within the limits [rad or m], [n, J], float64."""
     share = torch.from_numpy(rng.random((n, robot.dof)))
-    return robot.clamp(robot.lower + (robot.upper - robot.lower) * share)
+    lower, upper = robot.limits()
+    return robot.clamp(lower + (upper - lower) * share)
 
 
 def _near_limits(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
@@ -154,9 +156,10 @@ def _near_limits(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:
     order = torch.from_numpy(rng.random((n, robot.dof))).masked_fill(~limited, 2.0).argsort(-1).argsort(-1)
     near = limited & (order < _NEAR_LIMIT_JOINTS)
     share = torch.from_numpy(rng.random((n, robot.dof)))
-    distance = torch.minimum(_NEAR_LIMIT[0] + (_NEAR_LIMIT[1] - _NEAR_LIMIT[0]) * share, robot.upper - robot.lower)
+    lower, upper = robot.limits()
+    distance = torch.minimum(_NEAR_LIMIT[0] + (_NEAR_LIMIT[1] - _NEAR_LIMIT[0]) * share, upper - lower)
     low = torch.from_numpy(rng.random((n, robot.dof))) < 0.5
-    return torch.where(near, torch.where(low, robot.lower + distance, robot.upper - distance), q)
+    return torch.where(near, torch.where(low, lower + distance, upper - distance), q)
 
 
 def _near_singular(robot: Robot, n: int, rng: np.random.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from mfik.solve import Seed, Solver, Status
 class PerfectNetwork(Solver):
     """Answers as a network that solves every pose would."""
 
+    @property
     def num_parameters(self):
         return 1
 
@@ -72,7 +73,7 @@ def test_without_a_network_the_rows_that_need_none_are_there_and_add_up(bare):
     report = run_protocol(bare, n=150, diversity_poses=3)
     assert list(report["one_attempt"]) == list(report["solve"]) == list(SETS) and report["left_out"] == {}
     for name, rows in report["one_attempt"].items():
-        free = [] if name.startswith("local") else ["middle", "turned", "nearest"]
+        free = [] if name.startswith("local") else ["midpoint", "azimuth", "nearest"]
         assert list(rows) == ["reference", *free]
         for row in rows.values():
             for shares in row["solved"].values():
@@ -147,7 +148,7 @@ def test_diversity_tells_collapsed_answers_from_spread_ones(bare):
     diversity = measure_diversity(bare, Stored.draw(bare.robot, 0), seed=0, num_poses=20, num_references=50)
     rows = diversity["rows"]
     assert diversity["poses"] == 20 and all(0 <= row["solved"] <= 1 and row["poses"] <= 20 for row in rows.values())
-    truth, reference, middle = (rows[name] for name in ("truth", "reference, refined", "middle, refined"))
+    truth, reference, middle = (rows[name] for name in ("truth", "reference, refined", "midpoint, refined"))
     assert abs(truth["mmd2"]) < 0.01 and truth["spread"] > 1
     assert middle["mmd2"] > 0.15 and middle["spread"] < 1e-6 and middle["reached"] < 0.1
     assert truth["mmd2"] < reference["mmd2"] < middle["mmd2"]

@@ -122,7 +122,7 @@ def test_cells_and_bins_hold_the_poses_that_they_name(measured):
     assert (
         workspace["height_m"][0] == targets.pose[:, 2].min() and workspace["height_m"][-1] == targets.pose[:, 2].max()
     )
-    lower, upper = solver.robot.lower.numpy(), solver.robot.upper.numpy()
+    lower, upper = solver.robot.lower, solver.robot.upper
     distance = 100 * (np.minimum(q - lower, upper - q) / (upper - lower)).min(axis=1)
     assert np.median(limits["distance_percent"]) == pytest.approx(np.median(distance), rel=0.2)
     for start, shares in limits["solved"].items():
@@ -193,7 +193,7 @@ def test_the_script_s_page_is_the_one_it_names(panda, tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.startswith("page/index.html: 50 poses a set, seed 0")
     report = json.loads((tmp_path / "r.json").read_text())
     page = read(tmp_path / "page")
-    assert page.row("global, turned")[0] == f"{report['one_attempt']['global']['turned']['solved']['1e-5']['10']:.1%}"
+    assert page.row("global, azimuth")[0] == f"{report['one_attempt']['global']['azimuth']['solved']['1e-5']['10']:.1%}"
     assert " ".join(command) in page.text  # runpy puts the whole path before it
 
 

@@ -41,7 +41,8 @@ def test_no_pose_of_an_evaluation_is_trained_on(panda, coupling):
 def test_joints_of_near_limit_poses_are_near_limits_and_inside(name):
     robot = load_robot(name)
     q = _near_limits(robot, 500, random_numbers(0))
-    low, high = q - robot.lower, robot.upper - q
+    lower, upper = robot.limits()
+    low, high = q - lower, upper - q
     distance = torch.minimum(low, high)
     assert robot.within_limits(q).all()
     assert ((distance <= 0.05).sum(-1) >= 3).all()

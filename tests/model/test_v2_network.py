@@ -131,11 +131,11 @@ def test_turning_target_and_end_joint_together_changes_no_feature(any_robot, end
     moved = q.clone()
     moved[:, joint] += angle[:, 0]
     if end == "first":
-        base = robot.chain.origins[0]
+        base = robot.chain.transforms()[0]
         turned = turn_about(base[:, 2], base[:, 3], angle, pose)
     else:
         # The target turns about the last joint's axis as the target has it: target * tool^-1 * Rz(angle) * tool.
-        tool = robot.chain.origins[-1]
+        tool = robot.chain.transforms()[-1]
         frame = quat_to_matrix(pose[:, 3:]) @ tool[:, :3].T
         turned = turn_about(frame[..., 2], pose[:, :3] - (frame @ tool[:, 3:]).squeeze(-1), angle, pose)
     before, after = (without_places(geometry, geometry(*x)[0]) for x in ((q, pose), (moved, turned)))
@@ -147,7 +147,8 @@ def test_an_untrained_network_takes_a_damped_step(any_robot, rng):
     robot = any_robot
     net = SingleStep(make_network("v2", "nano", robot).double().eval())
     q = robot.sample(200, rng, torch.float64)
-    span = (robot.upper - robot.lower).clamp_max(math.pi)
+    lower, upper = robot.limits()
+    span = (upper - lower).clamp_max(math.pi)
     q_ref = robot.clamp(q + 0.01 * span * (2 * torch.rand(q.shape, generator=rng, dtype=torch.float64) - 1))
     pose = robot.fk(q)
 
@@ -169,7 +170,7 @@ def test_features_are_finite_where_they_could_divide_by_zero(any_robot, rng):
     geometry = Geometry(robot)
     q = robot.sample(4, rng)
     pose = robot.fk(q)  # reached: no rotation error
-    base = robot.chain.origins[0].float()
+    base = robot.chain.transforms(like=q)[0]
     pose[2:, :3] = base[:, 3] + 0.5 * base[:, 2]  # on the first joint's axis
     features, step = geometry(q, pose)
     _, tangent = torch.func.jvp(lambda joints: geometry(joints, pose)[0], (q,), (torch.ones_like(q),))

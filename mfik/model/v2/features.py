@@ -45,7 +45,7 @@ class Geometry(nn.Module):
     def __init__(self, robot: Robot) -> None:
         super().__init__()
         self.kinds = robot.kinds
-        origins = robot.chain.origins
+        origins, (lower, upper) = robot.chain.transforms(), robot.limits()
         turns, limited = (  # on the CPU whatever the default device: a loader builds networks on "meta"
             torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
             for other in ("prismatic", "continuous")
@@ -54,8 +54,8 @@ class Geometry(nn.Module):
         self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
         constants = {
             "origins": origins,
-            "middle": 0.5 * (robot.lower + robot.upper),
-            "per_range": limited * 2.0 / (robot.upper - robot.lower),
+            "middle": 0.5 * (lower + upper),
+            "per_range": limited * 2.0 / (upper - lower),
             "turns": turns.unsqueeze(-1),  # [J, 1]
         }
         for name, value in constants.items():  # they follow from the robot, which every file describes
