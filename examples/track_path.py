@@ -6,7 +6,6 @@ python examples/track_path.py
 import sys
 
 import numpy as np
-import torch
 
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
@@ -17,7 +16,7 @@ MAX_STEP = 2e-3  # of a joint in a millisecond [rad]: 2 rad/s
 robot = load_robot("panda")
 solver = Solver.from_robot(robot)
 q = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
-start = robot.fk(torch.from_numpy(q)).numpy()
+start = robot.fk(q)
 
 worst_mm, largest_step, times = 0.0, 0.0, []
 for s in np.linspace(0, 1, STEPS + 1)[1:]:
@@ -27,7 +26,7 @@ for s in np.linspace(0, 1, STEPS + 1)[1:]:
     result = solver.track(pose, q, MAX_STEP)
     if result.status != Status.SOLVED:
         sys.exit(f"lost at {s:.3f}: {solver.explain(result)}")
-    reached = robot.fk(torch.from_numpy(result.q)).numpy()
+    reached = robot.fk(result.q)
     worst_mm = max(worst_mm, 1e3 * np.linalg.norm(reached[:3] - pose[:3]))
     largest_step = max(largest_step, np.abs(result.q - q).max())
     times.append(result.time_us)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from cmake_project import NEEDS_CMAKE, ROOT, configure, run
 
 from mfik.kinematics import quat_to_matrix
@@ -49,7 +50,7 @@ def test_the_custom_robot_is_what_pinocchio_reads():
         pinocchio.framesForwardKinematics(model, data, np.array(full))
         reached, expected = robot.fk(q), data.oMf[model.getFrameId("flange")]
         assert reached[:3].tolist() == pytest.approx(expected.translation, abs=1e-12)
-        assert quat_to_matrix(reached[3:]).tolist() == pytest.approx(expected.rotation, abs=1e-12)
+        assert quat_to_matrix(torch.from_numpy(reached[3:])).tolist() == pytest.approx(expected.rotation, abs=1e-12)
 
 
 @pytest.fixture(scope="module")

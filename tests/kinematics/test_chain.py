@@ -112,6 +112,22 @@ def test_batch_dimensions_lead_and_equal_a_loop(chain, batch):
         torch.testing.assert_close(jacobian(chain, row), jac_row, atol=1e-14, rtol=0)
 
 
+@pytest.mark.parametrize("first", ["inference", "jvp", "no_grad"])
+def test_what_a_chain_keeps_serves_later_calls(first):
+    """Its constants, made in the first call, are none of the mode in which that call was."""
+    chain, fresh = mixed_chain(), mixed_chain()
+    q = joints(chain, 3)
+    if first == "jvp":
+        torch.func.jvp(lambda q: fk(chain, q), (q,), (q,))
+    else:
+        with torch.inference_mode() if first == "inference" else torch.no_grad():
+            fk(chain, q)
+    assert torch.autograd.gradcheck(lambda q: fk(chain, q), q.clone().requires_grad_())
+    _, derivative = torch.func.jvp(lambda q: fk(chain, q), (q,), (torch.ones_like(q),))
+    _, expected = torch.func.jvp(lambda q: fk(fresh, q), (q,), (torch.ones_like(q),))
+    torch.testing.assert_close(derivative, expected)
+
+
 def test_strided_q_gives_the_same_pose(chain):
     q = joints(chain, 4)
     wide = torch.stack([q, q], dim=-1)[..., 0]

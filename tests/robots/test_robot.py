@@ -6,7 +6,9 @@ import copy
 import dataclasses
 import json
 import math
+import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -76,9 +78,62 @@ def test_within_limits_counts_the_tolerance_and_refuses_nan(robot):
 
 
 @pytest.mark.parametrize("method", ["fk", "jacobian", "clamp", "within_limits"])
-def test_methods_reject_wrong_joints_by_name(robot, method):
+@pytest.mark.parametrize("make", [torch.zeros, np.zeros])
+def test_methods_reject_wrong_joints_by_name(robot, method, make):
     with pytest.raises(ArgumentError, match=r"q: expected \[\.\.\., \d\].*got \[3, 5\]"):
-        getattr(robot, method)(torch.zeros(3, 5))
+        getattr(robot, method)(make((3, 5)))
+    with pytest.raises(ArgumentError, match=r"q: expected .*\[\.\.\., \d\].*got str"):
+        getattr(robot, method)("home")
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (1,), (33,), (2, 3), (2, 0)])
+def test_arrays_are_answered_with_arrays_as_tensors_with_tensors(any_robot, batch):
+    robot = any_robot
+    q = np.random.default_rng(1).uniform(-4, 4, (*batch, robot.dof))
+    for method, tolerance in (("fk", 1e-14), ("jacobian", 1e-14), ("clamp", 0), ("within_limits", 0)):
+        expected = getattr(robot, method)(torch.from_numpy(q))
+        assert isinstance(expected, torch.Tensor)
+        for same in (q, q.tolist(), np.repeat(q, 2, -1)[..., ::2]) if q.size else (q,):
+            answer = getattr(robot, method)(same)
+            assert isinstance(answer, (np.ndarray, np.bool_)) and answer.shape == expected.shape
+            np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=tolerance)
+    if q.size:
+        single = robot.fk(q.astype(np.float32))
+        assert single.dtype == np.float64
+        np.testing.assert_array_equal(single, robot.fk(q.astype(np.float32).astype(np.float64)))
+
+
+def test_arrays_are_sampled_unless_something_of_torch_is_given(robot):
+    q = robot.sample(5000, np.random.default_rng(0))
+    assert q.dtype == np.float64 and robot.within_limits(q).all()
+    np.testing.assert_array_equal(robot.sample(5000, np.random.default_rng(0)), q)
+    share = (q - robot.lower) / (robot.upper - robot.lower)
+    assert (share.min(0) < 0.01).all() and (share.max(0) > 0.99).all() and (np.abs(share.mean(0) - 0.5) < 0.02).all()
+    first, second = robot.sample(3), robot.sample(3)
+    assert isinstance(first, np.ndarray) and (first != second).all()
+    for given in (dict(generator=torch.Generator()), dict(dtype=torch.float32), dict(device="cpu")):
+        assert robot.sample(3, **given).dtype == torch.float32
+    assert robot.sample(3, torch.Generator(), torch.float64, "cpu").dtype == torch.float64
+    with pytest.raises(ArgumentError, match="generator: expected one of PyTorch"):
+        robot.sample(3, np.random.default_rng(), torch.float64)
+
+
+def test_numbers_of_a_robot_are_read_only_in_copies_too(robot):
+    for one in (robot, copy.deepcopy(robot), pickle.loads(pickle.dumps(robot)), dataclasses.replace(robot, name="x")):
+        for array in (one.lower, one.upper, one.chain.origins):
+            assert array.dtype == np.float64
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 0.0
+        assert one.fingerprint() == robot.fingerprint()
+        one.fk(one.sample(2)), one.fk(one.sample(2, dtype=torch.float32)), one.limits()  # what these keep is not copied
+
+
+def test_limits_are_given_as_tensors(robot):
+    for tensor, array in zip(robot.limits(), (robot.lower, robot.upper), strict=True):
+        assert tensor.dtype == torch.float64
+        np.testing.assert_array_equal(tensor.numpy(), array)
+    q = torch.zeros(1)
+    assert all(torch.equal(a, b.float()) for a, b in zip(robot.limits(like=q), robot.limits(), strict=True))
 
 
 def test_document_survives_json_bit_by_bit(robot):

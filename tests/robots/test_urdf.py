@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
+import mfik.robots
 from mfik.errors import RobotError
 from mfik.kinematics import quat_rotate
 from mfik.robots import load_robot
@@ -319,3 +322,49 @@ def test_base_may_hang_off_the_chain_by_fixed_joints(tmp_path):
     pose = load(tmp_path, text, "base", "a").fk(torch.zeros(1, dtype=torch.float64))
     half = math.sqrt(0.5)
     torch.testing.assert_close(pose, torch.tensor([0, 1, -1, half, 0, 0, -half], dtype=torch.float64))
+
+
+# As PyTorch computed them, when it still read the files; fingerprints tell bundles and data files of other robots.
+FINGERPRINTS = {
+    ("panda", None, None): "99ce836d50a622d4076de91362d22f935ba75307a0457a941fd24cc2db1cb1b7",
+    ("ur10", None, None): "48caaccad3c5db235f8407dc112e1b9a763f0cf8e5e32e059b481d7afc819417",
+    ("ur10", "base", None): "9c0dee5157a3e7d1aeaa030ba09d4a7265b17e03bf04ab1553b0610e676a3672",
+    ("kinova_description/robots/kinova.urdf", None, "j2s6s200_end_effector"): (
+        "dd6d9ef4b5d7eb9fd859fe33707fefe8e2b02ea8e5d7723d7f5ca7539a82c4e5"
+    ),
+    ("panda_description/urdf/panda.urdf", None, "panda_hand_tcp"): (
+        "546bc17fe857515b9d8fd99341a265ae2d0c44e9c6bde32ede3abfbcc5802808"
+    ),
+    ("tiago_description/robots/tiago.urdf", None, "xtion_optical_frame"): (
+        "ec2e814d50260cbecbfcf886b935d1bad349f62dad7bcf386dbe7d2ebdfc1f86"
+    ),
+    ("ur_description/urdf/ur5_robot.urdf", None, "tool0"): (
+        "985baa48465545351fb23e24f4c554e6811d161915c7d2611769501a8c5c17e4"
+    ),
+    ("xarm_description/urdf/xarm7.urdf", None, "link_eef"): (
+        "1928a572af4f2b156553dc91e175693d7138139797b70722ce2c3a8fa3da0b65"
+    ),
+    ("z1_description/urdf/z1.urdf", None, "gripperMover"): (
+        "a62916db7af73c74820c623df7c12f3ca424b07499a3166ba1d7d47f96603601"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FINGERPRINTS, ids=lambda case: case[0].rpartition("/")[2])
+def test_fingerprints_never_change(example_robots, case):
+    name, base_link, tip_link = case
+    path = example_robots / name if "/" in name else name
+    assert load_robot(path, base_link, tip_link).fingerprint() == FINGERPRINTS[case]
+
+
+@pytest.mark.parametrize("name", ["panda", "ur10"])
+def test_documents_are_those_in_the_bundles_that_ship(name):
+    content = (Path(mfik.robots.__file__).parents[1] / "models" / name / "model.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    shipped, read = json.loads(header["__metadata__"]["mfik"])["robot"], load_robot(name).to_dict()
+    assert read["tool"] == pytest.approx(shipped["tool"], rel=0, abs=1e-15)  # another libm may change the last bit
+    for one, other in zip(read["joints"], shipped["joints"], strict=True):
+        assert one["origin"] == pytest.approx(other["origin"], rel=0, abs=1e-15)
+        assert {**one, "origin": None} == {**other, "origin": None}
+    ends = ("name", "base_link", "tip_link")
+    assert list(read) == list(shipped) and [read[key] for key in ends] == [shipped[key] for key in ends]
