@@ -58,11 +58,14 @@ class Peer(NamedTuple):
         called: From which language, and what.
         iterates: Whether q_ref is where it starts.
         solve: Of pose [N, 7] and q_ref [N, J]; `tracking` asks for the answer near q_ref, where the solver can choose.
+        around: What a call from Python takes beyond the time that `solve` reports, [us], of the same arguments, [N];
+            None where `solve` is called from Python and its time is the whole call, or where nothing is.
     """
 
     called: str
     iterates: bool
     solve: Callable[[np.ndarray, np.ndarray, bool], Answers]
+    around: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
 
 def require(module: str, package: str) -> Any:

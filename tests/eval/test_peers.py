@@ -119,6 +119,8 @@ def test_the_report_is_written_and_counts_as_pytorch_does(tmp_path, panda):
     report = json.loads((tmp_path / "report.json").read_text())
     assert {"command", "commit", "hardware", "versions", "robot", "n", "missing", "solvers", "sets"} == set(report)
     assert list(report["sets"]) == ["any q_ref", "near limits", "near singular", "tracking"]
+    costs = report["solvers"]["mfik"]
+    assert 0 < costs["python_us"] < 1000 and 0 < costs["call_us"] and "Cost of a call" in out.stdout
     rows = report["sets"]["any q_ref"]
     row = rows["mfik, one attempt: reference"]
     assert rows["mfik"]["success"] == 1.0 and rows["mfik, one attempt: network"]["success"] == row["success"]
