@@ -138,10 +138,7 @@ class Robot:
             from mfik.kinematics import fk
 
             return fk(self.chain, q)
-        try:
-            return self.chain.native.fk(q)
-        except ValueError:
-            return self.chain.native.fk(self._array(q))
+        return self.chain.native.fk(self._array(q))
 
     @overload
     def jacobian(self, q: Tensor) -> Tensor: ...
@@ -162,10 +159,7 @@ class Robot:
             from mfik.kinematics import jacobian
 
             return jacobian(self.chain, q)
-        try:
-            return self.chain.native.jacobian(q)
-        except ValueError:
-            return self.chain.native.jacobian(self._array(q))
+        return self.chain.native.jacobian(self._array(q))
 
     @overload
     def sample(self, n: int, generator: np.random.Generator | None = None) -> np.ndarray: ...
@@ -200,8 +194,8 @@ class Robot:
                 "give a torch.Generator, or leave dtype and device out"
             )
         if (generator is None and dtype is None and device is None) or isinstance(generator, np.random.Generator):
-            share = (generator or np.random.default_rng()).random((n, self.dof))
-            return self.clamp(self.lower + (self.upper - self.lower) * share)
+            numbers = generator or np.random.default_rng()
+            return self.clamp(self.lower + (self.upper - self.lower) * numbers.random((n, self.dof)))
         import torch
 
         device = device or (torch.device("cpu") if generator is None else generator.device)
@@ -254,9 +248,9 @@ class Robot:
             check_q(self.chain, q)
             q = q.double()
             lower, upper = self.limits(like=q)
-        else:
-            q, lower, upper = self._array(q), self.lower, self.upper
-        return ((q >= lower - tol) & (q <= upper + tol)).all(-1)
+            return ((q >= lower - tol) & (q <= upper + tol)).all(-1)
+        array = self._array(q)
+        return ((array >= self.lower - tol) & (array <= self.upper + tol)).all(-1)
 
     def _array(self, q: ArrayLike) -> np.ndarray:
         """Return q as a float64 array [..., J]."""

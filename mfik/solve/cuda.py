@@ -120,7 +120,7 @@ class CudaSolver:
         valid = ((norm - 1).abs() <= self._quat_norm_tolerance) & q_ref.isfinite().all(-1)
         pose = torch.where(valid[:, None], pose, math.nan)  # such a row comes back as NaN
         constants = self._constants[self._constants_key(pose.device, pose.dtype, options)]
-        start = self._first_seed(pose, q_ref, options.seed, constants)
+        start = self._first_seed(pose, q_ref, Seed(options.seed), constants)
         rows = ops.solve(
             self._robot,
             torch.where(start.isfinite(), start, q_ref),

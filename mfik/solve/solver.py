@@ -154,7 +154,7 @@ class Solver:
             pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [7]: an array, a list, a
                 tuple, or a tensor on the CPU.
             q_ref: Joints to start from [rad or m], finite, may lie outside the limits, [J].
-            options: The other keywords checked before, instead of them; see `Options`.
+            options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.
@@ -166,10 +166,11 @@ class Solver:
         asked = given if options is None else self._checked(options, given).native
         try:
             return _as_result(self._native.solve(pose, q_ref, asked))
-        except ValueError:  # it needs converting, or the checks say what is wrong with it
-            pose, q_ref = as_poses("pose", pose, (7,)), as_joints("q_ref", q_ref, (self.dof,))
-            checked = self._checked(options, given)
-            return _as_result(_call(self._native.solve, pose, q_ref, checked.native))
+        except ValueError:
+            pass  # something has to be converted, or the checks say what is wrong with it
+        pose, q_ref = as_poses("pose", pose, (7,)), as_joints("q_ref", q_ref, (self.dof,))
+        checked = self._checked(options, given)
+        return _as_result(_call(self._native.solve, pose, q_ref, checked.native))
 
     def track(
         self,
@@ -199,7 +200,7 @@ class Solver:
             pose: T_base_tool, see `solve`, [7].
             q_prev: Joints now [rad or m], [J].
             max_step: Largest change of any joint [rad or m].
-            options: The other keywords checked before, instead of them; see `Options`.
+            options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value.
@@ -211,11 +212,12 @@ class Solver:
         asked = given if options is None else self._checked(options, given).native
         try:
             return _as_result(self._native.track(pose, q_prev, max_step, asked))
-        except ValueError:  # as in solve
-            pose, q_prev = as_poses("pose", pose, (7,)), as_joints("q_prev", q_prev, (self.dof,))
-            max_step = as_positive("max_step", max_step)
-            checked = self._checked(options, given)
-            return _as_result(_call(self._native.track, pose, q_prev, max_step, checked.native))
+        except ValueError:
+            pass  # as in solve
+        pose, q_prev = as_poses("pose", pose, (7,)), as_joints("q_prev", q_prev, (self.dof,))
+        max_step = as_positive("max_step", max_step)
+        checked = self._checked(options, given)
+        return _as_result(_call(self._native.track, pose, q_prev, max_step, checked.native))
 
     def solve_all(
         self,
@@ -245,7 +247,7 @@ class Solver:
             q_ref: Joints [rad or m], [J]: the nearest solution comes first, turns are chosen nearest to it, locked
                 joints stay there. Default: the midpoint of the limits.
             min_distance: Two solutions differ when some joint differs by more than this [rad or m].
-            options: The other keywords checked before, instead of them; see `Options`.
+            options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Returns:
             Solutions q [M, J], M <= n: after the first always the one farthest from those before it.
@@ -299,7 +301,7 @@ class Solver:
             q_ref: Joints to start from [rad or m], [N, J]; on CUDA pose's dtype and device.
             time_each: Report the time of each solve; without meaning on CUDA.
             threads: Threads to use; the results do not depend on it. Without meaning on CUDA.
-            options: The other keywords checked before, instead of them; see `Options`.
+            options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Returns:
             Arrays; of CUDA tensors, tensors on their device.
@@ -319,7 +321,7 @@ class Solver:
         checked = self._checked(options, given)
         return BatchResult(*_call(self._native.solve_batch, pose, q_ref, checked.native, bool(time_each), threads))
 
-    def _solve_tensors(self, pose: Tensor, q_ref: Tensor, options: Options) -> TensorResult:
+    def _solve_tensors(self, pose: Tensor, q_ref: Any, options: Options) -> TensorResult:
         """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""
         from mfik.solve.cuda import OPTIONS, CudaSolver
 
@@ -334,9 +336,10 @@ class Solver:
     def _load_network(self) -> nn.Module:
         from mfik.export import load_bundle  # with PyTorch and all that exports
 
+        assert self._path is not None, "a solver without a file has no network"
         network, _, metadata = load_bundle(self._path)
         if metadata != self.metadata:
-            raise BundleError(f"{os.fspath(self._path)}: has changed since it was loaded; load the solver again")
+            raise BundleError(f"{self._path}: has changed since it was loaded; load the solver again")
         return network
 
     def explain(self, result: Result) -> str:

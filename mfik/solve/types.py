@@ -115,7 +115,7 @@ class Options:
         """Raise ArgumentError unless the options suit a robot of `dof` joints."""
         for joint in self.locked:
             as_integer("locked", joint, 0, dof - 1)
-        if self.q_preferred is not None and len(self.q_preferred) != dof:
+        if self.q_preferred is not None:
             as_array("q_preferred", self.q_preferred, (dof,))
 
     def _fields(self) -> tuple[Any, ...]:

@@ -110,16 +110,16 @@ class Session:
         return self._mode is Mode.TRACK and not rests
 
     def home(self) -> State:
-        """Return to a posture away from singularities: the middle of the limits, or one drawn near it."""
+        """Return to a posture away from singularities: the midpoint of the limits, or one drawn near it."""
         robot = self.solver.robot
         low, high = robot.lower, robot.upper
-        middle, half = 0.5 * (low + high), np.minimum(0.25 * (high - low), 0.5 * np.pi)
-        drawn = middle + half * np.random.default_rng(0).uniform(-1.0, 1.0, (200, robot.dof))
+        midpoint, half = 0.5 * (low + high), np.minimum(0.25 * (high - low), 0.5 * np.pi)
+        drawn = midpoint + half * np.random.default_rng(0).uniform(-1.0, 1.0, (200, robot.dof))
         above = frames(robot, drawn)[..., 2, 3].min(axis=-1) >= 0.0  # nothing below the ground, where there is one
         drawn = drawn[above] if above.any() else drawn
         measure = self._manipulability(drawn)
-        good = self._manipulability(middle[None])[0] > 0.2 * measure.max()
-        return self.set_joints(middle if good else drawn[measure.argmax()])
+        good = self._manipulability(midpoint[None])[0] > 0.2 * measure.max()
+        return self.set_joints(midpoint if good else drawn[measure.argmax()])
 
     def random_target(self) -> State:
         """Take the pose of joints drawn within the limits for the target, and solve it."""

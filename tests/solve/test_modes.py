@@ -290,37 +290,37 @@ def test_locked_joints_stay(panda):
             call(*arguments, locked=[0])
 
 
-def test_redundant_arm_leans_to_the_preferred_posture(panda):
+def test_a_redundant_arm_is_led_to_its_null_space_posture(panda):
     targets = make_targets(panda.robot, 100, seed=22)
-    middle = 0.5 * sum(limits(panda))
+    midpoint = 0.5 * sum(limits(panda))
     judge, closer = Judge(panda.robot), 0
     for pose, q_ref in zip(targets.pose, targets.q_ref, strict=True):
-        plain, leant = panda.solve(pose, q_ref), panda.solve(pose, q_ref, q_preferred=middle)
-        assert judge.solves(leant.q, pose)
-        distance = [np.linalg.norm(result.q - middle) for result in (plain, leant)]
+        plain, led = panda.solve(pose, q_ref), panda.solve(pose, q_ref, q_preferred=midpoint)
+        assert judge.solves(led.q, pose)
+        distance = [np.linalg.norm(result.q - midpoint) for result in (plain, led)]
         closer += distance[1] < distance[0] - 1e-3
     assert closer >= 90
     # On a path it moves there without leaving the path.
     q = panda.solve(targets.pose[0], targets.q_ref[0]).q
-    begin = np.linalg.norm(q - middle)
+    begin = np.linalg.norm(q - midpoint)
     for _ in range(100):
-        result = panda.track(targets.pose[0], q, 0.1, q_preferred=middle)
+        result = panda.track(targets.pose[0], q, 0.1, q_preferred=midpoint)
         assert result.status is Status.SOLVED
         q = result.q
-    assert np.linalg.norm(q - middle) < begin - 0.05
+    assert np.linalg.norm(q - midpoint) < begin - 0.05
 
 
 def test_status_says_why(panda):
     robot = panda.robot
-    middle = 0.5 * sum(limits(panda))
-    far = panda.solve([2.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0], middle)
+    midpoint = 0.5 * sum(limits(panda))
+    far = panda.solve([2.0, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0], midpoint)
     assert far.status is Status.UNREACHABLE and "farther" in far.reason and far.attempts == 1
     # Within the sum of the links' lengths, yet beyond the arm.
-    close = panda.solve([0.85, 0.0, 0.6, 1.0, 0.0, 0.0, 0.0], middle)
+    close = panda.solve([0.85, 0.0, 0.6, 1.0, 0.0, 0.0, 0.0], midpoint)
     assert close.status in (Status.UNREACHABLE, Status.AT_LIMITS) and close.attempts == 160
     assert close.pos_error > 1e-2
     # Reached only by violating a limit: the elbow bent the wrong way is no solution of any attempt.
-    beyond = middle.copy()
+    beyond = midpoint.copy()
     beyond[3] = 0.6
     beyond[5] = -1.0
     pose = robot.fk(beyond)
@@ -328,7 +328,7 @@ def test_status_says_why(panda):
     assert at_limits.status is Status.AT_LIMITS
     text = panda.explain(at_limits)
     assert text.startswith("at limits: ") and "mm" in text and "deg" in text and "panda_joint4 upper limit" in text
-    few = panda.solve(robot.fk(robot.sample(1))[0], middle, max_iterations=1, max_attempts=1)
+    few = panda.solve(robot.fk(robot.sample(1))[0], midpoint, max_iterations=1, max_attempts=1)
     assert few.status is Status.NOT_CONVERGED
 
 
