@@ -1,6 +1,7 @@
 """The trainer: the caller's own loop, whole runs, files, resuming, what it refuses."""
 
 import json
+from dataclasses import fields
 
 import pytest
 import torch
@@ -204,27 +205,45 @@ def test_gradients_are_clipped_to_their_norm_and_reported_before(panda, data):
     assert total.item() == pytest.approx(0.01, rel=1e-3)
 
 
-def test_every_field_changes_the_run_it_configures(panda, data):
-    """A field that does nothing is a defect: each of these has to leave another network behind."""
+# Another value of each field that has to leave another network behind, and of those that must not, with the reason.
+CHANGES = {
+    "learning_rate": 5e-4, "weight_decay": 0.5, "betas": (0.5, 0.9), "warmup_steps": 3, "scheduler_type": "linear",
+    "min_lr": 5e-4, "batch_size": 32, "num_epochs": 2, "max_steps": 4, "gradient_clip": 1e-4, "loss_type": "residual",
+    "loss_weight_type": "error", "adaptive_weight_c": 0.5, "adaptive_weight_p": 1.0, "flow_matching_ratio": 0.2,
+    "endpoint_ratio": 1.0, "fk_loss_weight": 0.0, "limit_loss_weight": 100.0, "jvp_tangent": "predicted",
+    "jvp_clip": 1e-3, "curriculum_steps": 10, "reflow_start": 2, "reference_noise": 0.1, "hard_ratio": 0.5,
+    "ema_decay": 0.5, "seed": 7,
+}  # fmt: skip
+EXEMPT = {
+    "robot": ("ur10", "names the robot for a trainer that is given none; here one is given"),
+    "use_amp": (False, "mixed precision is for CUDA; the CPU trains in float32"),
+    "compile": (False, "compiles on CUDA alone"),
+    "val_fraction": (0.5, "scripts/train.py splits a file by it before it makes the source"),
+    "log_interval": (2, "when metrics are recorded"),
+    "save_interval": (2, "when checkpoints are written"),
+    "keep_checkpoints": (1, "how many checkpoints stay"),
+    "max_bad_steps": (0, "when a run ends whose loss is not finite; all are finite here"),
+    "device": ("cpu:0", "where the same run is computed"),
+}
+
+
+def test_every_field_changes_the_run_it_configures(panda, data, tmp_path):
+    """A field that does nothing is a defect: all but the exempt ones have to leave another network behind."""
+    assert set(CHANGES) | set(EXEMPT) == {field.name for field in fields(TrainConfig)}
+    assert not set(CHANGES) & set(EXEMPT)
 
     def outcome(**changes):
-        run = trainer(panda, **{"warmup_steps": 0, **changes})
-        run.total_steps = 50
-        for step in range(6):
-            run.train_step(data[64 * step : 64 * step + 64])
-            run.global_step += 1
-        return run.model.head.weight.detach().clone()
+        run = trainer(panda, tmp_path, **{"warmup_steps": 0, "num_epochs": 1, **changes})
+        fit(run, data)
+        return torch.cat([network.head.weight.detach() for network in (run.model, run.ema.module)])
 
     base = outcome()
-    changes = {
-        "learning_rate": 5e-4, "weight_decay": 0.5, "betas": (0.5, 0.9), "warmup_steps": 3, "scheduler_type": "linear",
-        "min_lr": 5e-4, "gradient_clip": 1e-4, "loss_type": "residual", "loss_weight_type": "error",
-        "adaptive_weight_c": 0.5, "adaptive_weight_p": 1.0, "flow_matching_ratio": 0.2, "endpoint_ratio": 1.0,
-        "fk_loss_weight": 0.0, "jvp_tangent": "predicted", "jvp_clip": 1e-3, "curriculum_steps": 10,
-        "reference_noise": 0.1, "hard_ratio": 0.5, "seed": 7,
-    }  # fmt: skip
-    for name, value in changes.items():
+    assert torch.equal(outcome(), base), "a run repeats itself"
+    for name, value in CHANGES.items():
         assert not torch.equal(outcome(**{name: value}), base), name
+    for name, (value, reason) in EXEMPT.items():
+        assert getattr(config(), name) != value, f"{name}: this is what it is already"
+        assert torch.equal(outcome(**{name: value}), base), f"{name} changes the run, although {reason}"
 
 
 def test_records_of_steps_that_are_taken_again_are_withdrawn(panda, data, tmp_path):
