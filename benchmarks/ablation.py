@@ -51,7 +51,7 @@ class Trial(NamedTuple):
         coupling: Of the online rows.
         reflow_after: Share of the steps before reflow; 1: none.
         steps: Of an answer, each a row of the table.
-        version: Of the network.
+        network: Its type.
         hidden: Parts of `FEATURES` that the network does not see.
         jvp: Whether D is computed at all; without it, rows at (0, 1) are plain regression.
     """
@@ -61,7 +61,7 @@ class Trial(NamedTuple):
     coupling: str
     reflow_after: float = 1.0
     steps: tuple[int, ...] = (1,)
-    version: str = "v2"
+    network: str = "v2"
     hidden: tuple[str, ...] = ()
     jvp: bool = True
 
@@ -86,7 +86,7 @@ TABLES = {
         Trial("no step", _RECIPE, "mixed", 0.2, hidden=("step in u", "step as a feature")),
         Trial("no step, no difference", _RECIPE, "mixed", 0.2, hidden=FEATURES[3:]),
         Trial("target and angles only", _RECIPE, "mixed", 0.2, hidden=FEATURES[2:]),
-        Trial("version 1", _RECIPE, "mixed", 0.2, version="v1"),
+        Trial("network v1", _RECIPE, "mixed", 0.2, network="v1"),
     ),
 }
 
@@ -155,7 +155,7 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
             _BASE, **trial.settings, robot=robot.name, seed=seed, max_steps=steps, warmup_steps=round(0.03 * steps),
             reflow_start=reflow, ema_decay=1 - 1 / max(2.0, 0.02 * steps),
         )  # fmt: skip
-        network = make_network(trial.version, preset, robot)
+        network = make_network(trial.network, preset, robot)
         if trial.hidden:
             network.geometry = PartialGeometry(robot, trial.hidden)
         made = MeanFlowTrainer(network, config, robot)

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 from mfik.export import ONNX_FILE, document, export_bundle
-from mfik.model import VERSIONS, make_network, v1, v2
+from mfik.model import NETWORK_TYPES, make_network
 from mfik.robots import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESETS = {"v1": v1.PRESETS, "v2": v2.PRESETS}
+SIZES = {name: tuple(entry.config.SIZES) for name, entry in NETWORK_TYPES.items()}
 
 
 def build(folder: Path, onnxruntime: str | None) -> Path:
@@ -68,8 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnxruntime", help="folder with ONNX Runtime's include/ and lib/")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each preset")
-    parser.add_argument("--networks", nargs="+", choices=VERSIONS, default=VERSIONS)
-    parser.add_argument("--presets", nargs="+", choices=sorted({*v1.PRESETS, *v2.PRESETS}), help="default: all")
+    parser.add_argument("--networks", nargs="+", choices=NETWORK_TYPES, default=tuple(NETWORK_TYPES), help="types")
+    parser.add_argument("--presets", nargs="+", choices=sorted(set().union(*SIZES.values())), help="default: all")
     args = parser.parse_args()
 
     robot = load_robot("panda")
@@ -78,14 +78,14 @@ def main() -> None:
     print(f"{titles} {'10 %':>10} {'median':>10} {'90 %':>10} {'calls':>7}")
     with tempfile.TemporaryDirectory() as name:
         program = build(Path(name) / "build", args.onnxruntime)
-        networks = [(version, preset) for version in args.networks for preset in PRESETS[version]]
-        for version, preset in networks:
+        networks = [(kind, preset) for kind in args.networks for preset in SIZES[kind]]
+        for kind, preset in networks:
             if args.presets is not None and preset not in args.presets:
                 continue
             torch.manual_seed(0)
-            model = make_network(version, preset, robot).eval()
+            model = make_network(kind, preset, robot).eval()
             torch.nn.init.normal_(model.head.weight, std=0.02)  # zero in an untrained network
-            bundle = Path(name) / f"{version}_{preset}"
+            bundle = Path(name) / f"{kind}_{preset}"
             export_bundle(bundle, model, document(model, robot))
             environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             command = [program, bundle, str(args.seconds)]
@@ -96,7 +96,7 @@ def main() -> None:
                     times = time_python_onnxruntime(bundle, rows, args.seconds / 20)
                     quantiles = [f"{x:.9g}" for x in np.quantile(times, (0.1, 0.5, 0.9))]
                     lines.append(["onnxruntime in Python", str(rows), "1", *quantiles, str(len(times))])
-            label = f"{version} {preset}, {model.num_parameters() / 1e6:.2f}M"
+            label = f"{kind} {preset}, {model.num_parameters() / 1e6:.2f}M"
             for engine, rows, threads, *quantiles, calls in lines:
                 numbers = " ".join(f"{float(x):10.2f}" for x in quantiles)
                 print(f"{label:>22} {engine:<24} {rows:>5} {threads:>7} {numbers} {calls:>7}")

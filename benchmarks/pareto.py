@@ -15,8 +15,7 @@ from typing import Any
 from mfik.cli import HelpFormatter
 from mfik.errors import MfikError
 from mfik.eval import evaluate, make_targets
-from mfik.fit import FitSettings, fit
-from mfik.model import v2
+from mfik.fit import PRESETS, FitSettings, fit
 from mfik.report import cpu_name
 from mfik.robots import load_robot
 from mfik.solve import Solver
@@ -26,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=HelpFormatter)
     parser.add_argument("--robot", default="panda", help="preset or URDF file")
     parser.add_argument(
-        "--presets", nargs="+", choices=v2.PRESETS, default=["nano", "tiny", "mini", "small"], help="sizes"
+        "--presets", nargs="+", choices=PRESETS, default=["nano", "tiny", "mini", "small"], help="sizes"
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="time for each training")
     parser.add_argument("--num", type=int, default=10_000, help="poses of each set of the evaluation")

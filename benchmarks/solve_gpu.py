@@ -27,7 +27,7 @@ from report import report_header
 from mfik.errors import ArgumentError, MfikError
 from mfik.export import NATIVE_FILE, document, write_native
 from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import Robot, load_robot
 from mfik.solve import Options, Solver, Status, TensorResult
 
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="torch device (default: cuda)")
     parser.add_argument("--robot", default="panda", help="preset, where there is no bundle (default: panda)")
     parser.add_argument("--bundle", help="bundle with a network, for the first seed 'network'")
-    parser.add_argument("--preset", choices=PRESETS, help="size of an untrained network, where there is no bundle")
+    parser.add_argument("--preset", choices=ModelConfig.SIZES, help="size of an untrained network, if no bundle")
     parser.add_argument(
         "--rows", type=int, nargs="+", default=[1, 1000, 100_000, 1_000_000], help="poses a call (default: 1 to 1M)"
     )

@@ -34,7 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mfik.data import generate
 from mfik.errors import ArgumentError, MfikError
-from mfik.model.v1 import PRESETS, MeanFlowNet, ModelConfig
+from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import Robot, load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
 from mfik.train.v1.loss import total_derivative
@@ -164,7 +164,7 @@ def table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="torch device, cpu or cuda (default: cpu)")
-    parser.add_argument("--preset", nargs="+", choices=PRESETS, default=["small"], help="sizes (default: small)")
+    parser.add_argument("--preset", nargs="+", choices=ModelConfig.SIZES, default=["small"], help="default: small")
     parser.add_argument("--batch", nargs="+", type=int, default=[256, 4096], help="rows a step (default: 256 4096)")
     parser.add_argument(
         "--repeats", type=int, default=20, help="times of each trainer, of 1 step or on CUDA of 20 (default: 20)"

@@ -19,14 +19,15 @@ from mfik.data.generate import check_coupling
 from mfik.errors import ArgumentError
 from mfik.eval import run_protocol, write_card
 from mfik.export import document, export_bundle
-from mfik.model import make_network
-from mfik.model.v2 import ModelConfig
+from mfik.model import NETWORK_TYPES, make_network
 from mfik.report import cpu_name
 from mfik.robots import Robot
 from mfik.solve import Solver
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_model, read_validations
 
-_NETWORK = "v2"
+_NETWORK = "v2"  # type that is trained
+PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
+
 _EPOCH_ROWS = 500_000  # between two validations
 _VAL_ROWS = 10_000
 _REFLOW_AFTER = 0.1  # share of the steps that are taken before targets are coupled anew
@@ -43,7 +44,7 @@ class FitSettings:
 
     Attributes:
         minutes: Time for the training, [min]; evaluation comes on top.
-        preset: Size of the network, of `mfik.model.v2.PRESETS`.
+        preset: Size of the network, one of PRESETS.
         coupling: How online references and solutions relate, see `mfik.data.generate`: "seeding" for answers to any
             pose, "local" for precise answers near by.
         sigma: Spread of local references [rad].
@@ -159,7 +160,7 @@ def publish(
 
 
 def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
-    width = ModelConfig.preset(robot.dof, settings.preset).width
+    width = NETWORK_TYPES[_NETWORK].config.preset(robot.dof, settings.preset).width
     return TrainConfig(
         robot=robot.name,
         batch_size=settings.batch_size,

@@ -29,7 +29,7 @@ from mfik.eval import (
     write_report,
 )
 from mfik.export import NATIVE_FILE, document, load_bundle, write_native
-from mfik.model import v1, v2
+from mfik.model import Network
 from mfik.robots import Robot
 from mfik.solve import Solver, model_path
 from mfik.train.v1 import load_model
@@ -126,7 +126,7 @@ def load_solver(path: Path) -> Solver:
         return Solver.load(folder)
 
 
-def load_network(path: Path) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot]:
+def load_network(path: Path) -> tuple[Network, Robot]:
     """Load the network of what `load_solver` takes into PyTorch, and its robot."""
     return (load_model(path) if path.suffix == ".pth" else load_bundle(model_path(path)))[:2]
 

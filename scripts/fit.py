@@ -13,8 +13,7 @@ from mfik.cli import HelpFormatter
 from mfik.data import COUPLINGS
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import format_protocol
-from mfik.fit import FitSettings, fit
-from mfik.model import v2
+from mfik.fit import PRESETS, FitSettings, fit
 from mfik.robots import load_robot
 
 _OWN_FILES = ("checkpoints", "logs", "bundle", "bad_batches")
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write: checkpoints, logs, bundle")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
     parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time for the training")
-    parser.add_argument("--preset", choices=v2.PRESETS, default=defaults.preset, help="size of the network")
+    parser.add_argument("--preset", choices=PRESETS, default=defaults.preset, help="size of the network")
     parser.add_argument(
         "--coupling", choices=COUPLINGS, default=defaults.coupling,
         help="references to train on: seeding for answers to any pose, local for precise ones near by",

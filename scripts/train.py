@@ -17,7 +17,7 @@ from mfik import __version__
 from mfik.cli import HelpFormatter
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
 from mfik.errors import ArgumentError, DataError, MfikError
-from mfik.model import VERSIONS, build_network, make_network, v1, v2
+from mfik.model import NETWORK_TYPES, build_network, make_network
 from mfik.report import cpu_name
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_run
@@ -48,11 +48,15 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
     )
     data.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     data.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
-    data.add_argument("--network", choices=VERSIONS, default="v1", help="version; v2 is given the robot's geometry")
+    data.add_argument(
+        "--network", choices=NETWORK_TYPES, default="v1", help="type of network; v2 is given the robot's geometry"
+    )
+    sizes = {name: tuple(entry.config.SIZES) for name, entry in NETWORK_TYPES.items()}
     data.add_argument(
         "--preset",
-        choices=v2.PRESETS,
-        help=f"size: 17.9M (default), 1M (small), 0.1M (tiny) parameters; of v1 one of {', '.join(v1.PRESETS)}",
+        choices=tuple(dict.fromkeys(size for names in sizes.values() for size in names)),
+        help="size: 17.9M (default), 1M (small), 0.1M (tiny) parameters; "
+        + "; ".join(f"of {name}: {', '.join(names)}" for name, names in sizes.items()),
     )
     run = parser.add_argument_group("run")
     run.add_argument("--output_dir", type=Path, help="folder of the run; default: outputs/ROBOT")

@@ -18,7 +18,7 @@ from mfik.errors import DataError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import Robot
 
-FORMAT_VERSION = 1
+DATA_FORMAT = 1  # "version" of the file
 _COLUMNS = ("q", "target_pose", "q_target", "r", "t")
 _QUAT_NORM_TOLERANCE = 1e-3
 _LIMIT_TOLERANCE = 1e-4  # [rad] or [m]: float32 rounding of a joint at its limit
@@ -91,7 +91,7 @@ def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite:
         raise DataError(f"{path}: exists already; give another --output, or --overwrite to replace it")
     path.parent.mkdir(parents=True, exist_ok=True)
     payload: dict[str, Any] = {name: value.contiguous() for name, value in dataset[:].items()}
-    payload["meta"] = json.dumps({"format": "mfik-data", "version": FORMAT_VERSION, **dataset.meta})
+    payload["meta"] = json.dumps({"format": "mfik-data", "version": DATA_FORMAT, **dataset.meta})
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
     os.close(handle)
     try:
@@ -168,8 +168,11 @@ def _read_meta(path: Path, text: Any) -> dict[str, Any]:
         kind, version = meta.pop("format"), meta.pop("version")
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise DataError(f"{path}: 'meta' is not mfik's description of the data ({error}); generate it again") from error
-    if kind != "mfik-data" or version != FORMAT_VERSION:
-        raise DataError(f"{path}: expected format mfik-data version {FORMAT_VERSION}, got {kind} version {version}")
+    if kind != "mfik-data" or version != DATA_FORMAT:
+        raise DataError(
+            f"{path}: expected mfik-data of format version {DATA_FORMAT}, got {kind!r:.60} of format version {version!r:.60}; "
+            "generate it again"
+        )
     return meta
 
 

@@ -1,7 +1,7 @@
 """Export of trained networks: TorchScript, ONNX and the native engine's safetensors in one bundle."""
 
 from mfik.export.bundle import (
-    BUNDLE_VERSION,
+    BUNDLE_FORMAT,
     document,
     export_bundle,
     load_bundle,
@@ -10,7 +10,7 @@ from mfik.export.bundle import (
 from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 
 __all__ = [
-    "BUNDLE_VERSION",
+    "BUNDLE_FORMAT",
     "CHECKSUMS_FILE",
     "NATIVE_FILE",
     "ONNX_FILE",

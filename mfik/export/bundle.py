@@ -30,10 +30,10 @@ from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
 from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
-from mfik.model import SingleStep, build_network, read_config, v1, v2
+from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
 
-BUNDLE_VERSION = 2  # 1 had no checksum
+BUNDLE_FORMAT = 2  # "version" of the JSON document; format 1 had no checksum
 _METADATA_KEY = "mfik"
 # The header begins so, behind its length; eight digits of the checksum and a quote follow.
 _HEADER_START = b'{"__metadata__":{"crc32":"'
@@ -42,11 +42,10 @@ _CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
 _MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_JSON_DEPTH = 32
-_MAX_SIZES = {"dof": 16, "width": 1 << 14, "num_blocks": 256, "cond_dim": 1 << 14, "encoding_dim": 1 << 14}
 
 
 def document(
-    model: v1.MeanFlowNet | v2.MeanFlowNet | None,
+    model: Network | None,
     robot: Robot,
     *,
     training: dict[str, Any] | None = None,
@@ -58,7 +57,7 @@ def document(
     """
     return {
         "format": "mfik-bundle",
-        "version": BUNDLE_VERSION,
+        "version": BUNDLE_FORMAT,
         "robot": robot.to_dict(),
         "model": None if model is None else model.config.to_dict(),
         "training": training or {},
@@ -66,7 +65,7 @@ def document(
     }
 
 
-def write_native(path: Path, model: v1.MeanFlowNet | v2.MeanFlowNet | None, description: dict[str, Any]) -> None:
+def write_native(path: Path, model: Network | None, description: dict[str, Any]) -> None:
     """Write the native engine's file: float32 weights, the JSON document and a checksum in the safetensors header."""
     state = {} if model is None else model.state_dict()
     weights = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
@@ -99,7 +98,7 @@ def _checksum(content: bytes | bytearray) -> bytes:
 
 def export_bundle(
     output: str | os.PathLike[str],
-    model: v1.MeanFlowNet | v2.MeanFlowNet | None,
+    model: Network | None,
     description: dict[str, Any],
     *,
     overwrite: bool = False,
@@ -176,14 +175,14 @@ def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> No
     onnx.save(proto, str(path))
 
 
-def load_bundle(path: str | os.PathLike[str]) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot, dict[str, Any]]:
+def load_bundle(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:
     """Read a bundle (the folder, or its `model.safetensors`) back into PyTorch.
 
     Returns:
         The network in evaluation mode, its robot, and the JSON document.
 
     Raises:
-        BundleError: the file is missing, malformed, foreign, or of another version.
+        BundleError: the file is missing, malformed, foreign, or of another format version.
     """
     path = Path(path)
     file = path / NATIVE_FILE if path.is_dir() else path
@@ -195,17 +194,17 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[v1.MeanFlowNet | v2.MeanF
         text = _parse(content[8:header_end], "header")["__metadata__"][_METADATA_KEY]
         description = _parse(text, "metadata")
         kind, version = description["format"], description["version"]
-        if (kind, version) != ("mfik-bundle", BUNDLE_VERSION):
+        if (kind, version) != ("mfik-bundle", BUNDLE_FORMAT):
             raise ValueError(
-                f"expected mfik-bundle version {BUNDLE_VERSION}, got {kind!r:.60} version {version!r:.60}; "
-                "use the mfik that wrote it"
+                f"expected an mfik-bundle of format version {BUNDLE_FORMAT}, got {kind!r:.60} of format version "
+                f"{version!r:.60}; use the mfik that wrote it"
             )
         robot = Robot.from_dict(description["robot"])
         if description["model"] is None:
             raise ValueError("expected a network, got a robot alone")
-        config = _read_config(description["model"], robot)
-        weights = safetensors.torch.load(content)
-        model = _build(config.to_dict(), robot, weights)
+        with torch.device("meta"):  # sizes are checked before any memory is taken for them
+            model = build_network(description["model"], robot)
+        _load_weights(model, safetensors.torch.load(content))
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error}); check its permissions, or copy it again") from error
     except KeyError as error:
@@ -241,7 +240,7 @@ def _check_bytes(content: bytes) -> int:
     if not header.startswith(_HEADER_START) or length < len(_HEADER_START) + 8:
         raise ValueError(
             f"header: expected {_HEADER_START.decode()!r} and a checksum at its begin, got {header[:60]!r}; "
-            "the file is a bundle of version 1, was not written by mfik, or is damaged"
+            "the file is a bundle of format version 1, was not written by mfik, or is damaged"
         )
     stored, computed = content[_CHECKSUM], _checksum(content)
     if stored != computed:
@@ -283,23 +282,8 @@ def _parse(text: str | bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _read_config(document: Any, robot: Robot) -> v1.ModelConfig | v2.ModelConfig:
-    """Check the sizes before any memory is taken for them."""
-    config = read_config(document)
-    for name, limit in _MAX_SIZES.items():
-        if not hasattr(config, name) or (name == "encoding_dim" and config.encoding == "none"):
-            continue
-        value = getattr(config, name)
-        if type(value) is not int or not 1 <= value <= limit:
-            raise ValueError(f"model.{name}: expected an integer from 1 to {limit}, got {value!r:.60}")
-    if config.dof != robot.dof:
-        raise ValueError(f"model.dof: expected {robot.dof} (the robot's joints), got {config.dof}")
-    return config
-
-
-def _build(config: dict[str, Any], robot: Robot, weights: dict[str, torch.Tensor]) -> v1.MeanFlowNet | v2.MeanFlowNet:
-    with torch.device("meta"):
-        model = build_network(config, robot)
+def _load_weights(model: Network, weights: dict[str, torch.Tensor]) -> None:
+    """Replace all weights of a network, after checking that they are its own and finite."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     for name in sorted(expected.keys() | weights.keys()):
         where = f"tensor {name!r:.60}"
@@ -312,4 +296,3 @@ def _build(config: dict[str, Any], robot: Robot, weights: dict[str, torch.Tensor
         if not bool(weights[name].isfinite().all()):
             raise ValueError(f"{where}: expected finite weights, got NaN or infinity; training diverged")
     model.load_state_dict(weights, assign=True)
-    return model

@@ -1,5 +1,14 @@
-"""Networks: v1 learns the robot's geometry from samples, v2 is given it."""
+"""Networks: type v1 learns the robot's geometry from samples, type v2 is given it."""
 
-from mfik.model.registry import VERSIONS, SingleStep, build_network, make_network, read_config
+from mfik.model.interface import Network, NetworkConfig, SingleStep
+from mfik.model.registry import NETWORK_TYPES, build_network, make_network, read_config
 
-__all__ = ["VERSIONS", "SingleStep", "build_network", "make_network", "read_config"]
+__all__ = [
+    "NETWORK_TYPES",
+    "Network",
+    "NetworkConfig",
+    "SingleStep",
+    "build_network",
+    "make_network",
+    "read_config",
+]

@@ -1,69 +1,68 @@
-"""What the networks of all versions share: how one is made, and its single step."""
+"""The network types, by name: one line each makes a type known to training, export, evaluation and loading."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from mfik.errors import ArgumentError
 from mfik.model import v1, v2
+from mfik.model.interface import Network, NetworkConfig
 from mfik.robots import Robot
 
-VERSIONS = ("v1", "v2")
+
+class NetworkType(NamedTuple):
+    """A network type: its configuration, which has its name, sizes and limits, and what builds it."""
+
+    config: type[NetworkConfig]
+    build: Callable[[Any, Robot], Network]
 
 
-def make_network(version: str, size: str, robot: Robot) -> v1.MeanFlowNet | v2.MeanFlowNet:
-    """Return an untrained network of a preset size for a robot.
+NETWORK_TYPES = {
+    entry.config.TYPE: entry
+    for entry in (
+        NetworkType(v1.ModelConfig, lambda config, robot: v1.MeanFlowNet(config)),
+        NetworkType(v2.ModelConfig, v2.MeanFlowNet),
+    )
+}
+
+
+def make_network(network_type: str, size: str, robot: Robot) -> Network:
+    """Return an untrained network of a named size for a robot.
 
     Args:
-        version: One of VERSIONS.
-        size: Of `v1.PRESETS` or `v2.PRESETS`.
+        network_type: One of NETWORK_TYPES.
+        size: One of the type's `config.SIZES`.
         robot: The robot.
 
     Raises:
-        ArgumentError: There is no such version or size.
+        ArgumentError: There is no such type or size.
     """
-    if version not in VERSIONS:
-        raise ArgumentError(f"version: expected one of {VERSIONS}, got {version!r:.60}")
-    config = (v1 if version == "v1" else v2).ModelConfig.preset(robot.dof, size)
-    return _network(config, robot)
+    if network_type not in NETWORK_TYPES:
+        raise ArgumentError(f"network_type: expected one of {tuple(NETWORK_TYPES)}, got {network_type!r:.60}")
+    config, build = NETWORK_TYPES[network_type]
+    return build(config.preset(robot.dof, size), robot)
 
 
-def build_network(document: dict[str, Any], robot: Robot) -> v1.MeanFlowNet | v2.MeanFlowNet:
+def build_network(document: dict[str, Any], robot: Robot) -> Network:
     """Return the network that a configuration's `to_dict` describes, with weights that are to be replaced.
 
     Raises:
         ArgumentError: The document is of no known type, has unknown fields or values, or is not for the robot.
     """
-    return _network(read_config(document), robot)
+    config = read_config(document)
+    if config.dof != robot.dof:
+        raise ArgumentError(f"model.dof: expected {robot.dof} (the robot's joints), got {config.dof}")
+    return NETWORK_TYPES[config.TYPE].build(config, robot)
 
 
-def read_config(document: dict[str, Any]) -> v1.ModelConfig | v2.ModelConfig:
-    """Read the `to_dict` document of either version.
+def read_config(document: dict[str, Any]) -> NetworkConfig:
+    """Read the `to_dict` document of any network type.
 
     Raises:
         ArgumentError: The document is of no known type, or has unknown fields or values.
     """
     kind = document.get("type")
-    if kind not in VERSIONS:
-        raise ArgumentError(f"model type: expected one of {VERSIONS}, got {kind!r:.60}; update mfik")
-    return (v1 if kind == "v1" else v2).ModelConfig.from_dict(document)
-
-
-def _network(config: v1.ModelConfig | v2.ModelConfig, robot: Robot) -> v1.MeanFlowNet | v2.MeanFlowNet:
-    return v1.MeanFlowNet(config) if isinstance(config, v1.ModelConfig) else v2.MeanFlowNet(config, robot)
-
-
-class SingleStep(nn.Module):
-    """What is exported: (q_ref, target_pose) -> q_solution = q_ref + u(q_ref, 0, 1)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor:
-        """Map q_ref [N, J] and target_pose [N, 7] to q_solution [N, J]."""
-        r = torch.zeros_like(q_ref[:, :1])
-        return q_ref + self.model(q_ref, target_pose, r, torch.ones_like(r))
+    if kind not in NETWORK_TYPES:
+        raise ArgumentError(f"model.type: expected one of {tuple(NETWORK_TYPES)}, got {kind!r:.60}; update mfik")
+    return NETWORK_TYPES[kind].config.from_dict(document)

@@ -1,1 +1,1 @@
-"""Trainers, one subpackage a version of the method."""
+"""Trainers, one subpackage for each version of the training interface."""

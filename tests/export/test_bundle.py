@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 from mfik.errors import ArgumentError, BundleError
 from mfik.export import (
+    BUNDLE_FORMAT,
     CHECKSUMS_FILE,
     NATIVE_FILE,
     ONNX_FILE,
@@ -26,7 +27,7 @@ from mfik.export import (
     load_bundle,
 )
 from mfik.kinematics import fk, rotation_error_rad
-from mfik.model import SingleStep, make_network, v2
+from mfik.model import NETWORK_TYPES, SingleStep, make_network, v2
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
@@ -72,11 +73,11 @@ def targets(robot, n, seed=0):
     return robot.sample(n, generator).numpy(), pose.numpy()
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_the_golden_file_holds_all_engines_together(version, tmp_path):
-    golden = json.loads((GOLDEN / f"{version}.json").read_text())
+@pytest.mark.parametrize("network_type", NETWORK_TYPES)
+def test_the_golden_file_holds_all_engines_together(network_type, tmp_path):
+    golden = json.loads((GOLDEN / f"{network_type}.json").read_text())
     q_ref, pose, expected = (np.array(golden[name]) for name in ("q_ref", "target_pose", "q_solution"))
-    model, _, description = load_bundle(GOLDEN / f"{version}.safetensors")
+    model, _, description = load_bundle(GOLDEN / f"{network_type}.safetensors")
     export_bundle(tmp_path / "golden", model, description)
     q_ref, pose = q_ref.astype(np.float32), pose.astype(np.float32)
     with torch.no_grad():
@@ -100,7 +101,7 @@ def near_and_far(robot):
     return q_ref, pose
 
 
-def test_version_2_agrees_in_every_engine(any_robot, tmp_path):
+def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, tmp_path):
     robot = any_robot
     torch.manual_seed(0)
     model = make_network("v2", "tiny", robot).eval()
@@ -142,7 +143,7 @@ def test_every_file_carries_the_same_document(bundle):
         native = file.metadata()["mfik"]
     documents = [json.loads(text) for text in (extra["mfik"], properties["mfik"], native)]
     assert documents == [description] * 3
-    assert description["version"] == 2 and description["training"] == {"steps": 3}
+    assert description["version"] == BUNDLE_FORMAT == 2 and description["training"] == {"steps": 3}
 
 
 def test_load_bundle_gives_back_network_robot_and_document(bundle):
@@ -152,7 +153,7 @@ def test_load_bundle_gives_back_network_robot_and_document(bundle):
     assert loaded_robot.fingerprint() == robot.fingerprint() and loaded_description == description
 
 
-def test_load_bundle_gives_back_version_2(tmp_path):
+def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
     robot = load_robot("panda")
     model = v2.MeanFlowNet(v2.ModelConfig(width=24, num_blocks=2), robot)
     export_bundle(tmp_path / "b", model, document(model, robot))

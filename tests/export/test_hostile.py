@@ -32,8 +32,8 @@ def sealed(content: bytes) -> bytes:
 class Parts:
     """The golden file taken apart; `bytes()` writes it again with whatever was changed."""
 
-    def __init__(self, version="v1"):
-        content = GOLDEN.with_stem(version).read_bytes()
+    def __init__(self, network_type="v1"):
+        content = GOLDEN.with_stem(network_type).read_bytes()
         end = 8 + struct.unpack("<Q", content[:8])[0]
         self.header = json.loads(content[8:end])
         self.document = json.loads(self.header["__metadata__"]["mfik"])
@@ -77,9 +77,9 @@ def document(key, value):
 
 
 HOSTILE = {
-    "version 1": document("version", 1),
-    "version 3": document("version", 3),
-    "version text": document("version", "2"),
+    "format version 1": document("version", 1),
+    "format version 3": document("version", 3),
+    "format version as text": document("version", "2"),
     "format": document("format", "other"),
     "robot text": document("robot", "panda"),
     "robot empty": document("robot", {}),
@@ -96,9 +96,11 @@ HOSTILE = {
     "width other": model("width", 64),
     "blocks huge": model("num_blocks", 10**9),
     "blocks too few": model("num_blocks", 1),
+    "cond_dim huge": model("cond_dim", 16385),
     "encoding": model("encoding", "hash"),
     "encoding none": model("encoding", "none"),
     "encoding_dim odd": model("encoding_dim", 7),
+    "encoding_dim huge": model("encoding_dim", 16386),
     "encoding_dim small": model("encoding_dim", 2),
     "encoding_dim float": model("encoding_dim", 8.0),
     "depth": with_text("training", "[" * 40 + "]" * 40),
@@ -156,8 +158,8 @@ def no_length(p):
 
 
 HOSTILE_V2 = {  # the change, and what both messages name
-    "type of version 1": (model("type", "v1"), ""),
-    "type of version 3": (model("type", "v3"), "v3"),
+    "another type": (model("type", "v1"), ""),
+    "unknown type": (model("type", "v3"), "v3"),
     "dof of another robot": (model("dof", 6), "model.dof: expected 7"),
     "dof over the limit": (model("dof", 17), "model.dof: expected"),
     "width huge": (model("width", 10**9), "model.width: expected an integer from 1 to 16384"),
@@ -171,7 +173,7 @@ HOSTILE_V2 = {  # the change, and what both messages name
     "blocks too many": (model("num_blocks", 3), "tensor 'blocks.2.linear1.bias'"),
     "features of another robot": (joint(2, "kind", "prismatic"), "expected shape [32, 56], got [32, 58]"),
     "chain without length": (no_length, ""),
-    "tensor of version 1": (lambda p: p.header.update({"norm.bias": p.header.pop("head.bias")}), "tensor '"),
+    "tensor of another type": (lambda p: p.header.update({"norm.bias": p.header.pop("head.bias")}), "tensor '"),
     "weight NaN": (lambda p: p.weight("head.weight", float("nan")), "tensor 'head.weight'"),
     "data cut": (lambda p: p.data.pop(), ""),
 }
@@ -200,7 +202,7 @@ def test_hostile_files_are_refused(name, load, tmp_path):
 
 @pytest.mark.parametrize("load", LOADERS, ids=["load_bundle", "Solver.load"])
 @pytest.mark.parametrize("name", HOSTILE_V2)
-def test_hostile_files_of_version_2_are_refused(name, load, tmp_path):
+def test_hostile_files_with_a_network_of_type_v2_are_refused(name, load, tmp_path):
     file = tmp_path / "bad.safetensors"
     parts = Parts("v2")
     file.write_bytes(parts.bytes())
@@ -227,8 +229,8 @@ def test_damaged_and_foreign_files_are_refused(load, tmp_path):
         expect_refused(load, file)
     file.write_bytes(b"\xff" * 100)
     assert "header length" in expect_refused(load, file)
-    safetensors.torch.save_file({"a": torch.ones(1)}, file, metadata={"mfik": "{}"})  # as version 1 began
-    assert "a bundle of version 1" in expect_refused(load, file)
+    safetensors.torch.save_file({"a": torch.ones(1)}, file, metadata={"mfik": "{}"})  # as format version 1 began
+    assert "version 1" in expect_refused(load, file)
     expect_refused(load, tmp_path / "none")
 
 

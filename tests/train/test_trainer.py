@@ -146,7 +146,7 @@ def test_bad_checkpoints_are_refused(panda, data, tmp_path):
     for path in (truncated, foreign, tmp_path / "none.pth"):
         with pytest.raises(BundleError, match=path.name):
             load_checkpoint(path)
-    other = MeanFlowTrainer(MeanFlowNet(ModelConfig.ur10_tiny()), config(robot="ur10"))
+    other = MeanFlowTrainer(MeanFlowNet(ModelConfig.preset(6, "tiny")), config(robot="ur10"))
     with pytest.raises(BundleError, match=r"panda.*ur10"):
         other.resume(good)
     wider = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config(), robot=panda)

@@ -1,4 +1,4 @@
-"""The version 1 network: mean velocity u(q, r, t | target_pose), and its derivative along a trajectory.
+"""The network of type v1: mean velocity u(q, r, t | target_pose), and its derivative along a trajectory.
 
 `MeanFlowNet.forward_with_tangent` is the dual-number form of `forward`, written by hand: it pushes tangents beside the
 values that the ordinary forward computes anyway, so a row's derivative costs its tangent's matrix products and no
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mfik.model import dual
+from mfik.model.interface import Network
 from mfik.model.v1.config import ModelConfig
 
 _MAX_PERIOD = 10_000.0  # ratio of the highest to the lowest sinusoidal frequency
@@ -91,7 +92,7 @@ class ResidualBlock(nn.Module):
         return x + h, dx + dh
 
 
-class MeanFlowNet(nn.Module):
+class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
     The head starts at zero, so an untrained network answers the reference itself: q_solution = q_ref.
@@ -116,17 +117,7 @@ class MeanFlowNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
-        """Evaluate the mean velocity.
-
-        Args:
-            q: Joints at time r, [rad] or [m], [N, J].
-            target_pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [N, 7].
-            r: Start time in [0, 1], [N, 1].
-            t: End time in [r, 1], [N, 1].
-
-        Returns:
-            u, [rad] or [m] per unit time, [N, J].
-        """
+        """Evaluate the mean velocity; see `Network.forward`."""
         scalars = self._scalars(q, target_pose, r, t)
         condition = nn.functional.silu(self.condition(scalars[:, q.shape[1] :]))
         x = self.input(scalars if self.encoding is None else self.encoding(scalars))
@@ -170,7 +161,3 @@ class MeanFlowNet(nn.Module):
         position, quat = target_pose[:, :3], target_pose[:, 3:]
         quat = torch.where(quat[:, :1] < 0, -quat, quat)  # both signs are one rotation
         return torch.cat((q, position, quat, r, t), dim=-1)
-
-    def num_parameters(self) -> int:
-        """Return the number of trained scalars."""
-        return sum(p.numel() for p in self.parameters())

@@ -1,26 +1,19 @@
-"""Configuration of the version 2 network."""
+"""Configuration of a network of type v2."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
-from mfik.errors import ArgumentError
-
-_SIZES = {  # width, num_blocks
-    "default": (1216, 6),
-    "medium": (640, 5),
-    "small": (320, 5),
-    "mini": (192, 3),
-    "tiny": (128, 3),
-    "nano": (64, 3),
-}
-PRESETS = tuple(_SIZES)
+from mfik.model.interface import MAX_BLOCKS, MAX_WIDTH, NetworkConfig
 
 
 @dataclass
-class ModelConfig:
-    """Size of a `MeanFlowNet` of version 2.
+class ModelConfig(NetworkConfig):
+    """Size of a `MeanFlowNet` of type v2.
+
+    Named sizes and their parameters with seven joints: "default" 17.8M, "medium" 4.1M, "small" 1.05M, "mini" 0.24M,
+    "tiny" 0.11M, "nano" 0.03M.
 
     Attributes:
         dof: Number of joints J.
@@ -28,43 +21,16 @@ class ModelConfig:
         num_blocks: Number of residual blocks.
     """
 
-    dof: int = 7
+    TYPE: ClassVar = "v2"
+    SIZES: ClassVar = {
+        "default": {},
+        "medium": {"width": 640, "num_blocks": 5},
+        "small": {"width": 320, "num_blocks": 5},
+        "mini": {"width": 192, "num_blocks": 3},
+        "tiny": {"width": 128, "num_blocks": 3},
+        "nano": {"width": 64, "num_blocks": 3},
+    }
+    LIMITS: ClassVar = {"width": MAX_WIDTH, "num_blocks": MAX_BLOCKS}
+
     width: int = 1216
     num_blocks: int = 6
-
-    def __post_init__(self) -> None:
-        for name in ("dof", "width", "num_blocks"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ArgumentError(f"ModelConfig.{name}: expected a positive integer, got {value!r}")
-
-    @classmethod
-    def preset(cls, dof: int, size: str = "default") -> ModelConfig:
-        """Return the configuration of a size for J = `dof`.
-
-        Parameters of seven joints: default 17.8M, medium 4.1M, small 1.05M, mini 0.24M, tiny 0.11M, nano 0.03M.
-        """
-        if size not in _SIZES:
-            raise ArgumentError(f"size: expected one of {PRESETS}, got {size!r}")
-        width, num_blocks = _SIZES[size]
-        return cls(dof=dof, width=width, num_blocks=num_blocks)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON document that travels in checkpoints and bundles."""
-        return {"type": "v2", **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> ModelConfig:
-        """Read `to_dict`'s document.
-
-        Raises:
-            ArgumentError: the document is of another network type or has unknown fields.
-        """
-        document = dict(document)
-        kind = document.pop("type", None)
-        if kind != "v2":
-            raise ArgumentError(f"model type: expected 'v2', got {kind!r}")
-        unknown = sorted(set(document) - {f.name for f in fields(cls)})
-        if unknown:
-            raise ArgumentError(f"model configuration: unknown fields {unknown}; update mfik")
-        return cls(**document)

@@ -1,4 +1,4 @@
-"""What the version 2 network is told of a state and its target: the robot's own geometry.
+"""What the network of type v2 is told of a state and its target: the robot's own geometry.
 
 Invariant under the two symmetries of a serial chain: turning the target about the first joint's axis together with that
 joint, and about the last joint's axis together with that one. Only the joints' places within their limits tell such

@@ -1,4 +1,4 @@
-"""The version 2 network: mean velocity u(q, r, t | target_pose) from the robot's geometry."""
+"""The network of type v2: mean velocity u(q, r, t | target_pose) from the robot's geometry."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mfik.errors import ArgumentError
 from mfik.model import dual
+from mfik.model.interface import Network
 from mfik.model.v2.config import ModelConfig
 from mfik.model.v2.features import Geometry
 from mfik.ops import MIN_REMAINING
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
         return x + h, dx + dh
 
 
-class MeanFlowNet(nn.Module):
+class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
     u = (d(q) + N(features, r, t)) / (1 - r): d is the damped-least-squares step of `Geometry`, N a residual MLP whose
@@ -64,17 +65,7 @@ class MeanFlowNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
-        """Evaluate the mean velocity.
-
-        Args:
-            q: Joints at time r, [rad] or [m], [N, J].
-            target_pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [N, 7].
-            r: Start time in [0, 1], [N, 1].
-            t: End time in [r, 1], [N, 1].
-
-        Returns:
-            u, [rad] or [m] per unit time, [N, J].
-        """
+        """Evaluate the mean velocity; see `Network.forward`."""
         features, step = self.geometry(q, target_pose)
         x = self.input(torch.cat((features, r, t), dim=-1))
         for block in self.blocks:
@@ -117,7 +108,3 @@ class MeanFlowNet(nn.Module):
         free = (1 - r[:n] > MIN_REMAINING).to(dh)
         derivative = (dstep + dh + free * u.detach()[:n]) / remaining[:n]
         return u, derivative
-
-    def num_parameters(self) -> int:
-        """Return the number of trained scalars."""
-        return sum(p.numel() for p in self.parameters())

@@ -1,4 +1,4 @@
-"""MeanFlow training, version 1."""
+"""MeanFlow training, version 1 of its interface; it trains networks of every type."""
 
 from mfik.train.v1.checkpoint import load_checkpoint, load_model, save_checkpoint
 from mfik.train.v1.config import TrainConfig

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from mfik.errors import BundleError, MfikError
-from mfik.model import build_network, v1, v2
+from mfik.model import Network, build_network
 from mfik.robots import Robot
 
-FORMAT_VERSION = 1
+CHECKPOINT_FORMAT = 1  # "version" of the file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -23,7 +23,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save({"format": "mfik-checkpoint", "version": FORMAT_VERSION, **state}, file)
+            torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -41,7 +41,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        BundleError: the file is missing, truncated, not a checkpoint of mfik, or of another version.
+        BundleError: the file is missing, truncated, not a checkpoint of mfik, or of another format version.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,15 +51,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:
         raise BundleError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
     kind = state.get("format") if isinstance(state, dict) else None
-    if kind != "mfik-checkpoint" or state.get("version") != FORMAT_VERSION:
+    if kind != "mfik-checkpoint" or state.get("version") != CHECKPOINT_FORMAT:
         raise BundleError(
-            f"{path}: expected an mfik-checkpoint of version {FORMAT_VERSION}, got format {kind!r}; "
-            "was it written by another program or version?"
+            f"{path}: expected an mfik-checkpoint of format version {CHECKPOINT_FORMAT}, got {kind!r}; "
+            "was it written by another program, or another version of mfik?"
         )
     return state
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[v1.MeanFlowNet | v2.MeanFlowNet, Robot, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:
     """Return the averaged (EMA) network of a checkpoint in evaluation mode, its robot, and the whole checkpoint."""
     state = load_checkpoint(path)
     try:

@@ -23,7 +23,7 @@ from mfik import ops
 from mfik.data import FileSource, IKDataset, OnlineSource
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model import SingleStep, v1, v2
+from mfik.model import Network, SingleStep
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
@@ -48,7 +48,7 @@ class _Phase(NamedTuple):
 
 
 class MeanFlowTrainer:
-    """Train a `MeanFlowNet`, from `fit` or from the caller's own loop over `train_step`.
+    """Train a network of any type, from `fit` or from the caller's own loop over `train_step`.
 
     Args:
         model: Network to train; moved to `config.device`.
@@ -70,7 +70,7 @@ class MeanFlowTrainer:
 
     def __init__(
         self,
-        model: v1.MeanFlowNet | v2.MeanFlowNet,
+        model: Network,
         config: TrainConfig,
         robot: Robot | None = None,
         output_dir: str | Path | None = None,
