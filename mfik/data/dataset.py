@@ -170,8 +170,8 @@ def _read_meta(path: Path, text: Any) -> dict[str, Any]:
         raise DataError(f"{path}: 'meta' is not mfik's description of the data ({error}); generate it again") from error
     if kind != "mfik-data" or version != DATA_FORMAT:
         raise DataError(
-            f"{path}: expected mfik-data of format version {DATA_FORMAT}, got {kind!r:.60} of format version {version!r:.60}; "
-            "generate it again"
+            f"{path}: expected mfik-data of format version {DATA_FORMAT}, got {kind!r:.60} of "
+            f"format version {version!r:.60}; generate it again"
         )
     return meta
 
