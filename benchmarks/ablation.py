@@ -160,8 +160,8 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
             network.geometry = PartialGeometry(robot, trial.hidden)
         made = MeanFlowTrainer(network, config, robot)
         if not trial.jvp:
-            sample = made._training_sample
-            made._training_sample = lambda *arguments: sample(*arguments)._replace(num_jvp=0)
+            sample = made._sampler.training_sample
+            made._sampler.training_sample = lambda *arguments: sample(*arguments)._replace(num_jvp=0)
         return made
 
     source = OnlineSource(robot, _BATCH, coupling=trial.coupling, seed=seed)

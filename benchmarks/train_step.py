@@ -54,7 +54,7 @@ def plain_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Calla
 
     def step() -> None:
         trainer._begin_step(len(rows["q"]))
-        batch, _, num_endpoint = trainer._training_sample(rows, None, trainer._phase(0))
+        batch, _, num_endpoint = trainer._sampler.training_sample(rows, None, trainer._sampler.phase(0))
         with torch.autocast(trainer.device.type, dtype=trainer._amp_dtype, enabled=trainer._amp_dtype is not None):
             u, derivative = total_derivative(model, batch.q, batch.target_pose, batch.r, batch.t, batch.v)
         evaluated = SimpleNamespace(forward_with_tangent=lambda *_: (u.float(), derivative.detach().float()))
@@ -76,7 +76,7 @@ def our_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Callabl
 
     def step() -> None:
         trainer._begin_step(len(rows["q"]))
-        advance(rows, None, trainer._phase(0))
+        advance(rows, None, trainer._sampler.phase(0))
         trainer.global_step += 1
 
     return step

@@ -7,9 +7,9 @@ from mfik import ops
 from mfik.data import OnlineSource, generate
 from mfik.model import SingleStep, make_network
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
-from mfik.train.v1.trainer import _Phase
+from mfik.train.v1.sampling import Phase
 
-PLAIN, REFLOW = _Phase(curriculum=False, reflow=False), _Phase(curriculum=False, reflow=True)
+PLAIN, REFLOW = Phase(curriculum=False, reflow=False), Phase(curriculum=False, reflow=True)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def trainer(panda):
 
 def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
     rows = generate(panda, 256, coupling="global", seed=1)[:]
-    before, after = (trainer._training_sample(rows, None, phase).batch for phase in (PLAIN, REFLOW))
+    before, after = (trainer._sampler.training_sample(rows, None, phase).batch for phase in (PLAIN, REFLOW))
     start = before.q_target - before.v
     torch.testing.assert_close(after.q_target - after.v, start)
     torch.testing.assert_close(after.q, start + after.r * after.v, rtol=1e-4, atol=1e-4)
@@ -42,7 +42,7 @@ def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
 
 def test_after_reflow_no_row_pays_for_a_tangent_and_endpoints_keep_their_loss(panda, trainer):
     rows = generate(panda, 256, seed=1)[:]
-    before, after = (trainer._training_sample(rows, None, phase) for phase in (PLAIN, REFLOW))
+    before, after = (trainer._sampler.training_sample(rows, None, phase) for phase in (PLAIN, REFLOW))
     assert (before.num_jvp, before.num_endpoint) == (192, 96)
     assert (after.num_jvp, after.num_endpoint) == (0, 96)
     assert (after.batch.r[:96] == 0).all() and (after.batch.t[:96] == 1).all()
@@ -53,18 +53,20 @@ def test_after_reflow_no_row_pays_for_a_tangent_and_endpoints_keep_their_loss(pa
 def test_a_run_reflows_from_its_step_on(panda, trainer):
     source = OnlineSource(panda, 256, seed=0, epoch_rows=256 * 6)
     seen = []
-    sample = trainer._training_sample
-    trainer._training_sample = lambda rows, index, phase: seen.append(phase.reflow) or sample(rows, index, phase)
+    sample = trainer._sampler.training_sample
+    trainer._sampler.training_sample = lambda *arguments: seen.append(arguments[-1].reflow) or sample(*arguments)
     trainer.fit(source, source.validation_rows(100))
     assert seen == [False, False, False, True, True, True]
-    assert not MeanFlowTrainer(trainer.model, TrainConfig(device="cpu"), panda)._phase(10**6).reflow, "off by default"
+    assert not MeanFlowTrainer(trainer.model, TrainConfig(device="cpu"), panda)._sampler.phase(10**6).reflow, (
+        "off by default"
+    )
 
 
 def test_an_answer_that_is_not_finite_leaves_the_row_as_it_was(panda, trainer):
     with torch.no_grad():
         trainer.ema.module.head.bias.fill_(float("nan"))
     rows = generate(panda, 256, coupling="global", seed=1)[:]
-    batch = trainer._training_sample(rows, None, REFLOW).batch
+    batch = trainer._sampler.training_sample(rows, None, REFLOW).batch
     assert all(tensor.isfinite().all() for tensor in batch)
 
 
@@ -78,7 +80,7 @@ def test_the_limit_loss_pulls_answers_inside(panda):
             batch_size=256, flow_matching_ratio=0.0, endpoint_ratio=1.0, limit_loss_weight=weight, device="cpu"
         )
         trainer = MeanFlowTrainer(network, config, panda)
-        sample = trainer._training_sample(rows, None, PLAIN)
+        sample = trainer._sampler.training_sample(rows, None, PLAIN)
         with torch.no_grad():
             network.head.bias.fill_(1.0)
         losses[weight] = meanflow_loss(network, *sample, config, panda).loss

@@ -184,7 +184,7 @@ model = MeanFlowNet(ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="n
 torch.nn.init.normal_(model.head.weight, std=0.1)
 config = TrainConfig(batch_size=64, device="cpu", gradient_clip=0.0, warmup_steps=0)
 trainer = MeanFlowTrainer(model, config, robot=panda)
-sample = trainer._sample(generate(panda, 64, seed=trainer.rank)[:], None, 64, 0, 0)
+sample = trainer._sampler.sample(generate(panda, 64, seed=trainer.rank)[:], None, 64, 0, 0)
 trainer._step(sample, lambda sample: trainer._loss(trainer._trained, sample))
 torch.save({
     "batch": tuple(sample[0]), "counts": sample[1:],

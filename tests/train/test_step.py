@@ -40,7 +40,7 @@ def test_takes_the_steps_of_plain_pytorch(panda, data, clip):
         metrics = run.train_step(rows)
         reference.global_step = step
         optimizer.param_groups[0]["lr"] = reference._begin_step(64)
-        sample = reference._training_sample(rows, None, reference._phase(0))
+        sample = reference._sampler.training_sample(rows, None, reference._sampler.phase(0))
         optimizer.zero_grad()
         output = meanflow_loss(model, *sample, config, panda)
         output.loss.backward()
@@ -84,10 +84,10 @@ def test_the_step_reads_nothing_back(panda, data, changes):
     for on_the_fly in (False, True):
         rows, index = ({}, None) if on_the_fly else source.rows(0)
         run._begin_step(64)
-        run._advance(rows, index, run._phase(1))  # allocates the optimiser's state
+        run._advance(rows, index, run._sampler.phase(1))  # allocates the optimiser's state
         with NoScalars():
             run._begin_step(64)
-            run._advance(rows, index, run._phase(1))
+            run._advance(rows, index, run._sampler.phase(1))
 
 
 def test_the_guard_of_that_test_guards():
@@ -103,7 +103,7 @@ def test_global_rows_are_drawn_in_the_step(panda):
         run.fit(source, source.validation_rows(100))
     for a, b in zip(runs[0].model.parameters(), runs[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
-    batch, num_jvp, num_endpoint = runs[0]._training_sample({}, None, runs[0]._phase(0))
+    batch, num_jvp, num_endpoint = runs[0]._sampler.training_sample({}, None, runs[0]._sampler.phase(0))
     assert batch.q.shape == (64, 7) and (num_jvp, num_endpoint) == (16, 13)
     error = (panda.fk(batch.q_target.double())[:, :3] - batch.target_pose[:, :3]).norm(dim=-1)
     assert error.max() < 1e-5
@@ -120,7 +120,7 @@ def graph_and_eager(panda, data, steps, **changes):
         for step in range(steps):
             rows, index = source.rows(step)
             run._begin_step(64)
-            (run._captured if kind == "graph" else run._advance)(rows, index, run._phase(step))
+            (run._captured if kind == "graph" else run._advance)(rows, index, run._sampler.phase(step))
             kept[step] = run._step._last[0]
             run.global_step += 1
         losses[kind] = kept.cpu()

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,29 +22,17 @@ from tqdm import tqdm
 from mfik import ops
 from mfik.data import FileSource, IKDataset, OnlineSource
 from mfik.errors import ArgumentError, BundleError, TrainingError
-from mfik.kinematics import position_error_m, rotation_error_rad
-from mfik.model import Network, SingleStep
+from mfik.model import Network
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
+from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
 from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
+from mfik.train.v1.validation import ATTEMPT, VAL_REFINEMENTS, measure
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
-_NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
-_VAL_REFINEMENTS = 3
-_ATTEMPT = 10  # refinements of a whole attempt, to the solver's tolerance
-_REFLOW_REFINEMENTS = 10
-_REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
-_TIME_BINS = 4
-
-
-class _Phase(NamedTuple):
-    """What a step does to its rows' lines besides drawing times; a captured step is replayed within one phase."""
-
-    curriculum: bool
-    reflow: bool
 
 
 class MeanFlowTrainer:
@@ -103,6 +91,7 @@ class MeanFlowTrainer:
         self.model.train()
         self._step = TrainingStep(self.model, self.ema.module, config, self.device, self.distributed)
         self.optimizer = self._step.optimizer
+        self._sampler = Sampler(config, self.robot, self.ema.module, self._step.number, self._autocast, self.rank)
         # The references copy constants from the host, which a graph cannot hold.
         kernels = all(ops.has_kernel(name, self.device) for name in ("sample_batch", "weighted_residual_loss", "fk"))
         self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
@@ -122,6 +111,9 @@ class MeanFlowTrainer:
     def _use_amp(self, dtype: torch.dtype) -> None:
         self._amp_dtype = dtype
         self._step.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None)
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
@@ -151,7 +143,7 @@ class MeanFlowTrainer:
         if not self.model.training:
             self.model.train()
         lr = self._begin_step(len(rows["q"]))
-        self._advance(rows, None, self._phase(self.global_step))
+        self._advance(rows, None, self._sampler.phase(self.global_step))
         self._report_bad_steps(lambda _: (rows, None))
         return {**self._step.last_metrics(), "lr": lr}
 
@@ -163,77 +155,13 @@ class MeanFlowTrainer:
         self.samples_seen += size * self.world_size
         return lr
 
-    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: _Phase) -> None:
+    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: Phase) -> None:
         """Take the step on the device, without waiting for it."""
-        sample = self._training_sample(rows, index, phase)
+        sample = self._sampler.training_sample(rows, index, phase)
         self._step(sample, lambda sample: self._loss(self._trained, sample))
 
-    def _phase(self, step: int) -> _Phase:
-        config = self.config
-        return _Phase(step + 1 < config.curriculum_steps, 0 < config.reflow_start <= step)
-
-    def _sample(
-        self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int | Tensor
-    ) -> Sample:
-        """Draw times on the rows' lines; without rows, lines too."""
-        config = self.config
-        num_jvp = round((1 - config.flow_matching_ratio) * size)
-        num_endpoint = round(config.endpoint_ratio * num_jvp)
-        draw = dict(
-            seed=seed, step=step, rank=self.rank, num_jvp=num_jvp, num_endpoint=num_endpoint,
-            c=config.adaptive_weight_c, p=config.adaptive_weight_p,
-        )  # fmt: skip
-        if rows:
-            columns = (rows[name] for name in ("q", "target_pose", "q_target", "r"))
-            batch = ops.sample_batch(*columns, index, **draw)
-        else:
-            batch = ops.draw_batch(self.robot, size, **draw, device=self.device)
-        return Sample(ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint)
-
-    def _training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: _Phase) -> Sample:
-        """`_sample` of the device's step, with what its phase and the augmentation change of the rows' lines."""
-        config, step = self.config, self._step.number
-        size = len(index) if index is not None else len(rows["q"]) if rows else config.batch_size
-        sample = self._sample(rows, index, size, config.seed, step)
-        if not any(phase) and not config.reference_noise:
-            return sample
-        batch, num_jvp, num_endpoint = sample
-        v, t, q_target = batch.v, batch.t, batch.q_target
-        if phase.reflow:
-            start = q_target - v
-            q_target = torch.where(*self._reflow(start, batch.target_pose), q_target)
-            v = q_target - start
-            num_jvp = 0  # one solution to each start: lines do not cross, so u = v and D = 0 on all of them
-        if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
-            v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self.rank)
-        if phase.curriculum:
-            reach = (step + 1).float() / config.curriculum_steps
-            v = reach * v  # nearer references: the line shrinks towards its end
-            t = batch.r + reach * (t - batch.r)
-            num_endpoint = 0  # a shorter interval does not end at the solution
-        q = q_target - (1 - batch.r) * v
-        weight = ops.adaptive_weight(q, q_target, config.adaptive_weight_c, config.adaptive_weight_p)
-        batch = batch._replace(q=q, q_target=q_target, v=v, t=t, weight=weight)
-        return Sample(batch, num_jvp, num_endpoint)
-
-    @torch.no_grad()
-    def _reflow(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether refinement leads from the averaged network to a solution, [B, 1], and to which, [B, J]."""
-        with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
-            q = SingleStep(self.ema.module)(q_ref, target_pose).float()
-        q = torch.where(q.isfinite(), q, q_ref)
-        q, converged, _ = ops.refine(
-            self.robot,
-            q,
-            target_pose,
-            max_iterations=_REFLOW_REFINEMENTS,
-            tol_pos=_REFLOW_TOLERANCE,
-            tol_rot=_REFLOW_TOLERANCE,
-        )
-        return converged.unsqueeze(-1), q
-
     def _loss(self, model: nn.Module, sample: Sample) -> LossOutput:
-        with torch.autocast(self.device.type, dtype=self._amp_dtype, enabled=self._amp_dtype is not None):
+        with self._autocast():
             return meanflow_loss(model, *sample, self.config, self.robot)
 
     def _report_bad_steps(self, rows_of: Callable[[int], tuple[Mapping[str, Tensor], Tensor | None]]) -> None:
@@ -249,8 +177,8 @@ class MeanFlowTrainer:
                 path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._step.number.fill_(number)
-                batch = self._training_sample(*rows_of(number), self._phase(number)).batch
-                torch.save({name: value.cpu() for name, value in batch._asdict().items()}, path)
+                sample = self._sampler.training_sample(*rows_of(number), self._sampler.phase(number))
+                torch.save({name: value.cpu() for name, value in sample.batch._asdict().items()}, path)
                 where = str(path)
             text = (
                 f"step {number}: the loss or its gradient was not finite: step skipped ({self.bad_steps} so far), its "
@@ -278,35 +206,8 @@ class MeanFlowTrainer:
         """
         model = self.ema.module.eval()
         rows = {name: column.float() for name, column in data.to(self.device)[:].items()}
-        sample = self._sample(rows, None, len(data), _VAL_SEED, 0)
-        output = self._loss(model, sample)
-        start, _, _ = ops.sample_batch(
-            rows["q"], rows["target_pose"], rows["q_target"], rows["r"],
-            seed=0, step=0, num_jvp=len(data), num_endpoint=len(data),
-        )[:3]  # fmt: skip
-        q = SingleStep(model)(start, rows["target_pose"])
-        metrics = {"val_loss": output.loss.item()}
-        quarter = (sample[0].r * _TIME_BINS).long()
-        for k in range(_TIME_BINS):
-            if (quarter == k).any():
-                metrics[f"loss_r{k}"] = output.row_loss[quarter == k].mean().item()
-        pose = ops.fk(self.robot, q)
-        pos_mm = 1e3 * position_error_m(pose, rows["target_pose"])
-        rot_deg = torch.rad2deg(rotation_error_rad(pose, rows["target_pose"]))
-        for name, error in (("pos_mm", pos_mm), ("rot_deg", rot_deg)):
-            metrics[f"{name}_mean"] = error.mean().item()
-            metrics[f"{name}_p50"] = error.quantile(0.5).item()
-            metrics[f"{name}_p95"] = error.quantile(0.95).item()
-        tolerance = 1e-3
-        solved = (pos_mm < 1e3 * tolerance) & (rot_deg < math.degrees(tolerance)) & self.robot.within_limits(q)
-        metrics["solved_0"] = solved.float().mean().item()
-        _, converged, _ = ops.refine(
-            self.robot, q, rows["target_pose"], max_iterations=_VAL_REFINEMENTS, tol_pos=tolerance, tol_rot=tolerance
-        )
-        metrics[f"solved_{_VAL_REFINEMENTS}"] = converged.float().mean().item()
-        _, converged, _ = ops.refine(self.robot, q, rows["target_pose"], max_iterations=_ATTEMPT)
-        metrics[f"solved_{_ATTEMPT}"] = converged.float().mean().item()
-        return metrics
+        sample = self._sampler.sample(rows, None, len(data), _VAL_SEED, 0)
+        return measure(model, rows, sample, self._loss(model, sample), self.robot)
 
     # -- the whole run -------------------------------------------------------------------------------------------------
 
@@ -353,7 +254,7 @@ class MeanFlowTrainer:
             while self.global_step < self.total_steps and not self.interrupted:
                 rows, index = rows_of(self.global_step)
                 lr = self._begin_step(config.batch_size)
-                advance(rows, index, self._phase(self.global_step))
+                advance(rows, index, self._sampler.phase(self.global_step))
                 self.global_step += 1
                 bar.update()
                 # The host waits for the device here and nowhere else.
@@ -392,7 +293,7 @@ class MeanFlowTrainer:
     def _end_epoch(self, val: IKDataset, writer: SummaryWriter | None, epoch: int) -> None:
         self.accuracy = self.validate(val)
         self._record(writer, "val", self.accuracy)
-        m, k = self.accuracy, _VAL_REFINEMENTS
+        m, k = self.accuracy, VAL_REFINEMENTS
         tqdm.write(
             f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
             f"{m['rot_deg_p50']:.2f} deg, solved after {k} refinements {m[f'solved_{k}']:.1%}"
@@ -406,7 +307,7 @@ class MeanFlowTrainer:
         shown = {"samples/s": f"{samples_per_s:,.0f}"}
         if self.accuracy:
             shown["val"] = f"{self.accuracy['pos_mm_p50']:.1f} mm {self.accuracy['rot_deg_p50']:.2f} deg"
-            shown["solved"] = f"{self.accuracy[f'solved_{_ATTEMPT}']:.1%}"
+            shown["solved"] = f"{self.accuracy[f'solved_{ATTEMPT}']:.1%}"
         return shown
 
     def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:

@@ -1,0 +1,117 @@
+"""How a step's batch comes about: times on the rows' lines, reflow, augmentation, curriculum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mfik import ops
+from mfik.model import SingleStep
+from mfik.robots import Robot
+from mfik.train.v1.config import TrainConfig
+from mfik.train.v1.step import Sample
+
+_NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
+_REFLOW_REFINEMENTS = 10
+_REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
+
+
+class Phase(NamedTuple):
+    """What a step does to its rows' lines besides drawing times; a captured step is replayed within one phase."""
+
+    curriculum: bool
+    reflow: bool
+
+
+class Sampler:
+    """Draw the batches of a run: a function of its rows, (seed, step, rank) and the averaged network.
+
+    Args:
+        config: Settings of the run.
+        robot: Robot that is trained for.
+        average: Network that holds the averaged weights, from which rows are coupled anew.
+        number: The step's number on the networks' device, [1] int64, which is read when a batch is drawn.
+        autocast: Returns the context in which networks are evaluated.
+        rank: Of this process.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        robot: Robot,
+        average: nn.Module,
+        number: Tensor,
+        autocast: Callable[[], AbstractContextManager],
+        rank: int,
+    ) -> None:
+        self._config, self._robot, self._average = config, robot, average
+        self._number, self._autocast, self._rank = number, autocast, rank
+
+    def phase(self, step: int) -> Phase:
+        """Return the phase that a step belongs to."""
+        config = self._config
+        return Phase(step + 1 < config.curriculum_steps, 0 < config.reflow_start <= step)
+
+    def sample(
+        self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int | Tensor
+    ) -> Sample:
+        """Draw times on the rows' lines; without rows, lines too."""
+        config = self._config
+        num_jvp = round((1 - config.flow_matching_ratio) * size)
+        num_endpoint = round(config.endpoint_ratio * num_jvp)
+        draw = dict(
+            seed=seed, step=step, rank=self._rank, num_jvp=num_jvp, num_endpoint=num_endpoint,
+            c=config.adaptive_weight_c, p=config.adaptive_weight_p,
+        )  # fmt: skip
+        if rows:
+            columns = (rows[name] for name in ("q", "target_pose", "q_target", "r"))
+            batch = ops.sample_batch(*columns, index, **draw)
+        else:
+            batch = ops.draw_batch(self._robot, size, **draw, device=self._number.device)
+        return Sample(ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint)
+
+    def training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: Phase) -> Sample:
+        """`sample` of the device's step, with what its phase and the augmentation change of the rows' lines."""
+        config, step = self._config, self._number
+        size = len(index) if index is not None else len(rows["q"]) if rows else config.batch_size
+        sample = self.sample(rows, index, size, config.seed, step)
+        if not any(phase) and not config.reference_noise:
+            return sample
+        batch, num_jvp, num_endpoint = sample
+        v, t, q_target = batch.v, batch.t, batch.q_target
+        if phase.reflow:
+            start = q_target - v
+            q_target = torch.where(*self._reflow(start, batch.target_pose), q_target)
+            v = q_target - start
+            num_jvp = 0  # one solution to each start: lines do not cross, so u = v and D = 0 on all of them
+        if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
+            v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self._rank)
+        if phase.curriculum:
+            reach = (step + 1).float() / config.curriculum_steps
+            v = reach * v  # nearer references: the line shrinks towards its end
+            t = batch.r + reach * (t - batch.r)
+            num_endpoint = 0  # a shorter interval does not end at the solution
+        q = q_target - (1 - batch.r) * v
+        weight = ops.adaptive_weight(q, q_target, config.adaptive_weight_c, config.adaptive_weight_p)
+        batch = batch._replace(q=q, q_target=q_target, v=v, t=t, weight=weight)
+        return Sample(batch, num_jvp, num_endpoint)
+
+    @torch.no_grad()
+    def _reflow(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether refinement leads from the averaged network to a solution, [B, 1], and to which, [B, J]."""
+        with self._autocast():
+            q = SingleStep(self._average)(q_ref, target_pose).float()
+        q = torch.where(q.isfinite(), q, q_ref)
+        q, converged, _ = ops.refine(
+            self._robot,
+            q,
+            target_pose,
+            max_iterations=_REFLOW_REFINEMENTS,
+            tol_pos=_REFLOW_TOLERANCE,
+            tol_rot=_REFLOW_TOLERANCE,
+        )
+        return converged.unsqueeze(-1), q
