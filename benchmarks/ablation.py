@@ -169,7 +169,7 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
     def run(trained: MeanFlowTrainer, steps: int) -> float:
         start = time.process_time()
         for _ in range(steps):
-            trained.train_step(source.rows(trained.global_step)[0])
+            trained.train_step(source.batch(trained.global_step))
             trained.global_step += 1
         return (time.process_time() - start) / steps
 

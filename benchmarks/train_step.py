@@ -32,7 +32,7 @@ from report import report_header
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mfik.data import generate
+from mfik.data import StepRows, generate
 from mfik.errors import ArgumentError, MfikError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import Robot, load_robot
@@ -44,7 +44,7 @@ WARMUP_STEPS = {"cpu": 1, "cuda": 8}  # optimiser state and buffers; on CUDA als
 STEPS_A_REPEAT = {"cpu": 1, "cuda": 20}  # on CUDA the device is waited for once a repeat
 
 
-def plain_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Callable[[], None]:
+def plain_step(trainer: MeanFlowTrainer, rows: StepRows) -> Callable[[], None]:
     """Return the plain way's step, with the trainer's network and settings."""
     model, config = trainer.model, trainer.config
     optimizer = torch.optim.AdamW(
@@ -53,9 +53,9 @@ def plain_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Calla
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
 
     def step() -> None:
-        trainer._begin_step(len(rows["q"]))
-        batch, _, num_endpoint = trainer._sampler.training_sample(rows, None, trainer._sampler.phase(0))
-        with torch.autocast(trainer.device.type, dtype=trainer._amp_dtype, enabled=trainer._amp_dtype is not None):
+        trainer._begin_step(rows.size)
+        batch, _, num_endpoint = trainer._sampler.training_sample(rows, trainer._sampler.phase(0))
+        with trainer._autocast():
             u, derivative = total_derivative(model, batch.q, batch.target_pose, batch.r, batch.t, batch.v)
         evaluated = SimpleNamespace(forward_with_tangent=lambda *_: (u.float(), derivative.detach().float()))
         output = meanflow_loss(evaluated, batch, len(u), num_endpoint, config, trainer.robot)
@@ -70,13 +70,13 @@ def plain_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Calla
     return step
 
 
-def our_step(trainer: MeanFlowTrainer, rows: dict[str, torch.Tensor]) -> Callable[[], None]:
+def our_step(trainer: MeanFlowTrainer, rows: StepRows) -> Callable[[], None]:
     """Return the step that `MeanFlowTrainer.fit` takes."""
     advance = trainer._advance if trainer._captured is None else trainer._captured
 
     def step() -> None:
-        trainer._begin_step(len(rows["q"]))
-        advance(rows, None, trainer._sampler.phase(0))
+        trainer._begin_step(rows.size)
+        advance(rows, trainer._sampler.phase(0))
         trainer.global_step += 1
 
     return step
@@ -86,7 +86,7 @@ def steps(
     preset: str, batch: int, device: str, robot: Robot, settings: dict[str, Any]
 ) -> dict[str, Callable[[], None]]:
     """Return the step of each trainer, all with equal weights."""
-    rows = generate(robot, batch, coupling="local", seed=0).to(device)[:]
+    rows = StepRows.of(generate(robot, batch, coupling="local", seed=0).to(device)[:])
 
     def build(**more: Any) -> MeanFlowTrainer:
         torch.manual_seed(0)

@@ -199,11 +199,11 @@ def _steps_within(robot: Robot, settings: FitSettings, config: TrainConfig) -> i
     source = _source(robot, settings, trainer)
     seconds = []
     for _ in range(2):
-        trainer.train_step(source.rows(trainer.global_step)[0])  # the first one of a phase allocates
+        trainer.train_step(source.batch(trainer.global_step))  # the first one of a phase allocates
         trainer.global_step += 1
         start = time.perf_counter()
         for _ in range(_TRIAL_STEPS):
-            trainer.train_step(source.rows(trainer.global_step)[0])
+            trainer.train_step(source.batch(trainer.global_step))
             trainer.global_step += 1
         seconds.append((time.perf_counter() - start) / _TRIAL_STEPS)
     torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ import torch
 
 from mfik import __version__
 from mfik.cli import HelpFormatter
-from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate, load_dataset
+from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, Source, generate, load_dataset
 from mfik.errors import ArgumentError, DataError, MfikError
 from mfik.model import NETWORK_TYPES, build_network, make_network
 from mfik.report import cpu_name
@@ -160,8 +160,7 @@ def main() -> None:
         print(f"{robot.name}: {model.num_parameters():,} parameters, {data['rows']} rows, on {trainer.device}")
     if args.dry_run:
         steps = config.max_steps or config.num_epochs * source.steps_per_epoch
-        rows, index = source.rows(0)
-        metrics = trainer.train_step({n: column if index is None else column[index] for n, column in rows.items()})
+        metrics = trainer.train_step(source.batch(0))
         if main_process:
             print(
                 f"dry run: {steps:,} steps of {config.batch_size} rows would follow; first loss {metrics['loss']:.3f}"
@@ -191,7 +190,7 @@ def main() -> None:
     )
 
 
-def open_data(args: argparse.Namespace, trainer: MeanFlowTrainer) -> tuple[FileSource | OnlineSource, IKDataset, dict]:
+def open_data(args: argparse.Namespace, trainer: MeanFlowTrainer) -> tuple[Source, IKDataset, dict]:
     """Return where rows come from, the rows to validate on, and what is recorded of both."""
     config, robot = trainer.config, trainer.robot
     processes = {"rank": trainer.rank, "world_size": trainer.world_size, "device": trainer.device}

@@ -2,7 +2,7 @@
 
 from mfik.data.dataset import DATA_FORMAT, IKDataset, load_dataset, save_dataset
 from mfik.data.generate import COUPLINGS, generate, nearest_equivalent
-from mfik.data.source import FileSource, OnlineSource
+from mfik.data.source import FileSource, OnlineSource, Source, StepRows
 
 __all__ = [
     "COUPLINGS",
@@ -10,6 +10,8 @@ __all__ = [
     "FileSource",
     "IKDataset",
     "OnlineSource",
+    "Source",
+    "StepRows",
     "generate",
     "load_dataset",
     "nearest_equivalent",

@@ -1,14 +1,19 @@
 """Where training draws its rows from: a file, or the robot itself. Each step's rows depend on (seed, step, rank) only.
 
-Both sources hand out what `ops.sample_batch` takes: columns, and which of their rows make the batch. Nothing depends on
+A source hands out `StepRows`, from which the batch is drawn on the device: only times are missing. Nothing depends on
 what was drawn before, so a run that is resumed sees the rows that it would have seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
 import torch
 from torch import Tensor
 
+from mfik import ops
 from mfik.data.dataset import IKDataset
 from mfik.data.generate import check_coupling, draw
 from mfik.errors import ArgumentError
@@ -21,6 +26,48 @@ _CPU_BLOCK_ROWS = 4096
 _GPU_BLOCK_ROWS = 65_536
 _MASK32 = 2**32 - 1
 _VALIDATION_STREAM = _MASK32
+
+
+class StepRows(NamedTuple):
+    """Rows of one step of training, on which times are still to be drawn.
+
+    Attributes:
+        size: Number of rows.
+        tensors: What differs between steps, by the argument of `op` that takes it; in every step the same shapes.
+        op: `ops.sample_batch` or `ops.draw_batch` with what all steps share; in every step the same object, so that a
+            captured step can be replayed with other tensors.
+    """
+
+    size: int
+    tensors: dict[str, Tensor]
+    op: Callable[..., ops.Batch]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Tensor]) -> StepRows:
+        """Return all rows of the columns "q", "target_pose", "q_target" and "r"."""
+        return cls(len(columns["q"]), {name: columns[name] for name in _COLUMNS}, ops.sample_batch)
+
+    def draw(self, **times: Any) -> ops.Batch:
+        """Draw the batch.
+
+        Args:
+            times: `seed`, `step`, `rank`, `num_jvp`, `num_endpoint`, `c` and `p`, see `ops.sample_batch`.
+        """
+        return self.op(**self.tensors, **times)
+
+
+class Source(Protocol):
+    """Where rows come from.
+
+    Attributes:
+        steps_per_epoch: Number of steps that make an epoch.
+    """
+
+    steps_per_epoch: int
+
+    def batch(self, step: int) -> StepRows:
+        """Return the rows of a step, counted from 0 over all epochs; on the trainer's device."""
+        ...
 
 
 class FileSource:
@@ -56,21 +103,18 @@ class FileSource:
         device: torch.device | str = "cpu",
     ) -> None:
         self.steps_per_epoch = _steps_per_epoch("dataset", len(dataset), batch_size, seed, rank, world_size)
-        self._columns = {name: getattr(dataset, name).to(device) for name in _COLUMNS}
+        self._op = partial(ops.sample_batch, **{name: getattr(dataset, name).to(device) for name in _COLUMNS})
+        self._device = torch.device(device)
         self._kept = None if dataset.kept is None else dataset.kept.to(device)
         self._num_rows = len(dataset)
         self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
-    def rows(self, step: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the rows of a step.
+    def batch(self, step: int) -> StepRows:
+        """Return the rows of a step: the indices of its rows, [batch_size] int64, in the columns of all rows.
 
         Args:
             step: Of the training run, counted from 0 over all epochs.
-
-        Returns:
-            The columns "q", "target_pose", "q_target", "r" of all rows, not to be written to, and the rows of this
-            step, [batch_size] int64, on the same device.
 
         Raises:
             ArgumentError: step is negative.
@@ -79,20 +123,21 @@ class FileSource:
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = torch.randperm(self._num_rows, generator=torch.Generator().manual_seed(self._seed + epoch))
-            self._order = order.to(self._columns["q"].device)
+            self._order = order.to(self._device)
             self._epoch = epoch
         start = (step_of_epoch * self._world_size + self._rank) * self._batch_size
         index = self._order[start : start + self._batch_size]
         if self._kept is not None:
             index = self._kept[index]
-        return self._columns, index
+        return StepRows(self._batch_size, {"index": index}, self._op)
 
 
 class OnlineSource:
     """Fresh rows at every step, drawn from the robot as `generate` does: no file, no row that comes again.
 
-    Rows are drawn in blocks of whole batches. Block b of process k has its own random stream, number
-    b * world_size + k, so no two share one. A stream's generator is seeded with
+    `global` rows are drawn together with their times by `ops.draw_batch`, in the step itself. All others are drawn in
+    blocks of whole batches. Block b of process k has its own random stream, number b * world_size + k, so no two share
+    one. A stream's generator is seeded with
 
         fmix32(number + 1 mod 2^32) xor fmix32(fmix32(seed / 2^32) xor seed mod 2^32)
 
@@ -113,7 +158,6 @@ class OnlineSource:
 
     Attributes:
         steps_per_epoch: Number of steps that make an epoch.
-        on_the_fly: Whether `ops.draw_batch` draws such rows (`global` ones): a training step needs none from here.
 
     Raises:
         ArgumentError: an argument is out of range, or an epoch has too few rows for one step.
@@ -134,27 +178,25 @@ class OnlineSource:
     ) -> None:
         check_coupling(coupling, sigma)
         self.steps_per_epoch = _steps_per_epoch("epoch_rows", epoch_rows, batch_size, seed, rank, world_size)
-        self.on_the_fly = coupling == "global"
+        self._global = partial(ops.draw_batch, robot, batch_size, device=device) if coupling == "global" else None
         self._robot, self._coupling, self._sigma, self._device = robot, coupling, sigma, torch.device(device)
         self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         block_rows = _CPU_BLOCK_ROWS if self._device.type == "cpu" else _GPU_BLOCK_ROWS
         self._steps_per_block = max(1, block_rows // batch_size)
         self._block, self._columns = -1, {}
 
-    def rows(self, step: int) -> tuple[dict[str, Tensor], None]:
-        """Return the rows of a step.
+    def batch(self, step: int) -> StepRows:
+        """Return the rows of a step: columns of batch_size rows, float32, not to be written to; none of `global` ones.
 
         Args:
             step: Of the training run, counted from 0.
-
-        Returns:
-            The columns "q", "target_pose", "q_target", "r" of batch_size rows, float32, not to be written to; and
-            None, as all of them make the batch.
 
         Raises:
             ArgumentError: step is negative, or so large that the random streams run out.
         """
         _check_step(step)
+        if self._global is not None:
+            return StepRows(self._batch_size, {}, self._global)
         block, step_of_block = divmod(step, self._steps_per_block)
         if block != self._block:
             stream = block * self._world_size + self._rank
@@ -166,7 +208,7 @@ class OnlineSource:
             self._columns = self._draw(stream, self._steps_per_block * self._batch_size)
             self._block = block
         start = step_of_block * self._batch_size
-        return {name: self._columns[name][start : start + self._batch_size] for name in _COLUMNS}, None
+        return StepRows.of({name: self._columns[name][start : start + self._batch_size] for name in _COLUMNS})
 
     def validation_rows(self, num_samples: int) -> IKDataset:
         """Draw rows to validate on, from the last random stream of the seed, which training never reaches.

@@ -287,7 +287,6 @@ def test_rows_of_any_times_either_dtype_and_layout_are_accepted(panda, tmp_path,
 
 LOAD_AND_TRAIN = """
 import sys
-from mfik import ops
 from mfik.data import FileSource, load_dataset
 from mfik.robots import load_robot
 
@@ -298,8 +297,7 @@ robot = load_robot("panda")
 before = anonymous_kib()
 source = FileSource(load_dataset(sys.argv[1], robot), 1024, seed=0)
 for step in range(20):
-    columns, index = source.rows(step)
-    ops.sample_batch(**columns, index=index, seed=0, step=step, num_jvp=512, num_endpoint=128)
+    source.batch(step).draw(seed=0, step=step, num_jvp=512, num_endpoint=128)
     if step in (0, 19):
         print(anonymous_kib() - before)
 """

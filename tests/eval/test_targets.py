@@ -31,7 +31,8 @@ def test_same_seed_same_targets_and_references_within_limits(name, kind):
 def test_no_pose_of_an_evaluation_is_trained_on(panda, coupling):
     """With the same seed, and with any: training's numbers come from other generators."""
     for seed in (0, 1):
-        online = OnlineSource(panda, 2000, coupling=coupling, seed=seed).rows(0)[0]["target_pose"]
+        rows = OnlineSource(panda, 2000, coupling=coupling, seed=seed).batch(0)
+        online = rows.draw(seed=seed, step=0, num_jvp=0, num_endpoint=0).target_pose
         trained = torch.cat([generate(panda, 2000, coupling=coupling, seed=seed).target_pose, online])[:, :3]
         asked = torch.from_numpy(make_targets(panda, 2000, seed=seed).pose).float()[:, :3]
         assert torch.cdist(asked, trained, compute_mode="donot_use_mm_for_euclid_dist").min() > 1e-5  # [m]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import FileSource, generate
+from mfik.data import FileSource, StepRows, generate
 from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m
 from mfik.model import SingleStep
@@ -186,7 +186,7 @@ def sampled(panda, data, step, **settings):
     trainer = MeanFlowTrainer(MeanFlowNet(ModelConfig.panda_tiny()), config, robot=panda)
     trainer.global_step = step
     trainer._begin_step(len(data))
-    return trainer._sampler.training_sample(data[:], None, trainer._sampler.phase(step))
+    return trainer._sampler.training_sample(StepRows.of(data[:]), trainer._sampler.phase(step))
 
 
 def test_the_curriculum_goes_from_short_and_near_to_whole(panda):

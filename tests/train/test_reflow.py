@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import OnlineSource, generate
+from mfik.data import OnlineSource, StepRows, generate
 from mfik.model import SingleStep, make_network
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
 from mfik.train.v1.sampling import Phase
@@ -24,8 +24,8 @@ def trainer(panda):
 
 
 def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
-    rows = generate(panda, 256, coupling="global", seed=1)[:]
-    before, after = (trainer._sampler.training_sample(rows, None, phase).batch for phase in (PLAIN, REFLOW))
+    rows = StepRows.of(generate(panda, 256, coupling="global", seed=1)[:])
+    before, after = (trainer._sampler.training_sample(rows, phase).batch for phase in (PLAIN, REFLOW))
     start = before.q_target - before.v
     torch.testing.assert_close(after.q_target - after.v, start)
     torch.testing.assert_close(after.q, start + after.r * after.v, rtol=1e-4, atol=1e-4)
@@ -41,8 +41,8 @@ def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
 
 
 def test_after_reflow_no_row_pays_for_a_tangent_and_endpoints_keep_their_loss(panda, trainer):
-    rows = generate(panda, 256, seed=1)[:]
-    before, after = (trainer._sampler.training_sample(rows, None, phase) for phase in (PLAIN, REFLOW))
+    rows = StepRows.of(generate(panda, 256, seed=1)[:])
+    before, after = (trainer._sampler.training_sample(rows, phase) for phase in (PLAIN, REFLOW))
     assert (before.num_jvp, before.num_endpoint) == (192, 96)
     assert (after.num_jvp, after.num_endpoint) == (0, 96)
     assert (after.batch.r[:96] == 0).all() and (after.batch.t[:96] == 1).all()
@@ -65,22 +65,22 @@ def test_a_run_reflows_from_its_step_on(panda, trainer):
 def test_an_answer_that_is_not_finite_leaves_the_row_as_it_was(panda, trainer):
     with torch.no_grad():
         trainer.ema.module.head.bias.fill_(float("nan"))
-    rows = generate(panda, 256, coupling="global", seed=1)[:]
-    batch = trainer._sampler.training_sample(rows, None, REFLOW).batch
+    rows = StepRows.of(generate(panda, 256, coupling="global", seed=1)[:])
+    batch = trainer._sampler.training_sample(rows, REFLOW).batch
     assert all(tensor.isfinite().all() for tensor in batch)
 
 
 def test_the_limit_loss_pulls_answers_inside(panda):
     torch.manual_seed(0)
     network = make_network("v2", "nano", panda)
-    rows = generate(panda, 256, coupling="global", seed=1)[:]
+    rows = StepRows.of(generate(panda, 256, coupling="global", seed=1)[:])
     losses = {}
     for weight in (0.0, 2.0):
         config = TrainConfig(
             batch_size=256, flow_matching_ratio=0.0, endpoint_ratio=1.0, limit_loss_weight=weight, device="cpu"
         )
         trainer = MeanFlowTrainer(network, config, panda)
-        sample = trainer._sampler.training_sample(rows, None, PLAIN)
+        sample = trainer._sampler.training_sample(rows, PLAIN)
         with torch.no_grad():
             network.head.bias.fill_(1.0)
         losses[weight] = meanflow_loss(network, *sample, config, panda).loss

@@ -57,11 +57,11 @@ class Poisoned:
     def __init__(self, source, steps):
         self.source, self.steps, self.steps_per_epoch = source, steps, source.steps_per_epoch
 
-    def rows(self, step):
-        columns, index = self.source.rows(step)
+    def batch(self, step):
+        rows = self.source.batch(step)
         if step in self.steps:
-            columns = {**columns, "q_target": columns["q_target"] * float("nan")}
-        return columns, index
+            rows = rows._replace(tensors={**rows.tensors, "q_target": rows.tensors["q_target"] * float("nan")})
+        return rows
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_its_batch_kept(panda, tmp_path):
@@ -173,7 +173,7 @@ def test_killed_at_any_instant_the_newest_complete_checkpoint_loads(tmp_path):
 
 DISTRIBUTED = """
 import sys, torch
-from mfik.data import FileSource, generate
+from mfik.data import StepRows, generate
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig
@@ -184,7 +184,7 @@ model = MeanFlowNet(ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="n
 torch.nn.init.normal_(model.head.weight, std=0.1)
 config = TrainConfig(batch_size=64, device="cpu", gradient_clip=0.0, warmup_steps=0)
 trainer = MeanFlowTrainer(model, config, robot=panda)
-sample = trainer._sampler.sample(generate(panda, 64, seed=trainer.rank)[:], None, 64, 0, 0)
+sample = trainer._sampler.sample(StepRows.of(generate(panda, 64, seed=trainer.rank)[:]), 0, 0)
 trainer._step(sample, lambda sample: trainer._loss(trainer._trained, sample))
 torch.save({
     "batch": tuple(sample[0]), "counts": sample[1:],
@@ -289,7 +289,7 @@ def test_rows_left_out_of_a_file_are_not_trained_on(panda):
     """FileSource and the trainer together: an epoch over 3 batches touches every training row once."""
     data = generate(panda, 192, seed=2)
     source = FileSource(data, 64, seed=0)
-    seen = torch.cat([source.rows(step)[1] for step in range(source.steps_per_epoch)])
+    seen = torch.cat([source.batch(step).tensors["index"] for step in range(source.steps_per_epoch)])
     assert sorted(seen.tolist()) == list(range(192))
 
 

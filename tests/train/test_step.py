@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mfik.data import FileSource, OnlineSource, generate
+from mfik.data import FileSource, OnlineSource, StepRows, generate
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
@@ -40,7 +40,7 @@ def test_takes_the_steps_of_plain_pytorch(panda, data, clip):
         metrics = run.train_step(rows)
         reference.global_step = step
         optimizer.param_groups[0]["lr"] = reference._begin_step(64)
-        sample = reference._sampler.training_sample(rows, None, reference._sampler.phase(0))
+        sample = reference._sampler.training_sample(StepRows.of(rows), reference._sampler.phase(0))
         optimizer.zero_grad()
         output = meanflow_loss(model, *sample, config, panda)
         output.loss.backward()
@@ -80,14 +80,14 @@ class NoScalars(torch.utils._python_dispatch.TorchDispatchMode):
 )  # fmt: skip
 def test_the_step_reads_nothing_back(panda, data, changes):
     run = trainer(panda, **changes)
-    source = FileSource(data, 64, seed=0)
-    for on_the_fly in (False, True):
-        rows, index = ({}, None) if on_the_fly else source.rows(0)
+    couplings = [OnlineSource(panda, 64, coupling=coupling, seed=0) for coupling in ("global", "local")]
+    for source in (FileSource(data, 64, seed=0), *couplings):
+        rows = source.batch(0)
         run._begin_step(64)
-        run._advance(rows, index, run._sampler.phase(1))  # allocates the optimiser's state
+        run._advance(rows, run._sampler.phase(1))  # allocates the optimiser's state
         with NoScalars():
             run._begin_step(64)
-            run._advance(rows, index, run._sampler.phase(1))
+            run._advance(rows, run._sampler.phase(1))
 
 
 def test_the_guard_of_that_test_guards():
@@ -97,13 +97,13 @@ def test_the_guard_of_that_test_guards():
 
 def test_global_rows_are_drawn_in_the_step(panda):
     source = OnlineSource(panda, 64, coupling="global", seed=0, epoch_rows=640)
-    assert source.on_the_fly and not OnlineSource(panda, 64, seed=0, epoch_rows=640).on_the_fly
+    assert not source.batch(3).tensors, "nothing of it is drawn before the step"
     runs = [trainer(panda, max_steps=10) for _ in range(2)]
     for run in runs:
         run.fit(source, source.validation_rows(100))
     for a, b in zip(runs[0].model.parameters(), runs[1].model.parameters(), strict=True):
         assert torch.equal(a, b)
-    batch, num_jvp, num_endpoint = runs[0]._sampler.training_sample({}, None, runs[0]._sampler.phase(0))
+    batch, num_jvp, num_endpoint = runs[0]._sampler.training_sample(source.batch(0), runs[0]._sampler.phase(0))
     assert batch.q.shape == (64, 7) and (num_jvp, num_endpoint) == (16, 13)
     error = (panda.fk(batch.q_target.double())[:, :3] - batch.target_pose[:, :3]).norm(dim=-1)
     assert error.max() < 1e-5
@@ -118,9 +118,9 @@ def graph_and_eager(panda, data, steps, **changes):
         source = FileSource(data, 64, seed=0, device="cuda")
         kept = torch.empty(steps, device="cuda")
         for step in range(steps):
-            rows, index = source.rows(step)
+            rows = source.batch(step)
             run._begin_step(64)
-            (run._captured if kind == "graph" else run._advance)(rows, index, run._sampler.phase(step))
+            (run._captured if kind == "graph" else run._advance)(rows, run._sampler.phase(step))
             kept[step] = run._step._last[0]
             run.global_step += 1
         losses[kind] = kept.cpu()
@@ -151,13 +151,13 @@ def test_the_loop_never_waits_on_cuda(panda, data, coupling):
     run = trainer(panda, "cuda", log_interval=10**6, compile=False)
     online = OnlineSource(panda, 64, coupling=coupling, seed=0, device="cuda", epoch_rows=6400)
     for step in range(20):
-        rows, index = ({}, None) if online.on_the_fly else online.rows(step)
+        rows = online.batch(step)
         if step == 10:
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
         try:
             run._begin_step(64)
-            run._captured(rows, index, False)
+            run._captured(rows, run._sampler.phase(0))
         finally:
             torch.cuda.set_sync_debug_mode("default") if step == 19 else None
         run.global_step += 1
@@ -182,13 +182,15 @@ def test_a_run_on_cuda_resumes_exactly(panda, data, tmp_path):
 @needs_cuda
 def test_a_bad_step_is_skipped_inside_the_graph(panda, data):
     run = trainer(panda, "cuda", compile=False)
-    columns = {name: data[:][name].cuda() for name in ("q", "target_pose", "q_target", "r")}
+    columns = {name: value.cuda() for name, value in data[:128].items()}
     columns["q_target"][:64] = torch.nan
-    good, bad = torch.arange(64, 128, device="cuda"), torch.arange(64, device="cuda")
+    bad, good = (
+        StepRows.of({name: value[rows] for name, value in columns.items()}) for rows in (slice(64), slice(64, 128))
+    )
     for step in range(12):
         before = [p.clone() for p in run.model.parameters()]
         run._begin_step(64)
-        run._captured(columns, bad if step == 8 else good, False)
+        run._captured(bad if step == 8 else good, run._sampler.phase(0))
         unchanged = all(torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
         assert unchanged == (step in (0, 8))  # the warm-up starts from a learning rate of 0
         run.global_step += 1
@@ -203,9 +205,10 @@ def test_peak_memory_at_batch_256_is_under_the_documents_500_mb(panda, compiled)
     torch.cuda.reset_peak_memory_stats()
     held = torch.cuda.memory_allocated()
     run = trainer(panda, "cuda", ModelConfig.panda_default(), batch_size=256, compile=compiled)
+    source = OnlineSource(panda, 256, coupling="global", seed=0, device="cuda")
     for _ in range(8):
         run._begin_step(256)
-        run._captured({}, None, False)
+        run._captured(source.batch(0), run._sampler.phase(0))
         run.global_step += 1
     torch.cuda.synchronize()
     assert torch.cuda.max_memory_allocated() - held < 500e6

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mfik import ops
+from mfik.data import StepRows
 from mfik.model import SingleStep
 from mfik.robots import Robot
 from mfik.train.v1.config import TrainConfig
@@ -56,29 +57,21 @@ class Sampler:
         config = self._config
         return Phase(step + 1 < config.curriculum_steps, 0 < config.reflow_start <= step)
 
-    def sample(
-        self, rows: Mapping[str, Tensor], index: Tensor | None, size: int, seed: int, step: int | Tensor
-    ) -> Sample:
-        """Draw times on the rows' lines; without rows, lines too."""
+    def sample(self, rows: StepRows, seed: int, step: int | Tensor) -> Sample:
+        """Draw times on the rows' lines."""
         config = self._config
-        num_jvp = round((1 - config.flow_matching_ratio) * size)
+        num_jvp = round((1 - config.flow_matching_ratio) * rows.size)
         num_endpoint = round(config.endpoint_ratio * num_jvp)
-        draw = dict(
+        batch = rows.draw(
             seed=seed, step=step, rank=self._rank, num_jvp=num_jvp, num_endpoint=num_endpoint,
             c=config.adaptive_weight_c, p=config.adaptive_weight_p,
         )  # fmt: skip
-        if rows:
-            columns = (rows[name] for name in ("q", "target_pose", "q_target", "r"))
-            batch = ops.sample_batch(*columns, index, **draw)
-        else:
-            batch = ops.draw_batch(self._robot, size, **draw, device=self._number.device)
         return Sample(ops.Batch(*(tensor.float() for tensor in batch)), num_jvp, num_endpoint)
 
-    def training_sample(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: Phase) -> Sample:
+    def training_sample(self, rows: StepRows, phase: Phase) -> Sample:
         """`sample` of the device's step, with what its phase and the augmentation change of the rows' lines."""
         config, step = self._config, self._number
-        size = len(index) if index is not None else len(rows["q"]) if rows else config.batch_size
-        sample = self.sample(rows, index, size, config.seed, step)
+        sample = self.sample(rows, config.seed, step)
         if not any(phase) and not config.reference_noise:
             return sample
         batch, num_jvp, num_endpoint = sample

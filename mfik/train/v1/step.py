@@ -7,12 +7,13 @@ the same function runs eagerly and, by `CapturedStep`, as one CUDA graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from mfik.data import StepRows
 from mfik.ops import Batch
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput
@@ -127,44 +128,38 @@ class CapturedStep:
     """Replay a function of a step's rows as one CUDA graph.
 
     The first steps with new settings run eagerly, then the next one is captured; whatever else the function reads must
-    stay in the same memory. Columns that come with an index stay where they are; rows without one are copied to a place
-    of their own.
+    stay in the same memory. The tensors in which the rows of steps differ are copied to a place of their own.
 
     Args:
-        run: Called as run(rows, index, settings); launches work on the current stream and does not wait for it.
+        run: Called as run(rows, settings); launches work on the current stream and does not wait for it.
     """
 
-    def __init__(self, run: Callable[[Mapping[str, Tensor], Tensor | None, Any], None]) -> None:
+    def __init__(self, run: Callable[[StepRows, Any], None]) -> None:
         self._run = run
         self._key: Hashable = None
         self._eager_steps = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream = torch.cuda.Stream()
-        self._rows: dict[str, Tensor] = {}
-        self._index: Tensor | None = None
+        self._rows: StepRows | None = None
 
-    def __call__(self, rows: Mapping[str, Tensor], index: Tensor | None, settings: Hashable) -> None:
-        """Run the function, whose Python code depends on `settings` and the shapes alone."""
-        places = tuple((name, tuple(x.shape), x.data_ptr() if index is not None else 0) for name, x in rows.items())
-        key = (settings, places, None if index is None else len(index))
+    def __call__(self, rows: StepRows, settings: Hashable) -> None:
+        """Run the function, whose Python code depends on `settings`, `rows.op` and the shapes alone."""
+        key = (settings, rows.op, rows.size, *((name, tuple(x.shape)) for name, x in rows.tensors.items()))
         if key != self._key:
             self._key, self._eager_steps, self._graph = key, 0, None
-            self._rows = dict(rows) if index is not None else {name: x.clone() for name, x in rows.items()}
-            self._index = None if index is None else index.clone()
-        elif index is not None:
-            self._index.copy_(index)
+            self._rows = rows._replace(tensors={name: x.clone() for name, x in rows.tensors.items()})
         else:
-            for name, x in rows.items():
-                self._rows[name].copy_(x)
+            for name, x in rows.tensors.items():
+                self._rows.tensors[name].copy_(x)
         if self._graph is None and self._eager_steps < _WARMUP_STEPS:
             self._eager_steps += 1
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                self._run(self._rows, self._index, settings)
+                self._run(self._rows, settings)
             torch.cuda.current_stream().wait_stream(self._stream)
             return
         if self._graph is None:
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=self._stream):
-                self._run(self._rows, self._index, settings)
+                self._run(self._rows, settings)
         self._graph.replay()

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mfik import ops
-from mfik.data import FileSource, IKDataset, OnlineSource
+from mfik.data import IKDataset, Source, StepRows
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.model import Network
 from mfik.robots import Robot, load_robot
@@ -117,13 +117,14 @@ class MeanFlowTrainer:
 
     # -- one step ------------------------------------------------------------------------------------------------------
 
-    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """Take one optimiser step on rows of the document's format, and wait for its metrics.
+    def train_step(self, batch: Mapping[str, Tensor] | StepRows) -> dict[str, float]:
+        """Take one optimiser step, and wait for its metrics.
 
         The rows' lines are what counts; times are drawn afresh on them by (seed, global_step).
 
         Args:
-            batch: "q" [B, J], "target_pose" [B, 7], "q_target" [B, J], "r" [B, 1]; "t" is not used.
+            batch: "q" [B, J], "target_pose" [B, 7], "q_target" [B, J], "r" [B, 1] of the training file's format, "t" is
+                not used; or the `batch(step)` of a source.
 
         Returns:
             loss, meanflow_residual, velocity_norm, fk_loss, jvp_norm, grad_norm, lr.
@@ -132,6 +133,16 @@ class MeanFlowTrainer:
             ArgumentError: the batch lacks a column, or one has the wrong shape.
             TrainingError: more than `config.max_bad_steps` steps had a loss or gradient that was not finite.
         """
+        rows = batch if isinstance(batch, StepRows) else self._checked(batch)
+        if not self.model.training:
+            self.model.train()
+        lr = self._begin_step(rows.size)
+        self._advance(rows, self._sampler.phase(self.global_step))
+        self._report_bad_steps(lambda _: rows)
+        return {**self._step.last_metrics(), "lr": lr}
+
+    def _checked(self, batch: Mapping[str, Tensor]) -> StepRows:
+        """Check a caller's batch and move it to the device."""
         missing = [name for name in ("q", "target_pose", "q_target", "r") if name not in batch]
         if missing:
             raise ArgumentError(f"batch: expected q, target_pose, q_target, r; missing {missing}, got {sorted(batch)}")
@@ -140,12 +151,7 @@ class MeanFlowTrainer:
             raise ArgumentError(
                 f"batch['q']: expected [B, {self.robot.dof}] with at least one row, got {list(rows['q'].shape)}"
             )
-        if not self.model.training:
-            self.model.train()
-        lr = self._begin_step(len(rows["q"]))
-        self._advance(rows, None, self._sampler.phase(self.global_step))
-        self._report_bad_steps(lambda _: (rows, None))
-        return {**self._step.last_metrics(), "lr": lr}
+        return StepRows.of(rows)
 
     def _begin_step(self, size: int) -> float:
         """Tell the device which step comes next; return its learning rate."""
@@ -155,16 +161,16 @@ class MeanFlowTrainer:
         self.samples_seen += size * self.world_size
         return lr
 
-    def _advance(self, rows: Mapping[str, Tensor], index: Tensor | None, phase: Phase) -> None:
+    def _advance(self, rows: StepRows, phase: Phase) -> None:
         """Take the step on the device, without waiting for it."""
-        sample = self._sampler.training_sample(rows, index, phase)
+        sample = self._sampler.training_sample(rows, phase)
         self._step(sample, lambda sample: self._loss(self._trained, sample))
 
     def _loss(self, model: nn.Module, sample: Sample) -> LossOutput:
         with self._autocast():
             return meanflow_loss(model, *sample, self.config, self.robot)
 
-    def _report_bad_steps(self, rows_of: Callable[[int], tuple[Mapping[str, Tensor], Tensor | None]]) -> None:
+    def _report_bad_steps(self, rows_of: Callable[[int], StepRows]) -> None:
         """Keep the batches of non-finite steps for inspection; raise after `max_bad_steps` of them.
 
         Args:
@@ -177,7 +183,7 @@ class MeanFlowTrainer:
                 path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._step.number.fill_(number)
-                sample = self._sampler.training_sample(*rows_of(number), self._sampler.phase(number))
+                sample = self._sampler.training_sample(rows_of(number), self._sampler.phase(number))
                 torch.save({name: value.cpu() for name, value in sample.batch._asdict().items()}, path)
                 where = str(path)
             text = (
@@ -206,12 +212,12 @@ class MeanFlowTrainer:
         """
         model = self.ema.module.eval()
         rows = {name: column.float() for name, column in data.to(self.device)[:].items()}
-        sample = self._sampler.sample(rows, None, len(data), _VAL_SEED, 0)
+        sample = self._sampler.sample(StepRows.of(rows), _VAL_SEED, 0)
         return measure(model, rows, sample, self._loss(model, sample), self.robot)
 
     # -- the whole run -------------------------------------------------------------------------------------------------
 
-    def fit(self, source: FileSource | OnlineSource, val: IKDataset) -> dict[str, float]:
+    def fit(self, source: Source, val: IKDataset) -> dict[str, float]:
         """Train to the end of the schedule, from wherever `global_step` stands.
 
         Rows and times are functions of the seed and the step, so an interrupted run that is resumed takes the same
@@ -239,9 +245,7 @@ class MeanFlowTrainer:
         writer = None
         if self.output_dir is not None and self.rank == 0:  # records past the step that is resumed from are withdrawn
             writer = SummaryWriter(str(self.output_dir / "logs"), purge_step=self.global_step + 1)
-        on_the_fly = getattr(source, "on_the_fly", False)
         advance = self._advance if self._captured is None else self._captured
-        rows_of = (lambda step: ({}, None)) if on_the_fly else source.rows
         self.model.train()
         clock, clock_step = time.perf_counter(), self.global_step
         self.interrupted = self._stop_requested = False
@@ -252,9 +256,9 @@ class MeanFlowTrainer:
             ) as bar,
         ):
             while self.global_step < self.total_steps and not self.interrupted:
-                rows, index = rows_of(self.global_step)
-                lr = self._begin_step(config.batch_size)
-                advance(rows, index, self._sampler.phase(self.global_step))
+                rows = source.batch(self.global_step)
+                lr = self._begin_step(rows.size)
+                advance(rows, self._sampler.phase(self.global_step))
                 self.global_step += 1
                 bar.update()
                 # The host waits for the device here and nowhere else.
@@ -264,7 +268,7 @@ class MeanFlowTrainer:
                 if logs or epoch_ends or not self.distributed:
                     self.interrupted = self._any_process(self._stop_requested)
                 if logs or epoch_ends or saves or self.interrupted:
-                    self._report_bad_steps(rows_of)
+                    self._report_bad_steps(source.batch)
                 if logs:
                     metrics = self._step.mean_metrics()
                     now = time.perf_counter()
