@@ -103,8 +103,6 @@ def meanflow_loss(
     Returns:
         LossOutput.
     """
-    if config.loss_weight_type not in WEIGHT_TYPES:
-        raise ArgumentError(f"loss_weight_type: expected one of {WEIGHT_TYPES}, got {config.loss_weight_type!r}")
     network = model.module if isinstance(model, DistributedDataParallel) else model
     network = network.model if isinstance(network, VelocityAndDerivative) else network
     v, r, t = batch.v, batch.r, batch.t
@@ -122,10 +120,10 @@ def meanflow_loss(
         *residual_of,
         r,
         t,
-        batch.weight if config.loss_weight_type == "adaptive" else None,
+        row_weight(config, batch),
         clip=config.jvp_clip,
         c=config.adaptive_weight_c,
-        p=config.adaptive_weight_p if config.loss_weight_type == "error" else 0.0,
+        p=config.adaptive_weight_p,
     )
     hardest = row_loss.flatten().topk(math.ceil(config.hard_ratio * len(row_loss))).values
     loss = (hardest if config.hard_ratio < 1 else row_loss).mean()
@@ -145,6 +143,21 @@ def meanflow_loss(
         derivative.detach().norm(dim=-1).sum() / max(1, len(derivative)),
         row_loss.detach(),
     )
+
+
+def row_weight(config: TrainConfig, batch: Batch) -> Tensor | None:
+    """Return the weight of each row's squared residual, [B, 1], by `config.loss_weight_type`.
+
+    None stands for the weight by the residual itself, (||u - (v + (t - r) D)||^2 + c)^-p, which the loss computes in
+    the pass that computes the residual.
+    """
+    if config.loss_weight_type == "adaptive":  # (||q_target - q||^2 + c)^-p
+        return batch.weight
+    if config.loss_weight_type == "uniform":
+        return torch.ones_like(batch.weight)
+    if config.loss_weight_type == "error":
+        return None
+    raise ArgumentError(f"loss_weight_type: expected one of {WEIGHT_TYPES}, got {config.loss_weight_type!r}")
 
 
 def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
