@@ -17,8 +17,8 @@ from mfik import __version__
 from mfik.data import OnlineSource
 from mfik.data.generate import check_coupling
 from mfik.errors import ArgumentError
-from mfik.eval import run_protocol, write_card
-from mfik.export import document, export_bundle
+from mfik.eval import model_card, run_protocol
+from mfik.export import NATIVE_FILE, document, export_bundle, write_native
 from mfik.model import NETWORK_TYPES, make_network
 from mfik.report import cpu_name
 from mfik.robots import Robot
@@ -117,7 +117,7 @@ def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> d
 def publish(
     output: Path, settings: FitSettings, *, minutes: float, hardware: str, processes: int, command: str
 ) -> dict[str, Any]:
-    """Export a finished run's network, measure it by the protocol, and write its bundle and card.
+    """Measure a finished run's network by the protocol, and write its bundle with the card, whole or not at all.
 
     Args:
         output: Folder of the run.
@@ -142,20 +142,21 @@ def publish(
         "sigma": settings.sigma,
         "config": json.loads(state["train_config"]),
     }
-    bundle = output / "bundle"
-    export_bundle(bundle, model, document(model, robot, training=training))
-    report = run_protocol(Solver.load(bundle), n=settings.num, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
+        solver = Solver.load(folder)
+    report = run_protocol(solver, n=settings.num, seed=0)
     accuracy = {
         name: {key: rows["network"][key] for key in ("pos_mm", "rot_deg", "within_5mm_5deg", "solved")}
         for name, rows in report["one_attempt"].items()
     }
-    export_bundle(bundle, model, document(model, robot, training=training, accuracy=accuracy), overwrite=True)
     curve = read_validations(output, ("pos_mm_p50", "rot_deg_p50", "solved_10"))
     rows_a_step = settings.batch_size * processes
-    write_card(
-        bundle / "README.md", robot, model.config.to_dict(), model.num_parameters(), training, report,
+    card = model_card(
+        robot, model.config.to_dict(), model.num_parameters(), training, report,
         [(step * rows_a_step, values) for step, values in curve],
     )  # fmt: skip
+    export_bundle(output / "bundle", model, document(model, robot, training=training, accuracy=accuracy), card=card)
     return report
 
 

@@ -3,15 +3,21 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from mfik.data import OnlineSource
 from mfik.errors import ArgumentError
-from mfik.fit import FitSettings, fit
+from mfik.eval import run_protocol
+from mfik.export import export_bundle
+from mfik.fit import FitSettings, fit, publish
+from mfik.model import make_network
 from mfik.robots import load_robot
 from mfik.solve import Solver
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig
 
 
 @pytest.mark.slow
@@ -34,6 +40,32 @@ def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start
     assert f"{1 - rows['network']['solved']['1e-5']['10']:.2%}" in card, "where it fails"
     with pytest.raises(ArgumentError, match="another folder"):
         fit(panda, tmp_path / "run", settings, command="")
+
+
+def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeypatch):
+    settings = FitSettings(preset="nano", num=20, batch_size=32)
+    config = TrainConfig(batch_size=32, max_steps=4, warmup_steps=1, device="cpu")
+    source = OnlineSource(panda, 32, seed=0, epoch_rows=64)
+    trainer = MeanFlowTrainer(make_network("v2", "nano", panda), config, panda, tmp_path)
+    trainer.fit(source, source.validation_rows(50))
+    before = set(tmp_path.iterdir())
+    arguments = {"minutes": 1.0, "hardware": "none", "processes": 1, "command": "fit"}
+
+    def broken(*_, **__):
+        raise RuntimeError("measured no further")
+
+    monkeypatch.setattr("mfik.fit.run_protocol", broken)
+    with pytest.raises(RuntimeError, match="measured no further"):
+        publish(tmp_path, settings, **arguments)
+    assert set(tmp_path.iterdir()) == before, "no bundle without its numbers"
+    calls = []
+    monkeypatch.setattr("mfik.fit.run_protocol", partial(run_protocol, diversity_poses=1))
+    monkeypatch.setattr("mfik.fit.export_bundle", lambda *a, **k: calls.append(a) or export_bundle(*a, **k))
+    report = publish(tmp_path, settings, **arguments)
+    assert len(calls) == 1 and (tmp_path / "bundle" / "README.md").read_text().startswith("# panda\n")
+    metadata = Solver.load(tmp_path / "bundle").metadata
+    assert metadata["accuracy"]["global"]["solved"] == report["one_attempt"]["global"]["network"]["solved"]
+    assert metadata["training"]["steps"] == 4
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Measurement of exported networks through the C++ solver."""
 
-from mfik.eval.card import write_card
+from mfik.eval.card import model_card
 from mfik.eval.evaluate import evaluate, format_table
 from mfik.eval.protocol import format_protocol, run_protocol
 from mfik.eval.report import write_report
@@ -21,9 +21,9 @@ __all__ = [
     "load_targets",
     "make_path",
     "make_targets",
+    "model_card",
     "plot_reliability",
     "reliability",
     "run_protocol",
-    "write_card",
     "write_report",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mfik.eval.protocol import format_protocol
@@ -12,19 +11,17 @@ from mfik.robots import Robot
 _CURVE_ROWS = 12
 
 
-def write_card(
-    path: Path,
+def model_card(
     robot: Robot,
     network: dict[str, Any],
     num_parameters: int,
     training: dict[str, Any],
     report: dict[str, Any],
     curve: Sequence[tuple[int, dict[str, float]]],
-) -> None:
-    """Write a bundle's README.md.
+) -> str:
+    """Return the text of a bundle's README.md.
 
     Args:
-        path: File to write.
         robot: The robot.
         network: `to_dict` of the network's configuration.
         num_parameters: Trained scalars of the network.
@@ -80,7 +77,7 @@ def write_card(
         "",
         *_failures(report),
     ]
-    path.write_text("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def _failures(report: dict[str, Any]) -> list[str]:

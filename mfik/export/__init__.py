@@ -7,10 +7,11 @@ from mfik.export.bundle import (
     load_bundle,
     write_native,
 )
-from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
+from mfik.files import CARD_FILE, CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 
 __all__ = [
     "BUNDLE_FORMAT",
+    "CARD_FILE",
     "CHECKSUMS_FILE",
     "NATIVE_FILE",
     "ONNX_FILE",

@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
-from mfik.files import CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
+from mfik.files import CARD_FILE, CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
 
@@ -101,6 +101,7 @@ def export_bundle(
     model: Network | None,
     description: dict[str, Any],
     *,
+    card: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the bundle folder, whole or not at all.
@@ -109,6 +110,7 @@ def export_bundle(
         output: Folder to create.
         model: Network to export; evaluated in float32 on the CPU. None: the robot alone, for the C++ solver.
         description: `document(model, robot, ...)`.
+        card: Text of the model card, README.md; None writes none.
         overwrite: Replace an existing bundle.
 
     Raises:
@@ -133,6 +135,8 @@ def export_bundle(
             _write_onnx(partial / ONNX_FILE, step, description)
         sums = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(partial.iterdir())]
         (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
+        if card is not None:
+            (partial / CARD_FILE).write_text(card)
         partial.chmod(0o755)
         if output.exists():
             shutil.rmtree(output)
