@@ -17,7 +17,7 @@ from mfik import __version__
 from mfik.data import OnlineSource
 from mfik.data.generate import check_coupling
 from mfik.errors import ArgumentError
-from mfik.eval import model_card, run_protocol
+from mfik.eval import CURVE_METRICS, model_card, run_protocol
 from mfik.export import NATIVE_FILE, document, export_bundle, write_native
 from mfik.model import NETWORK_TYPES, make_network
 from mfik.report import cpu_name
@@ -150,7 +150,7 @@ def publish(
         name: {key: rows["network"][key] for key in ("pos_mm", "rot_deg", "within_5mm_5deg", "solved")}
         for name, rows in report["one_attempt"].items()
     }
-    curve = read_validations(output, ("pos_mm_p50", "rot_deg_p50", "solved_10"))
+    curve = read_validations(output, CURVE_METRICS)
     rows_a_step = settings.batch_size * processes
     card = model_card(
         robot, model.config.to_dict(), model.num_parameters(), training, report,

@@ -13,6 +13,7 @@ from mfik import ops
 from mfik.data.dataset import IKDataset
 from mfik.errors import ArgumentError
 from mfik.kinematics import azimuth
+from mfik.kinematics.turns import FULL_TURN, nearest_turn, turn_to_azimuth
 from mfik.robots import Robot
 
 COUPLINGS = ("local", "global", "projected", "canonical", "mixed", "seeding")
@@ -22,7 +23,7 @@ _PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is take
 _CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
 _SEEDING_KINDS = 6  # one of them local, the others canonical
 _HOME_CANDIDATES, _HOME_POSES = 96, 2000
-_HOME_REFINEMENTS = 10
+_HOME_REFINEMENTS = 10  # at most, in the attempt by which postures are compared
 _HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
 
 
@@ -90,15 +91,11 @@ def nearest_equivalent(robot: Robot, q: Tensor, q_near: Tensor) -> Tensor:
     Returns:
         Equivalent joints, [N, J].
     """
-    turn = 2 * math.pi
     lower, upper = robot.limits(like=q)
-    turns = ((q_near - q) / turn).round()
-    bounded = turns.clamp(((lower - q) / turn).ceil(), ((upper - q) / turn).floor())
-    kinds = robot.kinds
-    free = torch.tensor([kind == "continuous" for kind in kinds], device=q.device)
-    linear = torch.tensor([kind == "prismatic" for kind in kinds], device=q.device)
-    turns = torch.where(free, turns, bounded)
-    return torch.where(linear, q, q + turn * turns)
+    free = torch.tensor([kind == "continuous" for kind in robot.kinds], device=q.device)
+    linear = torch.tensor([kind == "prismatic" for kind in robot.kinds], device=q.device)
+    lower, upper = lower.masked_fill(free, -math.inf), upper.masked_fill(free, math.inf)
+    return torch.where(linear, q, nearest_turn(q, q_near, lower, upper))
 
 
 def check_coupling(coupling: str, sigma: float) -> None:
@@ -136,7 +133,7 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
     if coupling in ("local", "mixed", "seeding"):
         prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
         lower, upper = robot.limits()
-        scale = torch.where(prismatic, sigma * (upper - lower) / (2 * math.pi), sigma)
+        scale = torch.where(prismatic, sigma * (upper - lower) / FULL_TURN, sigma)
         near = q_target[local]
         q[local] = robot.clamp(near + torch.randn(near.shape, generator=generator, device=device) * scale.to(q))
     pose = ops.fk(robot, q_target)
@@ -200,8 +197,7 @@ def _turned(robot: Robot, home: Tensor, pose: Tensor) -> Tensor:
     q = home.to(pose).repeat(len(pose), 1)
     if robot.kinds[0] != "prismatic":
         base = robot.chain.transforms(like=pose)[0]
-        turn = azimuth(base, pose[:, :3]) - azimuth(base, robot.fk(home)[:3].to(pose))
-        q[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
+        turn_to_azimuth(q, azimuth(base, robot.fk(home)[:3].to(pose)), base, pose[:, :3])
     return robot.clamp(q)
 
 
@@ -212,7 +208,7 @@ def _canonical(robot: Robot, q_known: Tensor, pose: Tensor, generator: torch.Gen
     failed = ~converged
     home, pose = home[failed], pose[failed]
     lower, upper = robot.limits()
-    weight = 1 / (upper - lower).clamp(max=2 * math.pi).to(home)
+    weight = 1 / (upper - lower).clamp(max=FULL_TURN).to(home)
     nearest = nearest_equivalent(robot, q_known[failed], home)
     for _ in range(_CANONICAL_RETRIES):
         candidate, found, _ = ops.refine(robot, robot.sample(len(pose), generator), pose)

@@ -1,6 +1,6 @@
 """Measurement of exported networks through the C++ solver."""
 
-from mfik.eval.card import model_card
+from mfik.eval.card import CURVE_METRICS, model_card
 from mfik.eval.evaluate import evaluate, format_table
 from mfik.eval.protocol import format_protocol, run_protocol
 from mfik.eval.report import write_report
@@ -8,6 +8,7 @@ from mfik.eval.targets import KINDS, Targets, least_singular_value, load_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, ErrorEstimate, Reliability, plot_reliability, reliability
 
 __all__ = [
+    "CURVE_METRICS",
     "KINDS",
     "LEVELS",
     "ErrorCalibration",

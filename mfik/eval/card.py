@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from mfik.eval.protocol import format_protocol
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.robots import Robot
 
+# Metrics of each validation that the learning curve shows, see `MeanFlowTrainer.validate`.
+CURVE_METRICS = ("pos_mm_p50", "rot_deg_p50", f"solved_{ATTEMPT_REFINEMENTS}")
 _CURVE_ROWS = 12
 
 
@@ -27,7 +30,7 @@ def model_card(
         num_parameters: Trained scalars of the network.
         training: The bundle's record of its training, see `mfik.fit.fit`.
         report: Of `run_protocol`.
-        curve: Samples seen and "pos_mm_p50", "rot_deg_p50", "solved_10" of each validation.
+        curve: Samples seen and CURVE_METRICS of each validation.
     """
     shape = ", ".join(f"{name} {value}" for name, value in network.items() if name not in ("type", "dof"))
     references = f"{training['coupling']} (sigma {training['sigma']:g} rad)"
@@ -51,18 +54,16 @@ def model_card(
         training["command"],
         "```",
         "",
-        "Learning curve of the averaged network, references as trained on: error of one step, and share solved to",
-        "1e-5 m and rad within ten refinements.",
+        "Learning curve of the averaged network, references as trained on: error of one step, and success rate to",
+        f"1e-5 m and rad within {ATTEMPT_REFINEMENTS} refinements.",
         "",
         "| Samples | median mm | median deg | solved |",
         "|---:|---:|---:|---:|",
     ]
     stride = max(1, -(-len(curve) // _CURVE_ROWS))
     for samples, values in [*curve[:-1:stride], curve[-1]] if curve else ():
-        lines.append(
-            f"| {samples / 1e6:.1f}M | {values['pos_mm_p50']:.1f} | {values['rot_deg_p50']:.2f} | "
-            f"{values['solved_10']:.2%} |"
-        )
+        mm, deg, success = (values[name] for name in CURVE_METRICS)
+        lines.append(f"| {samples / 1e6:.1f}M | {mm:.1f} | {deg:.2f} | {success:.2%} |")
     lines += [
         "",
         "## Accuracy",
@@ -85,17 +86,17 @@ def _failures(report: dict[str, Any]) -> list[str]:
     sets = report["one_attempt"]
     lines = []
     for name, rows in sets.items():
-        network, own = rows["network"], {start: row for start, row in rows.items() if start != "network"}
-        share = network["solved"]["1e-5"]["10"]
-        best = max(own, key=lambda start: own[start]["solved"]["1e-5"]["10"])
-        other = own[best]["solved"]["1e-5"]["10"]
+        solved = {start: row["solved"]["1e-5"][str(ATTEMPT_REFINEMENTS)] for start, row in rows.items()}
+        share = solved.pop("network")
+        best = max(solved, key=solved.get)
+        other = solved[best]
         verdict = "better without the network" if other > share else "the network is the better start"
         if f"{share:.2%}" == f"{other:.2%}":
             verdict = "no difference"
         lines.append(
-            f"- {name}: one attempt of ten refinements fails for {1 - share:.2%} of the poses; from `{best}`, which "
-            f"needs no network, for {1 - other:.2%}: {verdict}. One step is outside the limits for "
-            f"{network['limit_violations'] / report['n']:.1%}."
+            f"- {name}: one attempt of {ATTEMPT_REFINEMENTS} refinements fails for {1 - share:.2%} of the poses; from "
+            f"`{best}`, which needs no network, for {1 - other:.2%}: {verdict}. One step is outside the limits for "
+            f"{rows['network']['limit_violations'] / report['n']:.1%}."
         )
     eight = report["solve"]["global"]["8 seeds, network first"]
     lines.append(f"- Eight seeds, the network's answer first, solve {eight['solved']:.2%} of the global poses.")

@@ -11,6 +11,7 @@ import torch
 from mfik.errors import ArgumentError
 from mfik.eval.evaluate import digits, outside_limits, summary, within
 from mfik.eval.targets import Targets, make_path, make_targets, random_numbers, robot_length, uniform_joints
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.robots import Robot
 from mfik.solve import BatchResult, Seed, Solver, Status
 
@@ -26,7 +27,6 @@ SETS: dict[str, dict[str, Any]] = {
 STARTS_WITHOUT_REFERENCE = ("midpoint", "azimuth", "nearest")
 TOLERANCES = {"1e-3": 1e-3, "1e-5": 1e-5, "1e-6": 1e-6}  # [m] and [rad]
 REFINEMENTS = (1, 2, 3, 5, 10, 20)
-ATTEMPT = 10  # refinements of an attempt that is timed or asked for its diversity
 STORED = 20_000
 
 _TIMED_ROWS = 1000
@@ -128,8 +128,8 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
 
     Returns:
         Before refinement: errors "pos_mm" and "rot_deg", share "within_5mm_5deg", "limit_violations" (rows). After: the
-        share "solved" by tolerance and refinements, and the times "us" of an attempt of at most ATTEMPT refinements to
-        1e-5 (the network's evaluation included, the search among stored configurations not).
+        success rates "solved" by tolerance and refinements, and the times "us" of an attempt of at most
+        ATTEMPT_REFINEMENTS to 1e-5 (the network's evaluation included, the search among stored configurations not).
     """
     one = {"seed": Seed.REFERENCE, "max_attempts": 1}
     raw = _solve(solver, targets.pose, q, max_iterations=0, **one)
@@ -147,7 +147,7 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
         "within_5mm_5deg": float(within(solver.robot, raw, 5e-3, np.deg2rad(5)).mean()),
         "limit_violations": int(outside_limits(solver.robot, raw.q).sum()),
         "solved": solved,
-        "us": _time(solver, targets.pose, q_ref, seed=seed, max_attempts=1, max_iterations=ATTEMPT),
+        "us": _time(solver, targets.pose, q_ref, seed=seed, max_attempts=1, max_iterations=ATTEMPT_REFINEMENTS),
     }
 
 
@@ -233,7 +233,7 @@ def measure_diversity(
     for start, q in starts(solver, targets, stored):
         if start == Seed.NETWORK.value:
             rows["network, one step"] = row(q, np.ones(len(q), dtype=bool))
-        out = _solve(solver, targets.pose, q, max_attempts=1, max_iterations=ATTEMPT)
+        out = _solve(solver, targets.pose, q, max_attempts=1, max_iterations=ATTEMPT_REFINEMENTS)
         rows[f"{start}, refined"] = row(out.q, out.status == Status.SOLVED)
     for name, options in solves(solver):
         out = _solve(solver, *targets, **options)

@@ -12,10 +12,11 @@ from torch import nn
 
 from mfik.errors import ArgumentError
 from mfik.eval.evaluate import digits, summary
-from mfik.eval.protocol import ATTEMPT, REFINEMENTS, SETS, Stored, format_protocol, run_protocol, solves, starts
+from mfik.eval.protocol import REFINEMENTS, SETS, Stored, format_protocol, run_protocol, solves, starts
 from mfik.eval.targets import Targets, make_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, draw_reliability, reliability
 from mfik.kinematics import position_error_m
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS as ATTEMPT
 from mfik.report import Page, cpu_name, has_matplotlib
 from mfik.solve import BatchResult, Seed, Solver, Status
 

@@ -15,12 +15,14 @@ from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 from mfik.kinematics.forward import check_q, fk_and_jacobian
 from mfik.kinematics.pose import pose_error
+from mfik.kinematics.turns import wrap
 
 # Damping lam = DAMPING_GAIN |e|^2 + DAMPING_FLOOR (Sugihara 2011, "Solvability-Unconcerned Inverse Kinematics by the
 # Levenberg-Marquardt Method").
 DAMPING_GAIN = 0.02
 DAMPING_FLOOR = 1e-8
 ACTIVE_SET_PASSES = 2
+ATTEMPT_REFINEMENTS = 10  # steps of what every measurement calls one attempt
 
 
 class RefineResult(NamedTuple):
@@ -97,9 +99,8 @@ def refine(
         if iteration == max_iterations or converged.all():
             break
         q = torch.where(converged[:, None], q, _step(q, jac, error, lower_limited, upper_limited))
-    wrapped = q - 2.0 * math.pi * torch.round(q / (2.0 * math.pi))
     pi_lower, pi_upper = limits_like(q, *torch.tensor([[-math.pi], [math.pi]], dtype=torch.float64))
-    q = torch.where(continuous, torch.clamp(wrapped, pi_lower, pi_upper), q)
+    q = torch.where(continuous, torch.clamp(wrap(q), pi_lower, pi_upper), q)
     return RefineResult(q, converged, iterations)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mfik import kinematics
 from mfik.errors import ArgumentError
+from mfik.kinematics.turns import nearest_turn
 
 # Lower bound of the time 1 - r that is left on a line: it divides. Also in csrc/kernels/sample_batch.hpp.
 MIN_REMAINING = 1e-2
@@ -204,12 +205,8 @@ def draw_batch(
             for word in words[:2]
         )
         if kind != "prismatic":
-            turn = 2 * math.pi
-            turns = ((q.double() - q_target.double()) / turn).round()
-            if kind != "continuous":
-                label = q_target.double()
-                turns = turns.clamp(((lower - label) / turn).ceil(), ((upper - label) / turn).floor())
-            q_target = (q_target.double() + turn * turns).to(dtype)
+            limits = (-math.inf, math.inf) if kind == "continuous" else (lower, upper)
+            q_target = nearest_turn(q_target.double(), q.double(), *limits).to(dtype)
         columns.append((q, q_target))
     q, q_target = (torch.stack(joints, dim=-1) for joints in zip(*columns, strict=True))
     times = draw_times(batch, seed, step, rank, num_jvp, num_endpoint, device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mfik import ops
 from mfik.errors import ArgumentError
 from mfik.kinematics import azimuth
+from mfik.kinematics.turns import turn_to_azimuth
 from mfik.robots import Robot
 from mfik.solve.types import Options, Seed, Status, TensorResult
 
@@ -146,8 +147,7 @@ class CudaSolver:
             return q_ref + torch.cat(u).to(q_ref.dtype)
         start = constants.midpoint.repeat(len(pose), 1)
         if seed is Seed.AZIMUTH and self._robot.kinds[0] != "prismatic":
-            turn = azimuth(constants.base, pose[:, :3]) - constants.azimuth
-            start[:, 0] += turn - 2 * math.pi * torch.round(turn / (2 * math.pi))
+            turn_to_azimuth(start, constants.azimuth, constants.base, pose[:, :3])
         return start
 
     def _prepare(self, device: torch.device, dtype: torch.dtype, options: Options) -> None:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.report import Page, has_matplotlib
 from mfik.train.v1.config import TrainConfig
+from mfik.train.v1.validation import VAL_REFINEMENTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +61,8 @@ _PARTS = {
                 "share [%]",
                 {
                     "one step": "val/solved_0",
-                    "after 3 refinements": "val/solved_3",
-                    "to 1e-5 after 10": "val/solved_10",
+                    f"after {VAL_REFINEMENTS} refinements": f"val/solved_{VAL_REFINEMENTS}",
+                    f"to 1e-5 after {ATTEMPT_REFINEMENTS}": f"val/solved_{ATTEMPT_REFINEMENTS}",
                 },
                 scale="linear",
                 factor=100.0,
@@ -204,7 +206,7 @@ def _write_page(output_dir: Path, curves: Mapping[str, _Curve]) -> Path:
             {
                 "One step, median": f"{final['pos_mm_p50']:.1f} mm, {final['rot_deg_p50']:.2f} deg",
                 "One step, 95 %": f"{final['pos_mm_p95']:.1f} mm, {final['rot_deg_p95']:.2f} deg",
-                "Solved after 3 refinements": f"{final['solved_3']:.1%}",
+                f"Solved after {VAL_REFINEMENTS} refinements": f"{final[f'solved_{VAL_REFINEMENTS}']:.1%}",
                 "Steps": f"{last:,}",
             }
         )

@@ -17,7 +17,7 @@ from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.step import Sample
 
 _NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
-_REFLOW_REFINEMENTS = 10
+_REFLOW_REFINEMENTS = 10  # at most, from the network's answer to the solution that becomes the target
 _REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
 
 

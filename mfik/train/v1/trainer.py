@@ -22,6 +22,7 @@ from tqdm import tqdm
 from mfik import ops
 from mfik.data import IKDataset, Source, StepRows
 from mfik.errors import ArgumentError, BundleError, TrainingError
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import Network
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
@@ -30,7 +31,7 @@ from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
 from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
 from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
-from mfik.train.v1.validation import ATTEMPT, VAL_REFINEMENTS, measure
+from mfik.train.v1.validation import VAL_REFINEMENTS, measure
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
 
@@ -311,7 +312,7 @@ class MeanFlowTrainer:
         shown = {"samples/s": f"{samples_per_s:,.0f}"}
         if self.accuracy:
             shown["val"] = f"{self.accuracy['pos_mm_p50']:.1f} mm {self.accuracy['rot_deg_p50']:.2f} deg"
-            shown["solved"] = f"{self.accuracy[f'solved_{ATTEMPT}']:.1%}"
+            shown["solved"] = f"{self.accuracy[f'solved_{ATTEMPT_REFINEMENTS}']:.1%}"
         return shown
 
     def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:

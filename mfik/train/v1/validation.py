@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from mfik import ops
 from mfik.kinematics import position_error_m, rotation_error_rad
+from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import SingleStep
 from mfik.robots import Robot
 from mfik.train.v1.loss import LossOutput
 from mfik.train.v1.step import Sample
 
-VAL_REFINEMENTS = 3
-ATTEMPT = 10  # refinements of a whole attempt, to the solver's tolerance
+VAL_REFINEMENTS = 3  # after which a validation looks for rows within 1e-3 m and rad
 _TIME_BINS = 4
 
 
@@ -57,6 +57,6 @@ def measure(
         robot, q, rows["target_pose"], max_iterations=VAL_REFINEMENTS, tol_pos=tolerance, tol_rot=tolerance
     )
     metrics[f"solved_{VAL_REFINEMENTS}"] = converged.float().mean().item()
-    _, converged, _ = ops.refine(robot, q, rows["target_pose"], max_iterations=ATTEMPT)
-    metrics[f"solved_{ATTEMPT}"] = converged.float().mean().item()
+    _, converged, _ = ops.refine(robot, q, rows["target_pose"], max_iterations=ATTEMPT_REFINEMENTS)
+    metrics[f"solved_{ATTEMPT_REFINEMENTS}"] = converged.float().mean().item()
     return metrics
