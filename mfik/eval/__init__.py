@@ -2,8 +2,9 @@
 
 from mfik.eval.card import CURVE_METRICS, model_card
 from mfik.eval.evaluate import evaluate, format_table
-from mfik.eval.protocol import format_protocol, run_protocol
+from mfik.eval.protocol import run_protocol
 from mfik.eval.report import write_report
+from mfik.eval.tables import format_protocol
 from mfik.eval.targets import KINDS, Targets, least_singular_value, load_targets, make_path, make_targets
 from mfik.eval.uncertainty import LEVELS, ErrorCalibration, ErrorEstimate, Reliability, plot_reliability, reliability
 

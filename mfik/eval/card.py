@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mfik.eval.protocol import format_protocol
+from mfik.eval.tables import format_protocol
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.robots import Robot
 

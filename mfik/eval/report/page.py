@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from mfik.errors import ArgumentError
-from mfik.eval.protocol import SETS, format_protocol, run_protocol
+from mfik.eval.protocol import SETS, run_protocol
 from mfik.eval.report.accuracy import add_errors, add_limits, add_solved_shares, add_workspace
 from mfik.eval.report.latency import add_latency, add_restarts, measure_latency
 from mfik.eval.report.reliability import add_reliability
 from mfik.eval.report.study import Study, number
+from mfik.eval.tables import format_protocol
 from mfik.eval.targets import make_targets
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS as ATTEMPT
 from mfik.report import Page, cpu_name, has_matplotlib
