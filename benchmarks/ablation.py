@@ -1,7 +1,7 @@
 """Compare training objectives, or what the network is told of the geometry, at equal time.
 
 The same robot, optimiser and minutes on one thread; several seeds. Every answer is judged by
-`mfik.eval`'s poses: one-step error, share solved by one attempt of at most ten refinements to 1e-5 m and rad, and the
+`mfik.eval`'s poses: one-step error, success rate of one attempt of at most ten refinements to 1e-5 m and rad, and the
 diversity of answers to one pose from many references beside true solutions of it (docs/accuracy.md).
 """
 
@@ -121,7 +121,7 @@ def main() -> None:
     truths = true_solutions(robot)
     print(f"{robot.name}, {args.preset}, {args.minutes:g} minutes of CPU time on {cpu_name()}, {args.seeds} seeds")
     print(
-        f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (median) | solved | local mm | spread |"
+        f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (median) | success | local mm | spread |"
         " reached |  MMD^2"
     )
     report = []
@@ -194,7 +194,7 @@ def answer(model: nn.Module, q: Tensor, pose: Tensor, steps: int) -> Tensor:
 
 
 def measure(robot: Robot, model: nn.Module, steps: int, truths: dict[int, tuple[np.ndarray, np.ndarray]]) -> dict:
-    """Return errors, share solved and diversity of a network's answers."""
+    """Return errors, success rate and diversity of a network's answers."""
     row: dict[str, float] = {}
     for kind, prefix in (("global", ""), ("local", "local_")):
         targets = make_targets(robot, 10_000, kind=kind, sigma=0.1)

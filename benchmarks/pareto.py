@@ -55,7 +55,7 @@ def main() -> None:
     bar = report["one_attempt"]["global"]
     free = {s: (bar[s]["us"]["p50"], bar[s]["solved"]["1e-5"]["10"]) for s in bar if s != "network"}
     print(f"{robot.name}, {args.minutes:g} minutes each, {cpu_name()}")
-    print("preset  parameters  samples | one step us     mm    deg  local mm | attempt us  solved")
+    print("preset  parameters  samples | one step us     mm    deg  local mm | attempt us success")
     for r in rows:
         print(
             f"{r['preset']:7} {r['parameters']:10,} {r['samples_seen'] / 1e6:6.1f} M | {r['one_step_us']:11.1f} "

@@ -107,7 +107,7 @@ def make_solver(robot: Robot, bundle: str | None, preset: str | None, folder: Pa
 def table(results: list[dict[str, Any]]) -> str:
     """Format the results as a Markdown table."""
     lines = [
-        "| rows | first seed | time [ms] | checked solves [1/s] | solved | attempts, mean | most |",
+        "| rows | first seed | time [ms] | checked solves [1/s] | success rate | attempts, mean | most |",
         "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for row in results:

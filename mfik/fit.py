@@ -28,14 +28,17 @@ from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_model, read_validat
 _NETWORK = "v2"  # type that is trained
 PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
 
-_EPOCH_ROWS = 500_000  # between two validations
-_VAL_ROWS = 10_000
-_REFLOW_AFTER = 0.1  # share of the steps that are taken before targets are coupled anew
-_WARMUP = 0.03  # share of the steps
-_LEAST_STEPS = 20
-_LEARNING_RATE_BY_WIDTH = 6e-3 * 128
-_TRIAL_STEPS = 8  # that are timed, of each phase
-_OVERHEAD = 0.85  # what remains of the time for steps beside validation, checkpoints and waiting for one another
+_EPOCH_ROWS = 500_000  # rows between two validations
+_VAL_ROWS = 10_000  # rows of a validation
+# Of the recipe; docs/training.md has the measurements behind what differs from TrainConfig's defaults.
+_REFLOW_AFTER = 0.1  # share of the steps that are taken before rows are coupled anew
+_WARMUP = 0.03  # share of the steps over which the learning rate rises
+_LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width
+_JVP_CLIP = 0.3  # norm of the correction (t - r) D in units of ||v||; without it type v2 hardly learns
+_EMA_SHARE, _MAX_EMA_STEPS = 0.02, 1000.0  # steps that the averaged weights look back: share of the run, and at most
+_LEAST_STEPS = 20  # however short the time: fewer leave no step for some phase
+_TRIAL_STEPS = 8  # steps of each phase that are timed
+_STEP_SHARE = 0.85  # of the time is left for steps beside validation, checkpoints and waiting for other processes
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         loss_weight_type="uniform",
         flow_matching_ratio=0.0,
         endpoint_ratio=1.0,
-        jvp_clip=0.3,
+        jvp_clip=_JVP_CLIP,
         limit_loss_weight=1.0,
         save_interval=0,
         seed=settings.seed,
@@ -184,7 +187,7 @@ def _scheduled(config: TrainConfig, steps: int) -> TrainConfig:
         num_epochs=steps,
         warmup_steps=round(_WARMUP * steps),
         reflow_start=max(1, round(_REFLOW_AFTER * steps)),
-        ema_decay=1 - 1 / max(2.0, min(1000.0, 0.02 * steps)),
+        ema_decay=1 - 1 / max(2.0, min(_MAX_EMA_STEPS, _EMA_SHARE * steps)),
         log_interval=max(1, min(50, steps // 10)),
     )
 
@@ -209,7 +212,7 @@ def _steps_within(robot: Robot, settings: FitSettings, config: TrainConfig) -> i
         seconds.append((time.perf_counter() - start) / _TRIAL_STEPS)
     torch.set_num_threads(threads)
     mean = _REFLOW_AFTER * seconds[0] + (1 - _REFLOW_AFTER) * seconds[1]
-    return max(_LEAST_STEPS, round(_OVERHEAD * 60 * settings.minutes / mean))
+    return max(_LEAST_STEPS, round(_STEP_SHARE * 60 * settings.minutes / mean))
 
 
 def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> OnlineSource:

@@ -14,6 +14,7 @@ import torch
 from mfik.cli import HelpFormatter
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import (
+    CALIBRATION_ROWS,
     KINDS,
     LEVELS,
     ErrorCalibration,
@@ -33,8 +34,6 @@ from mfik.model import Network
 from mfik.robots import Robot
 from mfik.solve import Solver, model_path
 from mfik.train.v1 import load_model
-
-_CALIBRATION_ROWS = 20_000
 
 
 def main() -> None:
@@ -103,7 +102,7 @@ def measure(args: argparse.Namespace, solver: Solver) -> dict:
 def check_uncertainty(args: argparse.Namespace, targets: Targets) -> dict:
     """Calibrate the error estimate on poses of another seed, judge it on the targets, print and draw the outcome."""
     model, robot = load_network(args.model)
-    others = make_targets(robot, _CALIBRATION_ROWS, kind=args.kind, sigma=args.sigma, seed=args.seed + 1)
+    others = make_targets(robot, CALIBRATION_ROWS, kind=args.kind, sigma=args.sigma, seed=args.seed + 1)
     seen, asked = ([torch.from_numpy(array).float() for array in (t.q_ref, t.pose)] for t in (others, targets))
     estimate = ErrorCalibration.fit(model, robot, *seen).estimate(model, *asked)
     result = reliability(estimate, robot, asked[1])

@@ -22,9 +22,9 @@ from mfik.report import cpu_name
 from mfik.robots import load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, plot_run
 
-_QUICK_TEST_ROWS = 50_000
-_MAX_VAL_ROWS = 10_000
-_SINGLE_THREAD_PARAMETERS = 300_000
+_QUICK_TEST_ROWS = 50_000  # that --quick_test makes
+_MAX_VAL_ROWS = 10_000  # rows held out for validation, at most
+_SINGLE_THREAD_PARAMETERS = 300_000  # networks below train on one thread
 _RUN_FOLDERS = ("checkpoints", "logs", "plots", "report", "bad_batches")
 
 

@@ -1,4 +1,4 @@
-"""The training file: five tensors of the document's format and the description of what made them."""
+"""The training file: five tensors and the description of what made them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mfik.robots import Robot
 
 DATA_FORMAT = 1  # "version" of the file
 _COLUMNS = ("q", "target_pose", "q_target", "r", "t")
-_QUAT_NORM_TOLERANCE = 1e-3
+_QUAT_NORM_TOLERANCE = 1e-3  # of a quaternion's norm from 1; float32 rounding stays under 1e-6
 _LIMIT_TOLERANCE = 1e-4  # [rad] or [m]: float32 rounding of a joint at its limit
 # Rows checked at once: bounds memory, fits the cache, and stays below the size from which torch forks an operation
 # into threads (32,768 values), which on busy cores takes longer than the operation.
@@ -81,7 +81,7 @@ class IKDataset(torch.utils.data.Dataset):
 
 
 def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite: bool = False) -> None:
-    """Write the document's dictionary of tensors, plus `meta` (a JSON string), whole or not at all.
+    """Write the training file, a dictionary of five tensors and `meta` (a JSON string), whole or not at all.
 
     Raises:
         DataError: `path` exists and `overwrite` is false.
@@ -110,8 +110,8 @@ def load_dataset(path: str | os.PathLike[str], robot: Robot, *, skip_bad_rows: b
     the forward kinematics of `q_target`.
 
     Args:
-        path: File written by `scripts/generate_data.py`, or any `torch.save` of the document's dictionary (float32 or
-            float64).
+        path: File written by `scripts/generate_data.py`, or any `torch.save` of a dictionary of the five
+            tensors (float32 or float64).
         robot: Robot to train for.
         skip_bad_rows: Leave bad rows out (`skipped` counts them) instead of refusing the file.
 

@@ -22,7 +22,7 @@ _MAX_R = 0.9  # largest r on disk: (q_target - q)/(1 - r) then keeps float32 acc
 _PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is taken where refinement from q fails
 _CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
 _SEEDING_KINDS = 6  # one of them local, the others canonical
-_HOME_CANDIDATES, _HOME_POSES = 96, 2000
+_HOME_CANDIDATES, _HOME_POSES = 96, 2000  # postures that are compared, and the poses on which they are
 _HOME_REFINEMENTS = 10  # at most, in the attempt by which postures are compared
 _HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
 
@@ -46,8 +46,8 @@ def generate(
             "global": uniform and independent; "projected": uniform, and the solution is the one that refinement
             reaches from it, else the nearest of several; "mixed": one of the three for each row, at random;
             "canonical": uniform, and the solution is the same for every reference, the one that refinement reaches from
-            `home_posture` turned to the target, else the nearest to that of several; "seeding": local for a sixth of
-            the rows, canonical for the others.
+            `home_posture` turned to the target's azimuth, else the nearest to that of several; "seeding": local for a
+            sixth of the rows, canonical for the others.
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
         device: Where to compute.
@@ -167,10 +167,10 @@ def _project(robot: Robot, q: Tensor, q_known: Tensor, pose: Tensor, generator: 
 
 @lru_cache(maxsize=16)
 def home_posture(robot: Robot) -> Tensor:
-    """Find the posture from which one attempt of refinement, turned to the target, solves most reachable poses.
+    """Find the posture from which one attempt solves most reachable poses, turned to each target's azimuth.
 
-    The best of the middle of the limits and of random postures around it, on the same random poses; always the same for
-    a robot.
+    The best of the midpoint of the limits and of random postures around it, on the same random poses; always the same
+    for a robot.
 
     Returns:
         Joints [rad or m], [J], float64.
@@ -178,12 +178,12 @@ def home_posture(robot: Robot) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     pose = ops.fk(robot, robot.sample(_HOME_POSES, generator))
     lower, upper = robot.limits()
-    middle = 0.5 * (lower + upper)
+    midpoint = 0.5 * (lower + upper)
     reach = _HOME_SPREAD * (0.5 * (upper - lower)).clamp(max=math.pi)
-    candidates = middle + reach * (2 * torch.rand(_HOME_CANDIDATES, robot.dof, generator=generator).double() - 1)
-    candidates[0] = middle
+    candidates = midpoint + reach * (2 * torch.rand(_HOME_CANDIDATES, robot.dof, generator=generator).double() - 1)
+    candidates[0] = midpoint
     if robot.kinds[0] != "prismatic":
-        candidates[:, 0] = middle[0]  # it is turned anyway
+        candidates[:, 0] = midpoint[0]  # it is turned anyway
 
     def solved(home: Tensor) -> int:
         _, converged, _ = ops.refine(robot, _turned(robot, home, pose), pose, max_iterations=_HOME_REFINEMENTS)

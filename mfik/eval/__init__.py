@@ -6,9 +6,18 @@ from mfik.eval.protocol import run_protocol
 from mfik.eval.report import write_report
 from mfik.eval.tables import format_protocol
 from mfik.eval.targets import KINDS, Targets, least_singular_value, load_targets, make_path, make_targets
-from mfik.eval.uncertainty import LEVELS, ErrorCalibration, ErrorEstimate, Reliability, plot_reliability, reliability
+from mfik.eval.uncertainty import (
+    CALIBRATION_ROWS,
+    LEVELS,
+    ErrorCalibration,
+    ErrorEstimate,
+    Reliability,
+    plot_reliability,
+    reliability,
+)
 
 __all__ = [
+    "CALIBRATION_ROWS",
     "CURVE_METRICS",
     "KINDS",
     "LEVELS",

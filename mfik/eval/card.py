@@ -11,7 +11,7 @@ from mfik.robots import Robot
 
 # Metrics of each validation that the learning curve shows, see `MeanFlowTrainer.validate`.
 CURVE_METRICS = ("pos_mm_p50", "rot_deg_p50", f"solved_{ATTEMPT_REFINEMENTS}")
-_CURVE_ROWS = 12
+_CURVE_ROWS = 12  # of the learning curve's table, at most
 
 
 def model_card(
@@ -38,7 +38,7 @@ def model_card(
         f"# {robot.name}",
         "",
         f"{robot.base_link} to {robot.tip_link}, {robot.dof} joints: {', '.join(robot.joint_names)}.",
-        f"Network {network['type']}, {num_parameters:,} parameters ({shape}).",
+        f"Network type {network['type']}, {num_parameters:,} parameters ({shape}).",
         "",
         "## Training",
         "",
@@ -57,7 +57,7 @@ def model_card(
         "Learning curve of the averaged network, references as trained on: error of one step, and success rate to",
         f"1e-5 m and rad within {ATTEMPT_REFINEMENTS} refinements.",
         "",
-        "| Samples | median mm | median deg | solved |",
+        "| Samples | median mm | median deg | success rate |",
         "|---:|---:|---:|---:|",
     ]
     stride = max(1, -(-len(curve) // _CURVE_ROWS))

@@ -24,20 +24,21 @@ SETS: dict[str, dict[str, Any]] = {
     "near singular": {"kind": "near_singular"},
 }
 # Starts that do not depend on the reference: one table of them serves the first three sets, whose poses are the same.
-STARTS_WITHOUT_REFERENCE = ("midpoint", "azimuth", "nearest")
+STARTS_WITHOUT_REFERENCE = ("midpoint", "azimuth", "stored")
 TOLERANCES = {"1e-3": 1e-3, "1e-5": 1e-5, "1e-6": 1e-6}  # [m] and [rad]
-REFINEMENTS = (1, 2, 3, 5, 10, 20)
-STORED = 20_000
+REFINEMENTS = (1, 2, 3, 5, 10, 20)  # after which an attempt is looked at
+STORED = 20_000  # configurations from which the start "stored" takes the one of the nearest pose
 
-_TIMED_ROWS = 1000
+_TIMED_ROWS = 1000  # solves whose times make the quantiles
 _STORED_KEY, _DIVERSITY_KEY = 1, 2  # of the random numbers beside those of the targets
 _BLOCK = 1000  # rows that look through the stored configurations together
 _MAX_TRACK_STEP = 0.2  # joint step that tracking may take [rad or m]; the paths take 0.05
-_PATH_STEPS = 100
-_REFERENCES = 100  # of each of these poses
+_PATH_STEPS = 100  # of each path that is tracked
+_REFERENCES = 100  # of each pose whose diversity is measured
 _PROPOSALS = 4000  # starts from which the solutions of one pose are sought
-_NEAR = 0.2  # joint distance within which solutions are neighbours
-_LEAST_BANDWIDTH = 0.1  # of the kernel, for poses with one solution
+_NEAR = 0.2  # joint distance [rad], as in `mmd2`, within which solutions are neighbours
+_LEAST_BANDWIDTH = 0.1  # of the kernel [rad], for poses with one solution
+_RANK_FLOOR = 1e-9  # singular values below it are rounding of zero
 
 
 def run_protocol(
@@ -116,11 +117,11 @@ class Stored(NamedTuple):
 
 
 def starts(solver: Solver, targets: Targets, stored: Stored) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield where an attempt may start, by name, [N, J]: the network's answer (if there is one) and what is free."""
+    """Yield where an attempt may start, by name, [N, J]: the network's answer, if there is one, and what needs none."""
     for seed in (Seed.NETWORK, Seed.REFERENCE, Seed.MIDPOINT, Seed.AZIMUTH):
         if seed is not Seed.NETWORK or solver.num_parameters > 0:
             yield seed.value, _solve(solver, *targets, seed=seed, max_attempts=1, max_iterations=0).q
-    yield "nearest", stored.nearest(targets.pose)
+    yield "stored", stored.nearest(targets.pose)
 
 
 def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
         )
         ok = out.status == Status.SOLVED
         solved[name] = {str(k): float((ok & (out.iterations <= k)).mean()) for k in REFINEMENTS}
-    seed, q_ref = (Seed.REFERENCE, q) if start == "nearest" else (Seed(start), targets.q_ref)
+    seed, q_ref = (Seed.REFERENCE, q) if start == "stored" else (Seed(start), targets.q_ref)
     return {
         "pos_mm": summary(1e3 * raw.pos_error),
         "rot_deg": summary(np.rad2deg(raw.rot_error)),
@@ -152,7 +153,7 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
 
 
 def measure_solve(solver: Solver, targets: Targets, **options: Any) -> dict[str, Any]:
-    """Measure `Solver.solve` with all its seeds: share solved, attempts, how far q_ref is, time."""
+    """Measure `Solver.solve` with all its seeds: success rate, attempts, how far q_ref is, time."""
     out = _solve(solver, *targets, **options)
     ok = out.status == Status.SOLVED
     distance = np.abs(out.q - targets.q_ref).max(axis=1)[ok]
@@ -208,9 +209,9 @@ def measure_diversity(
     """Compare the answers to one pose from many uniform references with a true sample of its solutions.
 
     Returns:
-        For each row the share solved, and over the poses the means of "spread", the root mean square distance of two
-        answers, of "reached", the share of true solutions that have an answer near by, and of "mmd2", the squared
-        maximum mean discrepancy of answers and truth. "truth" is a second true sample: the best that can be had.
+        For each row the success rate "solved", and over the poses the means of "spread", the root mean square distance
+        of two answers, of "reached", the share of true solutions that have an answer near by, and of "mmd2", the
+        squared maximum mean discrepancy of answers and truth. "truth" is a second true sample: the best possible.
     """
     robot, rng = solver.robot, random_numbers(seed, _DIVERSITY_KEY)
     poses = robot.fk(uniform_joints(robot, num_poses, rng)).numpy()
@@ -265,7 +266,14 @@ def sample_solutions(solver: Solver, pose: np.ndarray, n: int, rng: np.random.Ge
     def refine(q: torch.Tensor) -> torch.Tensor:
         poses = np.broadcast_to(pose, (len(q), 7))
         out = _solve(
-            solver, poses, q, seed=Seed.REFERENCE, max_attempts=1, max_iterations=20, tol_pos=1e-6, tol_rot=1e-6
+            solver,
+            poses,
+            q,
+            seed=Seed.REFERENCE,
+            max_attempts=1,
+            max_iterations=max(REFINEMENTS),
+            tol_pos=1e-6,
+            tol_rot=1e-6,
         )
         return torch.from_numpy(out.q[out.status == Status.SOLVED])
 
@@ -274,7 +282,7 @@ def sample_solutions(solver: Solver, pose: np.ndarray, n: int, rng: np.random.Ge
         return found.numpy()
     scale = _scale(robot)
     _, values, directions = torch.linalg.svd(robot.jacobian(found) / scale)
-    rank = int((values > 1e-9).sum(-1).max())  # less than 6 where the axes are parallel
+    rank = int((values > _RANK_FLOOR).sum(-1).max())  # less than 6 where the axes are parallel
     null = directions[:, rank:]  # [M, J - rank, J]
     ball = torch.from_numpy(rng.standard_normal(null.shape[:2]))
     radius = _NEAR * torch.from_numpy(rng.random((len(found), 1))) ** (1 / max(1, null.shape[1]))

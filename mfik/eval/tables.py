@@ -38,7 +38,7 @@ def _error_table(report: dict[str, Any]) -> Iterator[str]:
 
 def _attempt_table(report: dict[str, Any]) -> Iterator[str]:
     columns = {"1e-3": REFINEMENTS[:4], "1e-6": REFINEMENTS[:4], "1e-5": REFINEMENTS[4:]}
-    yield "One attempt: share solved to a tolerance [m and rad] after so many refinements"
+    yield "One attempt: success rate to a tolerance [m and rad] after so many refinements"
     groups = " | ".join(f"{name:^{7 * len(steps) - 1}}" for name, steps in columns.items())
     yield f"{'references':13} {'start':9} | {groups} | {'us an attempt':^13}"
     counts = " | ".join(" ".join(f"{k:>6}" for k in steps) for steps in columns.values())
@@ -54,7 +54,7 @@ def _attempt_table(report: dict[str, Any]) -> Iterator[str]:
 
 def _solve_table(report: dict[str, Any]) -> Iterator[str]:
     yield "The whole solver, to 1e-5 m and rad"
-    yield (f"{'references':13} {'':22} |  solved | outside | attempts | from q_ref | {'us a solve':^13}")
+    yield (f"{'references':13} {'':22} | success | outside | attempts | from q_ref | {'us a solve':^13}")
     yield _line(f"{'':36} | {'':7} |  limits | {'mean':>8} | {'rad':>10} | {'p50':>6} {'p99':>6}")
     for name, rows in report["solve"].items():
         for solver, row in rows.items():
@@ -71,7 +71,7 @@ def _diversity_table(report: dict[str, Any]) -> Iterator[str]:
         f"Diversity: {diversity['poses']} poses, {diversity['references']} global references each, beside "
         f"{diversity['true_solutions']:.0f} true solutions on average"
     )
-    yield _line(f"{'answers':22} |  solved |  spread | reached |   MMD^2")
+    yield _line(f"{'answers':22} | success |  spread | reached |   MMD^2")
     for name, row in diversity["rows"].items():
         values = ("-", "-", "-")
         if row["poses"]:

@@ -21,7 +21,7 @@ from mfik.robots import Robot
 KINDS = ("global", "local", "near_limits", "near_singular")
 
 _NEAR_LIMIT = (1e-3, 0.05)  # distance from the limit [rad or m]
-_NEAR_LIMIT_JOINTS = 3
+_NEAR_LIMIT_JOINTS = 3  # at most that are near one
 _NEAR_SINGULAR = 0.02  # least singular value; 18 % of the Panda's joint space is nearer, 24 % of the UR10's
 _DRIFT = 0.1  # share of a new direction in each step of a path
 _SINGULAR_ATTEMPTS = 100  # blocks of n rows to look through for n near-singular ones

@@ -363,7 +363,7 @@ def test_seeding_is_local_for_a_sixth(panda):
     assert 0.14 < near.double().mean() < 0.19
 
 
-def test_the_home_posture_beats_the_middle(panda):
+def test_the_home_posture_beats_the_midpoint(panda):
     ur10 = load_robot("ur10")
     home = home_posture(ur10)
     assert home is home_posture(ur10) and ur10.within_limits(home)

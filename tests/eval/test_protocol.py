@@ -73,7 +73,7 @@ def test_without_a_network_the_rows_that_need_none_are_there_and_add_up(bare):
     report = run_protocol(bare, n=150, diversity_poses=3)
     assert list(report["one_attempt"]) == list(report["solve"]) == list(SETS) and report["left_out"] == {}
     for name, rows in report["one_attempt"].items():
-        free = [] if name.startswith("local") else ["midpoint", "azimuth", "nearest"]
+        free = [] if name.startswith("local") else ["midpoint", "azimuth", "stored"]
         assert list(rows) == ["reference", *free]
         for row in rows.values():
             for shares in row["solved"].values():
@@ -83,7 +83,7 @@ def test_without_a_network_the_rows_that_need_none_are_there_and_add_up(bare):
                 assert row["solved"]["1e-3"][str(k)] >= row["solved"]["1e-5"][str(k)] >= row["solved"]["1e-6"][str(k)]
             assert 0 < row["us"]["p50"] <= row["us"]["p99"]
     glob = report["one_attempt"]["global"]
-    assert glob["nearest"]["pos_mm"]["mean"] < 0.3 * glob["reference"]["pos_mm"]["mean"]
+    assert glob["stored"]["pos_mm"]["mean"] < 0.3 * glob["reference"]["pos_mm"]["mean"]
     assert all(row["solve()"]["solved"] == 1 for row in report["solve"].values())
     tracking = report["tracking"]
     assert (tracking["paths"], tracking["steps"]) == (2, 150) and tracking["whole_paths"] <= 2
@@ -148,11 +148,11 @@ def test_diversity_tells_collapsed_answers_from_spread_ones(bare):
     diversity = measure_diversity(bare, Stored.draw(bare.robot, 0), seed=0, num_poses=20, num_references=50)
     rows = diversity["rows"]
     assert diversity["poses"] == 20 and all(0 <= row["solved"] <= 1 and row["poses"] <= 20 for row in rows.values())
-    truth, reference, middle = (rows[name] for name in ("truth", "reference, refined", "midpoint, refined"))
+    truth, reference, midpoint = (rows[name] for name in ("truth", "reference, refined", "midpoint, refined"))
     assert abs(truth["mmd2"]) < 0.01 and truth["spread"] > 1
-    assert middle["mmd2"] > 0.15 and middle["spread"] < 1e-6 and middle["reached"] < 0.1
-    assert truth["mmd2"] < reference["mmd2"] < middle["mmd2"]
-    assert truth["reached"] > reference["reached"] > middle["reached"]
+    assert midpoint["mmd2"] > 0.15 and midpoint["spread"] < 1e-6 and midpoint["reached"] < 0.1
+    assert truth["mmd2"] < reference["mmd2"] < midpoint["mmd2"]
+    assert truth["reached"] > reference["reached"] > midpoint["reached"]
 
 
 def planar_arm(slides):

@@ -226,7 +226,7 @@ def test_a_training_run_has_its_page(panda, tmp_path):
     assert page.row("data: rows") == ["online"] and "python scripts/train.py --robot panda" in page.text
     assert "8 steps of 32 rows, seed 0; some processor" in page.text
     names = {re.sub(r"pictures/|-light.svg", "", picture) for picture in page.pictures if "light" in picture}
-    assert {"loss", "share-solved", "learning-rate", "gradient-norm", "throughput"} <= names
+    assert {"loss", "success-rate", "learning-rate", "gradient-norm", "throughput"} <= names
 
 
 def test_text_cannot_break_the_page_and_the_same_numbers_give_the_same_bytes(tmp_path):

@@ -74,17 +74,17 @@ def add_errors(study: Study) -> None:
     )
 
 
-def add_solved_shares(study: Study) -> None:
-    """Share solved by one attempt against refinements, from every start."""
+def add_success_rates(study: Study) -> None:
+    """Success rate of one attempt against refinements, from every start."""
     page, report, network = study.page, study.report, study.has_network
 
     def draw(name: str) -> Callable[[Axes], None]:
         def into(axes: Axes) -> None:
             for start, looks in LOOKS.items():
-                shares = [study.solved(name, start, k) for k in REFINEMENTS]
+                shares = [study.success_rate(name, start, k) for k in REFINEMENTS]
                 if None not in shares:
                     axes.plot(REFINEMENTS, 100 * np.array(shares), label=start, **looks)
-            axes.set(xscale="log", xlabel="refinements, at most", ylabel="share solved [%]", ylim=(-2, 102))
+            axes.set(xscale="log", xlabel="refinements, at most", ylabel="success rate [%]", ylim=(-2, 102))
             axes.set_xticks(REFINEMENTS, REFINEMENTS)
             axes.minorticks_off()
             axes.legend(loc="upper left")
@@ -92,18 +92,21 @@ def add_solved_shares(study: Study) -> None:
         return into
 
     shown = [name for name in ("local 0.1", "local 0.3", "global", "near limits") if name in study.sets]
-    page.heading("One attempt: share solved against refinements")
+    page.heading("One attempt: success rate against refinements")
     page.figure(
-        f"Share of poses that refinement from one start solves to {TOLERANCE} m and rad inside the limits, without a "
-        "second seed"
+        f"Share of poses that one attempt solves to {TOLERANCE} m and rad inside the limits, without a second seed"
         + (": the network is worth its time where it is above every start that costs nothing." if network else "."),
-        {f"Solved by one attempt, {name}": draw(name) for name in shown},
+        {f"Success rate of one attempt, {name}": draw(name) for name in shown},
     )
     page.table(
-        f"One attempt of at most {ATTEMPT} refinements to {TOLERANCE}; the time of nearest is without its search.",
-        ["references and start", "solved", "us p50", "us p99"],
+        f"One attempt of at most {ATTEMPT} refinements to {TOLERANCE}; the time of stored is without its search.",
+        ["references and start", "success rate", "us p50", "us p99"],
         [
-            [f"{name}, {start}", f"{study.solved(name, start, ATTEMPT):.1%}", *shown_times(row["us"], ("p50", "p99"))]
+            [
+                f"{name}, {start}",
+                f"{study.success_rate(name, start, ATTEMPT):.1%}",
+                *shown_times(row["us"], ("p50", "p99")),
+            ]
             for name, rows in report["one_attempt"].items()
             for start, row in rows.items()
         ],
@@ -111,9 +114,9 @@ def add_solved_shares(study: Study) -> None:
 
 
 def add_workspace(study: Study, solved: dict[str, np.ndarray]) -> None:
-    """Error and share solved by the target's distance from the base's z axis and its height."""
+    """Error and success rate by the target's distance from the base's z axis and its height."""
     targets = study.sets["global"]
-    start = max(solved, key=lambda name: ("network" == name, solved[name].mean()))
+    start = "network" if study.has_network else max(solved, key=lambda name: solved[name].mean())
     place = np.hypot(targets.pose[:, 0], targets.pose[:, 1]), targets.pose[:, 2]
     cells = int(np.clip(np.sqrt(len(targets.pose) / 100), 2, 14))
     edges = [np.linspace(values.min(), values.max(), cells + 1) for values in place]
@@ -138,16 +141,18 @@ def add_workspace(study: Study, solved: dict[str, np.ndarray]) -> None:
         return into
 
     tables = {"solved": by_cell(solved[start], np.mean)}
-    pictures = {f"Solved by one attempt from {start}, by place": draw(100 * tables["solved"], "share solved [%]")}
-    said = f"Share of the targets in each cell of the workspace that one attempt from {start} solves in {ATTEMPT} "
-    said += f"refinements ({_range(100 * tables['solved'], '%')})"
+    pictures = {f"Success rate of one attempt from {start}, by place": draw(100 * tables["solved"], "success rate [%]")}
+    rate = (
+        f"success rate of one attempt of {ATTEMPT} refinements from {start} ({_range(100 * tables['solved'], '%')}) in "
+        "each cell of the workspace"
+    )
+    said = f"The {rate}"
     if study.has_network:
         out = study.solver.solve_batch(*targets, time_each=False, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
         tables["pos_mm"] = by_cell(1e3 * out.pos_error, np.median)
         title = "Median position error of one step, by place"
         pictures = {title: draw(tables["pos_mm"], "median position error [mm]"), **pictures}
-        said = said[0].lower() + said[1:]
-        said = f"Median error of the network's one step ({_range(tables['pos_mm'], ' mm')}) and {said}"
+        said = f"Median error of the network's one step ({_range(tables['pos_mm'], ' mm')}) and {rate}"
     study.report["workspace"] = {
         "start": start,
         "radius_m": edges[0].tolist(),
@@ -162,7 +167,7 @@ def add_workspace(study: Study, solved: dict[str, np.ndarray]) -> None:
 
 
 def add_limits(study: Study, solved: dict[str, np.ndarray]) -> None:
-    """Error and share solved by how near to a limit the joints are that the pose was made of."""
+    """Error and success rate by how near to a limit the joints are that the pose was made of."""
     robot, page = study.solver.robot, study.page
     limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
     page.heading("Near joint limits")
@@ -178,9 +183,9 @@ def add_limits(study: Study, solved: dict[str, np.ndarray]) -> None:
     bins = int(np.clip(len(distance) // (5 * _LEAST_ROWS), 1, 12))
     edges = np.quantile(distance, np.linspace(0, 1, bins + 1))
     row = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, bins - 1)
-    middle = [float(np.median(distance[row == k])) for k in range(bins)]
+    medians = [float(np.median(distance[row == k])) for k in range(bins)]
     found: dict[str, Any] = {
-        "distance_percent": middle,
+        "distance_percent": medians,
         "solved": {start: [float(ok[row == k].mean()) for k in range(bins)] for start, ok in solved.items()},
     }
     study.report["near_limits"] = found
@@ -188,12 +193,13 @@ def add_limits(study: Study, solved: dict[str, np.ndarray]) -> None:
 
     def draw_solved(axes: Axes) -> None:
         for start, shares in found["solved"].items():
-            axes.plot(middle, 100 * np.array(shares), label=start, **LOOKS[start])
-        axes.set(xlabel=label, ylabel="share solved [%]", ylim=(-2, 102))
+            axes.plot(medians, 100 * np.array(shares), label=start, **LOOKS[start])
+        axes.set(xlabel=label, ylabel="success rate [%]", ylim=(-2, 102))
         axes.legend(loc="lower right", ncols=2)
 
-    pictures = {"Solved by one attempt, by distance to a limit": draw_solved}
-    said = f"Share that one attempt solves in {ATTEMPT} refinements"
+    pictures = {"Success rate of one attempt, by distance to a limit": draw_solved}
+    rate = f"success rate of one attempt of {ATTEMPT} refinements"
+    said = f"The {rate}"
     if study.has_network:
         out = study.solver.solve_batch(*targets, time_each=False, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
         found["pos_mm"] = [summary(1e3 * out.pos_error[row == k]) for k in range(bins)]
@@ -201,16 +207,16 @@ def add_limits(study: Study, solved: dict[str, np.ndarray]) -> None:
         def draw_error(axes: Axes) -> None:
             for key, line in (("p95", "--"), ("median", "-")):
                 values = [entry[key] for entry in found["pos_mm"]]
-                axes.plot(middle, values, color="C0", marker="o", linestyle=line, label=key)
+                axes.plot(medians, values, color="C0", marker="o", linestyle=line, label=key)
             axes.set(xlabel=label, ylabel="position error of one step [mm]")
             axes.set_ylim(bottom=0)
             axes.legend()
 
         pictures = {"Error of one step, by distance to a limit": draw_error, **pictures}
-        said = "Error of the network's one step and s" + said[1:]
+        said = f"Error of the network's one step and {rate}"
     page.figure(
         f"{said} against how near the joints that the pose was made of come to a limit; global references, "
-        f"bins of equally many poses, drawn at their medians.",
+        "bins of equally many poses, drawn at their medians.",
         pictures,
     )
 

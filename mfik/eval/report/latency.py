@@ -15,7 +15,7 @@ from mfik.solve import BatchResult, Seed, Status
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ATTEMPTS = (1, 2, 4, 8, 16, 32, 64, 160)
+_ATTEMPTS = (1, 2, 4, 8, 16, 32, 64, 160)  # that are allowed, up to the solver's default
 
 
 def measure_latency(study: Study) -> dict[str, dict[str, BatchResult]]:
@@ -69,7 +69,7 @@ def add_latency(study: Study, results: dict[str, dict[str, BatchResult]]) -> Non
     )
     page.table(
         f"The whole solver, to {TOLERANCE} m and rad.",
-        ["references and solver", "solved", "attempts, mean", "from q_ref [rad]", "outside limits"],
+        ["references and solver", "success rate", "attempts, mean", "from q_ref [rad]", "outside limits"],
         [
             [
                 f"{name}, {label}",
@@ -89,7 +89,7 @@ def add_restarts(study: Study, results: dict[str, dict[str, BatchResult]]) -> No
     solver, page, report = study.solver, study.page, study.report
     free = max(
         (start.value for start in Seed if start is not Seed.NETWORK),
-        key=lambda start: study.solved("global", start, ATTEMPT),
+        key=lambda start: study.success_rate("global", start, ATTEMPT),
     )
     singles = ["network", free] if study.has_network else [free]
     found: dict[str, dict[str, list[float]]] = {}

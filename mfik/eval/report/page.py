@@ -9,7 +9,7 @@ from torch import nn
 
 from mfik.errors import ArgumentError
 from mfik.eval.protocol import SETS, run_protocol
-from mfik.eval.report.accuracy import add_errors, add_limits, add_solved_shares, add_workspace
+from mfik.eval.report.accuracy import add_errors, add_limits, add_success_rates, add_workspace
 from mfik.eval.report.latency import add_latency, add_restarts, measure_latency
 from mfik.eval.report.reliability import add_reliability
 from mfik.eval.report.study import Study, number
@@ -66,7 +66,7 @@ def write_report(
     _add_key_numbers(study)
     if study.has_network:
         add_errors(study)
-    add_solved_shares(study)
+    add_success_rates(study)
     solved = study.rows()
     add_workspace(study, solved)
     add_limits(study, solved)
@@ -90,7 +90,7 @@ def _add_key_numbers(study: Study) -> None:
             tiles[f"One step, {name} references, median"] = (
                 f"{number(row['pos_mm']['median'])} mm, {number(row['rot_deg']['median'])} deg"
             )
-    shares = {start: study.solved("global", start, ATTEMPT) for start in report["one_attempt"]["global"]}
+    shares = {start: study.success_rate("global", start, ATTEMPT) for start in report["one_attempt"]["global"]}
     best = max((start for start in shares if start != "network"), key=shares.get)
     tiles[f"One attempt, global, {ATTEMPT} refinements"] = ", ".join(
         f"{start} {share:.1%}" for start, share in shares.items() if start in (best, "network")
@@ -102,8 +102,8 @@ def _add_key_numbers(study: Study) -> None:
     page.tiles(tiles)
     if not study.has_network:
         page.paragraph(
-            "This bundle has no network: its one-step errors, its rows beside the free starts and the reliability of "
-            "its error estimate are left out."
+            "This bundle has no network: its one-step errors, its rows beside the starts that need none, and the "
+            "reliability of its error estimate are left out."
         )
     for name, why in report["left_out"].items():
         page.paragraph(f"Set {name}: left out ({why}).")

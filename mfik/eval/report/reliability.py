@@ -8,13 +8,11 @@ import torch
 
 from mfik.eval.report.study import Study
 from mfik.eval.targets import make_targets
-from mfik.eval.uncertainty import LEVELS, ErrorCalibration, draw_reliability, reliability
+from mfik.eval.uncertainty import CALIBRATION_ROWS, LEVELS, ErrorCalibration, draw_reliability, reliability
 from mfik.kinematics import position_error_m
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_CALIBRATION_ROWS = 20_000
 
 
 def add_reliability(study: Study) -> None:
@@ -24,7 +22,7 @@ def add_reliability(study: Study) -> None:
     if network is None:
         page.paragraph("Left out: it takes the network in PyTorch.")
         return
-    others = make_targets(robot, _CALIBRATION_ROWS, seed=study.seed + 1)
+    others = make_targets(robot, CALIBRATION_ROWS, seed=study.seed + 1)
     targets = study.sets["global"]
     seen, asked = ([torch.from_numpy(array).float() for array in (t.q_ref, t.pose)] for t in (others, targets))
     estimate = ErrorCalibration.fit(network, robot, *seen).estimate(network, *asked)
@@ -47,7 +45,7 @@ def add_reliability(study: Study) -> None:
         "How well bounds of the one-step error, estimated by the network alone, keep their promise: of bounds promised "
         f"for 90% of the poses {result.coverage_pos[at]:.1%} hold (rotation {result.coverage_rot[at]:.1%}), and the "
         f"estimated median follows the true error with a rank correlation of {result.rank_correlation_pos:.2f} "
-        f"(rotation {result.rank_correlation_rot:.2f}); calibrated on {_CALIBRATION_ROWS:,} global poses of seed "
+        f"(rotation {result.rank_correlation_rot:.2f}); calibrated on {CALIBRATION_ROWS:,} global poses of seed "
         f"{study.seed + 1}.",
         {
             "Coverage promised and observed": lambda axes: draw_reliability(axes, result),

@@ -17,13 +17,13 @@ from mfik.solve import Solver, Status
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TOLERANCE = "1e-5"
-CURVE_POINTS = 200
+TOLERANCE = "1e-5"  # [m] and [rad], the solver's default, by its name in the protocol
+CURVE_POINTS = 200  # of a drawn distribution
 # Colours and marks of the starts, the same in every picture.
 LOOKS = {
     name: {"color": f"C{i}", "marker": marker}
     for i, (name, marker) in enumerate(
-        {"network": "o", "reference": "s", "midpoint": "^", "azimuth": "v", "nearest": "D"}.items()
+        {"network": "o", "reference": "s", "midpoint": "^", "azimuth": "v", "stored": "D"}.items()
     )
 }
 # The same for the protocol's rows of the whole solver.
@@ -55,8 +55,8 @@ class Study(NamedTuple):
         """Names of the sets that pictures of the whole solver show."""
         return [name for name in ("global", "near limits") if name in self.sets]
 
-    def solved(self, name: str, start: str, refinements: int) -> float | None:
-        """Return the share of a set that one attempt solves, None without such a row."""
+    def success_rate(self, name: str, start: str, refinements: int) -> float | None:
+        """Return the success rate of one attempt on a set, None without such a row."""
         rows = self.report["one_attempt"]
         # Starts that do not see the reference have the same row in the three sets of the same poses.
         row = rows[name].get(start) or (rows["global"].get(start) if SETS[name]["kind"] == "local" else None)

@@ -26,7 +26,7 @@ class Geometry(nn.Module):
     joint turns); L half the sum of the link offsets; M the frame of the last joint before its motion, M* that frame as
     the target wants it if q_J stays. Of one state:
 
-    - (q - middle) / half range of each joint, 0 for continuous ones, [J]
+    - (q - midpoint of the limits) / half range of each joint, 0 for continuous ones, [J]
     - sines, then cosines of the turning joints but the last joint, the first one's angle counted from the azimuth
     - position of M* from the first joint, in F, / L, [3], and its rotation, [9]; the same of M, [3 + 9]
     - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
@@ -54,7 +54,7 @@ class Geometry(nn.Module):
         self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
         constants = {
             "origins": origins,
-            "middle": 0.5 * (lower + upper),
+            "midpoint": 0.5 * (lower + upper),
             "per_range": limited * 2.0 / (upper - lower),
             "turns": turns.unsqueeze(-1),  # [J, 1]
         }
@@ -99,7 +99,7 @@ class Geometry(nn.Module):
             first_sin, first_cos = sin[:, :1] * c - cos[:, :1] * s, cos[:, :1] * c + sin[:, :1] * s
             sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
         features = (
-            (q - self.middle) * self.per_range,
+            (q - self.midpoint) * self.per_range,
             sin.index_select(1, self.turning),
             cos.index_select(1, self.turning),
             self.scale * _apply(frame, from_joint1),

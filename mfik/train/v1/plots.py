@@ -48,8 +48,8 @@ _QUANTILES = {"95 %": "p95", "mean": "mean", "median": "p50"}
 # The page: by heading a sentence and its pictures, by title.
 _PARTS = {
     "Accuracy of the averaged network on held-out rows": (
-        "One-step errors, and the share of rows within 1 mm and 1 mrad and inside the limits after so many "
-        "refinements, at the end of each epoch: what counts, other than a falling loss.",
+        "One-step errors, and the success rate (rows within 1 mm and 1 mrad and inside the limits) after so many "
+        "refinements, at the end of each epoch. These numbers count; a falling loss alone does not.",
         {
             "Position error of one step": _Picture(
                 "position error [mm]", {name: f"val/pos_mm_{key}" for name, key in _QUANTILES.items()}
@@ -57,8 +57,8 @@ _PARTS = {
             "Rotation error of one step": _Picture(
                 "rotation error [deg]", {name: f"val/rot_deg_{key}" for name, key in _QUANTILES.items()}
             ),
-            "Share solved": _Picture(
-                "share [%]",
+            "Success rate": _Picture(
+                "success rate [%]",
                 {
                     "one step": "val/solved_0",
                     f"after {VAL_REFINEMENTS} refinements": f"val/solved_{VAL_REFINEMENTS}",
@@ -206,7 +206,7 @@ def _write_page(output_dir: Path, curves: Mapping[str, _Curve]) -> Path:
             {
                 "One step, median": f"{final['pos_mm_p50']:.1f} mm, {final['rot_deg_p50']:.2f} deg",
                 "One step, 95 %": f"{final['pos_mm_p95']:.1f} mm, {final['rot_deg_p95']:.2f} deg",
-                f"Solved after {VAL_REFINEMENTS} refinements": f"{final[f'solved_{VAL_REFINEMENTS}']:.1%}",
+                f"Success rate after {VAL_REFINEMENTS} refinements": f"{final[f'solved_{VAL_REFINEMENTS}']:.1%}",
                 "Steps": f"{last:,}",
             }
         )

@@ -206,10 +206,10 @@ class MeanFlowTrainer:
         """Measure the averaged network on held-out rows.
 
         Returns:
-            val_loss (times drawn the same at every call), and its mean over the rows with r in each quarter of [0, 1],
-            loss_r0 to loss_r3; pos_mm and rot_deg (mean, p50, p95) of the one-step solution
-            from the start of each row's line; solved_0 and solved_3: share within 1e-3 m and rad and inside the limits
-            after so many refinements; solved_10: share within 1e-5 after at most ten.
+            val_loss, with the same times at every call, and its means over the rows with r in each quarter of [0, 1],
+            loss_r0 to loss_r3; pos_mm and rot_deg (mean, p50, p95), the errors of the one-step solution from the start
+            of each row's line; solved_0 and solved_3, the success rates to 1e-3 m and rad inside the limits after so
+            many refinements; solved_10, the success rate to 1e-5 after at most ten.
         """
         model = self.ema.module.eval()
         rows = {name: column.float() for name, column in data.to(self.device)[:].items()}
@@ -301,7 +301,7 @@ class MeanFlowTrainer:
         m, k = self.accuracy, VAL_REFINEMENTS
         tqdm.write(
             f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
-            f"{m['rot_deg_p50']:.2f} deg, solved after {k} refinements {m[f'solved_{k}']:.1%}"
+            f"{m['rot_deg_p50']:.2f} deg, success rate after {k} refinements {m[f'solved_{k}']:.1%}"
         )
         if self.accuracy["val_loss"] < self.best_val_loss:
             self.best_val_loss = self.accuracy["val_loss"]
@@ -312,7 +312,7 @@ class MeanFlowTrainer:
         shown = {"samples/s": f"{samples_per_s:,.0f}"}
         if self.accuracy:
             shown["val"] = f"{self.accuracy['pos_mm_p50']:.1f} mm {self.accuracy['rot_deg_p50']:.2f} deg"
-            shown["solved"] = f"{self.accuracy[f'solved_{ATTEMPT_REFINEMENTS}']:.1%}"
+            shown["success"] = f"{self.accuracy[f'solved_{ATTEMPT_REFINEMENTS}']:.1%}"
         return shown
 
     def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:

@@ -17,7 +17,8 @@ from mfik.train.v1.loss import LossOutput
 from mfik.train.v1.step import Sample
 
 VAL_REFINEMENTS = 3  # after which a validation looks for rows within 1e-3 m and rad
-_TIME_BINS = 4
+_TOLERANCE = 1e-3  # [m] and [rad] of `solved_0` and `solved_3`
+_TIME_BINS = 4  # of r in [0, 1], by which the loss is told apart
 
 
 @torch.no_grad()
@@ -50,7 +51,7 @@ def measure(
         metrics[f"{name}_mean"] = error.mean().item()
         metrics[f"{name}_p50"] = error.quantile(0.5).item()
         metrics[f"{name}_p95"] = error.quantile(0.95).item()
-    tolerance = 1e-3
+    tolerance = _TOLERANCE
     solved = (pos_mm < 1e3 * tolerance) & (rot_deg < math.degrees(tolerance)) & robot.within_limits(q)
     metrics["solved_0"] = solved.float().mean().item()
     _, converged, _ = ops.refine(
