@@ -1,6 +1,7 @@
 """Dependencies point one way (docs/developing.md)."""
 
 import ast
+import importlib
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mfik"
@@ -12,7 +13,7 @@ ALLOWED = {
     "cli": set(),
     "kinematics": set(),
     "robots": {"kinematics"},
-    "ops": {"kinematics", "robots"},
+    "ops": {"kinematics"},
     "report": set(),
     "data": {"robots", "ops", "kinematics"},
     "model": {"ops", "robots", "kinematics"},
@@ -20,44 +21,109 @@ ALLOWED = {
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
-    "eval": {"solve", "robots", "kinematics", "model", "report"},
+    "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots"},
 }
 OPEN = {"errors", "files", "native", "_native", "__version__"}
+MODULES = {
+    ".".join(("mfik", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
 
 
-def imported_packages(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def nodes_of(node, type_checking):
+    """Yield all nodes below one, inside functions too; on demand without those that only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and not type_checking:
+            continue
+        yield child
+        yield from nodes_of(child, type_checking)
+
+
+def imported(text, *, type_checking):
+    """Yield the modules of mfik that a source imports; `from package import name` is a module or the package."""
+    for node in nodes_of(ast.parse(text), type_checking):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import; write it in full"
-            names = [f"{node.module}.{alias.name}" if node.module == "mfik" else node.module for alias in node.names]
+            assert node.level == 0, f"relative import of {node.module}: write it in full"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in names:
-            if name.startswith("mfik."):
-                yield name.split(".")[1]
+            if name.split(".")[0] == "mfik":
+                while name not in MODULES and name.count(".") > 1:  # a name in a module, not one itself
+                    name = name.rpartition(".")[0]
+                yield name
+
+
+def package_of(module):
+    return module.split(".")[1] if "." in module else ""
+
+
+def circle(graph):
+    """Return a circle of a graph (targets by node) as a list that ends where it begins; empty if there is none."""
+    done, path = set(), []
+
+    def visit(node):
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node in done:
+            return []
+        path.append(node)
+        for target in sorted(graph.get(node, ())):
+            if found := visit(target):
+                return found
+        path.pop()
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(graph) if (found := visit(node))), [])
 
 
 def test_imports_point_one_way():
-    found = {}
-    for path in PACKAGE.rglob("*.py"):
-        package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if package in ("__init__", "__main__"):
+    used = {package: set() for package in ALLOWED}
+    for module, path in MODULES.items():
+        if (package := package_of(module)) in ("", "__main__"):
             continue
-        for target in imported_packages(path):
-            if target not in {package, *OPEN}:
-                found.setdefault(package, set()).add(target)
-    assert found, "the scan found no imports at all"
-    assert set(found) <= set(ALLOWED), f"unknown packages {set(found) - set(ALLOWED)}: give them a place in ALLOWED"
-    wrong = {package: sorted(targets - ALLOWED[package]) for package, targets in found.items()}
+        assert package in ALLOWED, f"unknown package {package}: give it a place in ALLOWED"
+        targets = imported(path.read_text(), type_checking=True)
+        used[package] |= {package_of(target) for target in targets} - {package, "", *OPEN}
+    assert any(used.values()), "the scan found no imports at all"
+    wrong = {package: sorted(targets - ALLOWED[package]) for package, targets in used.items()}
     assert not {package: targets for package, targets in wrong.items() if targets}
+    unused = {package: sorted(targets - used[package]) for package, targets in ALLOWED.items()}
+    assert not {package: targets for package, targets in unused.items() if targets}, "arrows that nobody uses"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Wherever an import stands, but for those that only a type checker reads."""
+    graph = {name: set(imported(path.read_text(), type_checking=False)) - {name} for name, path in MODULES.items()}
+    assert not (found := circle(graph)), " -> ".join(found)
+
+
+def test_the_scan_sees_imports_where_they_hide():
+    text = """
+from typing import TYPE_CHECKING
+import mfik.errors
+if TYPE_CHECKING:
+    from mfik.view import Session
+class A:
+    def f(self):
+        from mfik.robots.robot import Robot
+        from mfik import __version__
+        if True:
+            from mfik.data import source, generate
+"""
+    run = ["mfik.errors", "mfik.robots.robot", "mfik.__version__", "mfik.data.source", "mfik.data.generate"]
+    assert list(imported(text, type_checking=False)) == run
+    assert list(imported(text, type_checking=True)) == [run[0], "mfik.view", *run[1:]]
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"e"}, "e": {"b"}}
+    assert circle(graph) == ["b", "d", "e", "b"]
+    assert not circle({**graph, "e": set()})
 
 
 def test_every_name_in_all_exists():
-    import importlib
-
     for path in PACKAGE.rglob("__init__.py"):
         name = ".".join(("mfik", *path.parent.relative_to(PACKAGE).parts))
         module = importlib.import_module(name)
