@@ -15,7 +15,8 @@ from mfik.kinematics.chain import MAX_JOINTS
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# Largest sizes that a file may claim, so that a damaged one costs no memory; csrc/solver/bundle.cpp has the same.
+# Largest sizes that a file may claim, so that a damaged one costs no memory; the same in
+# csrc/solver/networks/layers.hpp.
 MAX_WIDTH = 1 << 14
 MAX_BLOCKS = 256
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from mfik.kinematics import quat_to_matrix
 from mfik.robots import Robot
 
-DAMPING = 2.5e-3  # of the damped-least-squares step; lengths in halves of the arm's. Also in csrc/solver/networks/geometry.hpp
-AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite. Also there
-ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite. Also there
+# These three also stand in csrc/solver/networks/geometry.hpp.
+DAMPING = 2.5e-3  # of the damped-least-squares step, with lengths in halves of the arm's
+AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite
+ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
 
 
 class Geometry(nn.Module):
