@@ -50,43 +50,36 @@ void run(const mfik::Solver& solver, const std::vector<Row>& rows, const char* n
     print(name, time_us, solved, steps);
 }
 
-}  // namespace
+using Random = std::mt19937_64;
 
-int main(int argc, char** argv) try {
-    const int n = argc > 2 ? std::atoi(argv[2]) : 100000;
-    if (argc < 2 || argc > 3 || n < 1) {
-        std::fprintf(stderr, "usage: mfik-bench BUNDLE [N]\n");
-        return 2;
+std::vector<double> draw(const mfik::Solver& solver, Random& random) {
+    std::vector<double> q;
+    for (int j = 0; j < solver.dof(); ++j) {
+        const std::size_t i = static_cast<std::size_t>(j);
+        q.push_back(std::uniform_real_distribution<double>(solver.lower()[i], solver.upper()[i])(random));
     }
-    const mfik::Solver solver = mfik::Solver::load(argv[1]);
-    const std::size_t dof = static_cast<std::size_t>(solver.dof());
-    std::mt19937_64 random(0);
-    const auto draw = [&] {
-        std::vector<double> q(dof);
-        for (std::size_t j = 0; j < dof; ++j) {
-            q[j] = std::uniform_real_distribution<double>(solver.lower()[j], solver.upper()[j])(random);
-        }
-        return q;
-    };
-    const auto nudge = [&](std::vector<double> q, double spread) {
-        std::normal_distribution<double> noise(0.0, spread);
-        for (std::size_t j = 0; j < dof; ++j)
-            q[j] = std::clamp(q[j] + noise(random), solver.lower()[j], solver.upper()[j]);
-        return q;
-    };
+    return q;
+}
+
+std::vector<double> nudge(const mfik::Solver& solver, std::vector<double> q, double spread, Random& random) {
+    std::normal_distribution<double> noise(0.0, spread);
+    for (std::size_t j = 0; j < q.size(); ++j)
+        q[j] = std::clamp(q[j] + noise(random), solver.lower()[j], solver.upper()[j]);
+    return q;
+}
+
+/// Poses from any reference, from near ones, and mostly out of reach; then single attempts from each seed.
+void run_poses(const mfik::Solver& solver, int n, Random& random) {
     std::vector<Row> any, local, beyond;
     for (int i = 0; i < n; ++i) {
-        const std::vector<double> q = draw();
+        const std::vector<double> q = draw(solver, random);
         const mfik::Pose target = solver.fk(q);
-        any.push_back({target, draw()});
-        local.push_back({target, nudge(q, kLocalSpread)});
-        mfik::Pose stretched = target;  // mostly out of reach
-        for (int k = 0; k < 3; ++k) stretched[static_cast<std::size_t>(k)] *= 1.5;
-        beyond.push_back({stretched, draw()});
+        any.push_back({target, draw(solver, random)});
+        local.push_back({target, nudge(solver, q, kLocalSpread, random)});
+        mfik::Pose stretched = target;
+        for (std::size_t k = 0; k < 3; ++k) stretched[k] *= 1.5;
+        beyond.push_back({stretched, draw(solver, random)});
     }
-    std::printf("%s, %d joints, %zu parameters, %d lanes, %d solves each, tolerance 1e-5 m and rad\n",
-                solver.robot_name().c_str(), solver.dof(), solver.num_parameters(), solver.lanes(), n);
-    std::printf("%-34s %11s %6s %8s %8s %8s %8s %9s\n", "", "solved", "steps", "p50 us", "mean", "p99", "p99.9", "max");
     run(solver, std::vector<Row>(any.begin(), any.begin() + std::min(n, 1000)), "(warm-up)", {});
     run(solver, any, "any reference", {});
     run(solver, local, "reference within 0.3 rad", {});
@@ -110,10 +103,13 @@ int main(int argc, char** argv) try {
         first.seed = seed;
         run(solver, any, "the network, then as by default", first);
     }
+}
 
-    // A path: joints wander at most kPathStep a sample and turn round at the limits.
+/// A path: joints wander at most kPathStep a sample and turn round at the limits.
+void run_path(const mfik::Solver& solver, int n, Random& random) {
     mfik::Workspace workspace = solver.make_workspace();
-    std::vector<double> q = draw(), speed(dof), now = q, next(dof), time_us;
+    const std::size_t dof = static_cast<std::size_t>(solver.dof());
+    std::vector<double> q = draw(solver, random), speed(dof), now = q, next(dof), time_us;
     std::size_t solved = 0;
     long steps = 0;
     double largest = 0.0;
@@ -136,6 +132,23 @@ int main(int argc, char** argv) try {
     }
     print("tracking, up to 2 deg a sample", time_us, solved, steps);
     std::printf("largest joint step while tracking: %.4f (bound %.4f)\n", largest, kJumpBound);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    const int n = argc > 2 ? std::atoi(argv[2]) : 100000;
+    if (argc < 2 || argc > 3 || n < 1) {
+        std::fprintf(stderr, "usage: mfik-bench BUNDLE [N]\n");
+        return 2;
+    }
+    const mfik::Solver solver = mfik::Solver::load(argv[1]);
+    std::printf("%s, %d joints, %zu parameters, %d lanes, %d solves each, tolerance 1e-5 m and rad\n",
+                solver.robot_name().c_str(), solver.dof(), solver.num_parameters(), solver.lanes(), n);
+    std::printf("%-34s %11s %6s %8s %8s %8s %8s %9s\n", "", "solved", "steps", "p50 us", "mean", "p99", "p99.9", "max");
+    Random random(0);
+    run_poses(solver, n, random);
+    run_path(solver, n, random);
     return 0;
 } catch (const std::exception& error) {
     std::fprintf(stderr, "mfik-bench: %s\n", error.what());

@@ -60,90 +60,124 @@ static double largest_difference(const double* a, const double* b, int dof) {
     return largest;
 }
 
-static void check_calls(const mfik_solver* solver, mfik_workspace* workspace) {
+/* Joints at the midpoint of the limits, and others close by. */
+static void midpoint_of(const mfik_solver* solver, double* midpoint, double* near_midpoint) {
+    int j;
+    for (j = 0; j < mfik_dof(solver); ++j) {
+        midpoint[j] = 0.5 * (mfik_lower(solver)[j] + mfik_upper(solver)[j]);
+        near_midpoint[j] = midpoint[j] + 0.1;
+    }
+}
+
+static void check_solve(const mfik_solver* solver, mfik_workspace* workspace) {
     const int dof = mfik_dof(solver);
-    double middle[kMaxJoints], near_middle[kMaxJoints], q[kMaxJoints], again[kMaxJoints], pose[7], reached[7];
-    double poses[kRows * 7], q_refs[kRows * kMaxJoints], q_rows[kRows * kMaxJoints], all[kWanted * kMaxJoints];
+    double midpoint[kMaxJoints], near_midpoint[kMaxJoints], q[kMaxJoints], again[kMaxJoints], pose[7], reached[7];
     char text[300];
-    mfik_result result, results[kRows];
+    mfik_result result;
     mfik_options options;
     size_t length;
-    int i, j;
-    for (j = 0; j < dof; ++j) {
-        middle[j] = 0.5 * (mfik_lower(solver)[j] + mfik_upper(solver)[j]);
-        near_middle[j] = middle[j] + 0.1;
-    }
-    CHECK(mfik_fk(solver, near_middle, pose) == MFIK_SOLVED);
+    midpoint_of(solver, midpoint, near_midpoint);
+    CHECK(mfik_fk(solver, near_midpoint, pose) == MFIK_SOLVED);
 
-    CHECK(mfik_solve(solver, pose, middle, q, workspace, NULL, &result) == MFIK_SOLVED);
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, NULL, &result) == MFIK_SOLVED);
     printf("%s after %d iterations\n", mfik_status_name(result.status), result.iterations);
     CHECK(result.status == MFIK_SOLVED && result.attempts >= 1 && result.time_us > 0.0);
     CHECK(result.pos_error_m <= 1e-5 && result.rot_error_rad <= 1e-5);
     CHECK(mfik_fk(solver, q, reached) == MFIK_SOLVED && largest_difference(pose, reached, 3) <= 1e-5);
     mfik_options_init(&options, sizeof(options));
     CHECK(options.size == sizeof(options) && options.q_preferred == NULL && options.T_tip_tool[3] == 1.0);
-    CHECK(mfik_solve(solver, pose, middle, again, workspace, &options, NULL) == MFIK_SOLVED);
+    CHECK(mfik_solve(solver, pose, midpoint, again, workspace, &options, NULL) == MFIK_SOLVED);
     CHECK(memcmp(q, again, sizeof(double) * (size_t)dof) == 0);
 
     length = mfik_explain(solver, &result, q, text, sizeof(text));
     CHECK(length == strlen(text) && strncmp(text, "solved", 6) == 0);
     CHECK(mfik_explain(solver, &result, q, text, 4) == length && strcmp(text, "sol") == 0);
     CHECK(mfik_explain(solver, &result, q, NULL, 0) == length);
+}
 
-    CHECK(mfik_track(solver, pose, near_middle, 0.01, q, workspace, NULL, NULL) == MFIK_SOLVED);
-    CHECK(mfik_track(solver, pose, middle, 0.01, q, workspace, NULL, &result) == MFIK_JUMP_BOUND);
-    CHECK(result.status == MFIK_JUMP_BOUND && largest_difference(q, middle, dof) <= 0.01);
+static void check_track_and_solve_all(const mfik_solver* solver, mfik_workspace* workspace) {
+    const int dof = mfik_dof(solver);
+    double midpoint[kMaxJoints], near_midpoint[kMaxJoints], q[kMaxJoints], pose[7], reached[7];
+    double all[kWanted * kMaxJoints];
+    mfik_result result;
+    int i;
+    midpoint_of(solver, midpoint, near_midpoint);
+    CHECK(mfik_fk(solver, near_midpoint, pose) == MFIK_SOLVED);
+    CHECK(mfik_track(solver, pose, near_midpoint, 0.01, q, workspace, NULL, NULL) == MFIK_SOLVED);
+    CHECK(mfik_track(solver, pose, midpoint, 0.01, q, workspace, NULL, &result) == MFIK_JUMP_BOUND);
+    CHECK(result.status == MFIK_JUMP_BOUND && largest_difference(q, midpoint, dof) <= 0.01);
     CHECK(strlen(result.reason) > 0);
 
-    CHECK(mfik_solve_all(solver, pose, middle, kWanted, all, 0.1, workspace, NULL, &result) == MFIK_SOLVED);
+    CHECK(mfik_solve_all(solver, pose, midpoint, kWanted, all, 0.1, workspace, NULL, &result) == MFIK_SOLVED);
     CHECK(result.solutions >= 1 && result.solutions <= kWanted);
     for (i = 0; i < result.solutions; ++i) {
         CHECK(mfik_fk(solver, all + i * dof, reached) == MFIK_SOLVED && largest_difference(pose, reached, 3) <= 1e-5);
     }
+}
 
-    /* Options take effect, and wrong ones are refused. */
+/* Options take effect, and wrong ones are refused. */
+static void check_options(const mfik_solver* solver, mfik_workspace* workspace) {
+    double midpoint[kMaxJoints], near_midpoint[kMaxJoints], q[kMaxJoints], pose[7], reached[7];
+    mfik_result result;
+    mfik_options options;
+    midpoint_of(solver, midpoint, near_midpoint);
+    CHECK(mfik_fk(solver, near_midpoint, pose) == MFIK_SOLVED);
+    mfik_options_init(&options, sizeof(options));
     options.locked = 1u << 1;
-    mfik_solve(solver, pose, middle, q, workspace, &options, NULL);
-    CHECK(q[1] == middle[1]);
+    mfik_solve(solver, pose, midpoint, q, workspace, &options, NULL);
+    CHECK(q[1] == midpoint[1]);
     mfik_options_init(&options, sizeof(options));
     options.T_tip_tool[2] = 0.1;
-    CHECK(mfik_solve(solver, pose, middle, again, workspace, &options, NULL) == MFIK_SOLVED);
-    CHECK(mfik_fk(solver, again, reached) == MFIK_SOLVED && largest_difference(pose, reached, 3) > 0.05);
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, &options, NULL) == MFIK_SOLVED);
+    CHECK(mfik_fk(solver, q, reached) == MFIK_SOLVED && largest_difference(pose, reached, 3) > 0.05);
     mfik_options_init(&options, sizeof(options));
     options.seed = 99;
-    CHECK(mfik_solve(solver, pose, middle, q, workspace, &options, &result) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, &options, &result) == MFIK_INVALID_INPUT);
     CHECK(strstr(result.reason, "seed") != NULL && isnan(result.pos_error_m));
     mfik_options_init(&options, sizeof(options));
     options.size = 8;
-    CHECK(mfik_solve(solver, pose, middle, q, workspace, &options, &result) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, &options, &result) == MFIK_INVALID_INPUT);
     CHECK(strstr(result.reason, "size") != NULL);
     options.size = sizeof(options) + 8;
-    CHECK(mfik_solve(solver, pose, middle, q, workspace, &options, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, &options, NULL) == MFIK_INVALID_INPUT);
+}
 
-    /* Wrong input is refused, and nothing is written. */
+/* Wrong input is refused, and nothing is written. */
+static void check_refusals(const mfik_solver* solver, mfik_workspace* workspace) {
+    double midpoint[kMaxJoints], near_midpoint[kMaxJoints], q[kMaxJoints], pose[7], reached[7];
+    mfik_result result;
+    midpoint_of(solver, midpoint, near_midpoint);
+    CHECK(mfik_fk(solver, near_midpoint, pose) == MFIK_SOLVED);
     q[0] = 42.0;
-    CHECK(mfik_solve(NULL, pose, middle, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    CHECK(mfik_solve(solver, NULL, middle, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(NULL, pose, midpoint, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, NULL, midpoint, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
     CHECK(mfik_solve(solver, pose, NULL, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    CHECK(mfik_solve(solver, pose, middle, NULL, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    CHECK(mfik_solve(solver, pose, middle, q, NULL, NULL, &result) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, pose, midpoint, NULL, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve(solver, pose, midpoint, q, NULL, NULL, &result) == MFIK_INVALID_INPUT);
     CHECK(strstr(result.reason, "workspace") != NULL);
-    CHECK(mfik_track(solver, pose, middle, -1.0, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    CHECK(mfik_solve_all(solver, pose, middle, 0, q, 0.1, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    middle[0] = NAN;
-    CHECK(mfik_solve(solver, pose, middle, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
-    CHECK(mfik_fk(solver, middle, reached) == MFIK_INVALID_INPUT && isnan(reached[0]));
+    CHECK(mfik_track(solver, pose, midpoint, -1.0, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_solve_all(solver, pose, midpoint, 0, q, 0.1, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    midpoint[0] = NAN;
+    CHECK(mfik_solve(solver, pose, midpoint, q, workspace, NULL, NULL) == MFIK_INVALID_INPUT);
+    CHECK(mfik_fk(solver, midpoint, reached) == MFIK_INVALID_INPUT && isnan(reached[0]));
     CHECK(mfik_fk(solver, NULL, reached) == MFIK_INVALID_INPUT);
     CHECK(q[0] == 42.0);
+}
 
-    /* A batch is its rows. */
+/* A batch is its rows. */
+static void check_batch(const mfik_solver* solver, mfik_workspace* workspace) {
+    const int dof = mfik_dof(solver);
+    double q_near[kMaxJoints], q[kMaxJoints];
+    double poses[kRows * 7], q_refs[kRows * kMaxJoints], q_rows[kRows * kMaxJoints];
+    mfik_result results[kRows];
+    int i, j;
     for (i = 0; i < kRows; ++i) {
         for (j = 0; j < dof; ++j) {
             const double share = 0.2 + 0.6 * (double)((7 * i + 5 * j) % kRows) / kRows;
             q_refs[i * dof + j] = mfik_lower(solver)[j] + share * (mfik_upper(solver)[j] - mfik_lower(solver)[j]);
-            near_middle[j] = q_refs[i * dof + j] + 0.2;
+            q_near[j] = q_refs[i * dof + j] + 0.2;
         }
-        CHECK(mfik_fk(solver, near_middle, poses + 7 * i) == MFIK_SOLVED);
+        CHECK(mfik_fk(solver, q_near, poses + 7 * i) == MFIK_SOLVED);
     }
     CHECK(mfik_solve_batch(solver, kRows, poses, q_refs, q_rows, results, NULL, 2) == MFIK_SOLVED);
     for (i = 0; i < kRows; ++i) {
@@ -171,7 +205,11 @@ int main(int argc, char** argv) {
     }
     workspace = mfik_workspace_create(solver);
     check_description(solver);
-    check_calls(solver, workspace);
+    check_solve(solver, workspace);
+    check_track_and_solve_all(solver, workspace);
+    check_options(solver, workspace);
+    check_refusals(solver, workspace);
+    check_batch(solver, workspace);
     mfik_workspace_destroy(workspace);
     mfik_destroy(solver);
     return failures == 0 ? 0 : 1;
