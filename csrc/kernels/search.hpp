@@ -2,6 +2,8 @@
 // register, and an attempt that fails makes room for the next seed.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/refine.hpp"
 #include "kernels/turns.hpp"
 
@@ -89,6 +91,33 @@ struct SearchTask {
     int max_iterations;             // steps of each attempt, at least 1
     int max_attempts;
     bool exhaust;  // go on after a solution, until the last attempt
+};
+
+/// A row of a batch that is solved for throughput: its input, checked, then what was found.
+struct SearchRow {
+    Transform T_target;        // of the tool
+    SeedFeature feature;       // of the tip that carries it
+    Transform T_tip;           // likewise
+    double q_ref[kMaxJoints];  // within the limits; locked joints stay there
+    double first_seed[kMaxJoints];
+    bool has_first_seed;     // else the first attempt begins at q_ref or a stored configuration, whichever is nearer
+    double reference_score;  // distance of the tip at q_ref from its target
+    bool solved;
+    int iterations, attempts;
+    double pos_error_m, rot_error_rad;  // at q
+    double q[kMaxJoints];               // the solution, else the best attempt
+};
+
+/// What the rows of a batch have in common.
+struct BatchTask {
+    const Chain* chain;    // to the tip
+    const Chain* to_tool;  // to the tool
+    const SeedTable* table;
+    const double* slack;   // as in Constraints
+    std::uint32_t locked;  // bit j: joint j
+    double tol_pos_m, tol_rot_rad;
+    int max_iterations;  // steps of each attempt, at least 1
+    int max_attempts;    // of each row
 };
 
 /// Solutions that differ from each other.

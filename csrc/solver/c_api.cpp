@@ -87,6 +87,7 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     out.locked = options.locked;
     if (options.q_preferred != nullptr) out.q_preferred = {options.q_preferred, dof};
     out.preference_gain = options.preference_gain;
+    out.throughput = options.throughput != 0;
     return nullptr;
 }
 

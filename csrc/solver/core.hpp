@@ -31,6 +31,8 @@ inline Result invalid(const char* reason) {
     return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason};
 }
 
+struct Problem;
+
 /// A loaded solver. Immutable.
 struct Core {
     Core(std::unique_ptr<const Engine> evaluator, Bundle read)
@@ -71,6 +73,12 @@ struct Workspace::Impl : Scratch {
 /// @param[in] network_seed  Answer of the network, [dof], where it is at hand already; else null.
 [[nodiscard]] Result solve_pose(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
                                 Scratch* scratch, const Options& options, const double* network_seed);
+
+/// Conclude a search: refine further towards the null-space posture or, where it failed, to the end of the best
+/// attempt; turn the joints; and judge.
+/// @param[in,out] q  Joints that the search found, then those that are handed out.
+[[nodiscard]] Result conclude(const Core& core, const Problem& problem, const double* q_ref, const Options& options,
+                              SearchResult found, double* q);
 
 /// Turn each joint of q by full turns to the one within the limits that is nearest to q_ref.
 void unwind(const Chain& chain, const double* q_ref, double* q);

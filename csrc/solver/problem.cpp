@@ -25,24 +25,6 @@ Transform times_inverse(const Transform& T, const Transform& other) {
     return out;
 }
 
-/// Why options are refused that need no more than the number of joints to be judged, else null.
-const char* refusal(const Options& options, std::size_t dof) {
-    if (!is_tolerance(options.tol_pos_m)) return "tol_pos_m: expected a finite number of at least 0";
-    if (!is_tolerance(options.tol_rot_rad)) return "tol_rot_rad: expected a finite number of at least 0";
-    if (options.max_iterations < 0 || options.max_iterations > kMaxIterations)
-        return "max_iterations: expected 0 to kMaxIterations";
-    if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts)
-        return "max_attempts: expected 1 to kMaxAttempts";
-    if (options.seed < Seed::kReference || options.seed > Seed::kAzimuth) return "seed: expected a value of Seed";
-    if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) return "preference_gain: expected 0 to 1";
-    if (!options.q_preferred.empty() && (options.q_preferred.size() != dof || !is_finite(options.q_preferred)))
-        return "q_preferred: expected dof() finite values or none";
-    for (const double slack : options.slack)
-        if (!(slack >= 0.0)) return "slack: expected numbers of at least 0, infinity to free an axis";
-    if (options.locked >> dof != 0) return "locked: expected bits of the joints 0 to dof() - 1 only";
-    return nullptr;
-}
-
 /// chain <- chain with the tool behind its last joint.
 void add_tool(const Transform& T_tip_tool, Chain& chain) {
     double* last = chain.origin[chain.dof];
@@ -81,6 +63,23 @@ bool is_finite(Span<const double> values) {
     return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
 }
 
+const char* refusal(const Options& options, std::size_t dof) {
+    if (!is_tolerance(options.tol_pos_m)) return "tol_pos_m: expected a finite number of at least 0";
+    if (!is_tolerance(options.tol_rot_rad)) return "tol_rot_rad: expected a finite number of at least 0";
+    if (options.max_iterations < 0 || options.max_iterations > kMaxIterations)
+        return "max_iterations: expected 0 to kMaxIterations";
+    if (options.max_attempts < 1 || options.max_attempts > kMaxAttempts)
+        return "max_attempts: expected 1 to kMaxAttempts";
+    if (options.seed < Seed::kReference || options.seed > Seed::kAzimuth) return "seed: expected a value of Seed";
+    if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) return "preference_gain: expected 0 to 1";
+    if (!options.q_preferred.empty() && (options.q_preferred.size() != dof || !is_finite(options.q_preferred)))
+        return "q_preferred: expected dof() finite values or none";
+    for (const double slack : options.slack)
+        if (!(slack >= 0.0)) return "slack: expected numbers of at least 0, infinity to free an axis";
+    if (options.locked >> dof != 0) return "locked: expected bits of the joints 0 to dof() - 1 only";
+    return nullptr;
+}
+
 bool read_pose(const double* pose, Transform& T) {
     const double norm = std::sqrt(pose[3] * pose[3] + pose[4] * pose[4] + pose[5] * pose[5] + pose[6] * pose[6]);
     double unit[kPoseSize];
@@ -93,6 +92,19 @@ bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_t
     if (!read_pose(pose, T_target)) return false;
     T_tip = times_inverse(T_target, T_tip_tool);
     return true;
+}
+
+const Chain& chain_to_tool(const Core& core, const Options& options, const Transform& T_tip_tool, Scratch& scratch) {
+    if (options.T_tip_tool == Options{}.T_tip_tool) return core.chain();
+    scratch.tool_chain = core.chain();
+    add_tool(T_tip_tool, scratch.tool_chain);
+    return scratch.tool_chain;
+}
+
+bool is_too_far(const Core& core, const Options& options, const Transform& T_tip) {
+    const double *origin = core.chain().origin[0], *p = T_tip.p;
+    const double from_joint1[3] = {p[0] - origin[3], p[1] - origin[7], p[2] - origin[11]};
+    return norm3(from_joint1) > core.table.reach + options.tol_pos_m && options.slack == Options{}.slack;
 }
 
 Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
@@ -117,16 +129,9 @@ Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const doubl
     if (!read_constraints(chain, q_ref, options, problem.constraints))
         return refuse("q_ref: expected locked joints within their limits");
 
-    problem.chain = &chain;
-    if (options.T_tip_tool != Options{}.T_tip_tool) {
-        scratch->tool_chain = chain;
-        add_tool(T_tip_tool, scratch->tool_chain);
-        problem.chain = &scratch->tool_chain;
-    }
+    problem.chain = &chain_to_tool(core, options, T_tip_tool, *scratch);
     to_pose(problem.T_tip, problem.tip_pose);
-    const double *origin = chain.origin[0], *p = problem.T_tip.p;
-    const double from_joint1[3] = {p[0] - origin[3], p[1] - origin[7], p[2] - origin[11]};
-    problem.too_far = norm3(from_joint1) > core.table.reach + options.tol_pos_m && problem.constraints.slack == nullptr;
+    problem.too_far = is_too_far(core, options, problem.T_tip);
     return problem;
 }
 

@@ -26,6 +26,16 @@ struct Problem {
 [[nodiscard]] Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref,
                                    const Options& options, Scratch* scratch);
 
+/// Why options are refused, the tool aside, else null.
+[[nodiscard]] const char* refusal(const Options& options, std::size_t dof);
+
+/// Chain to the tool of the options: the robot's own, or `scratch.tool_chain`.
+[[nodiscard]] const Chain& chain_to_tool(const Core& core, const Options& options, const Transform& T_tip_tool,
+                                         Scratch& scratch);
+
+/// Whether a target of the tip is beyond the reach of the arm.
+[[nodiscard]] bool is_too_far(const Core& core, const Options& options, const Transform& T_tip);
+
 /// The constraints with the null-space posture of the options.
 [[nodiscard]] Constraints with_posture(const Constraints& constraints, const Options& options);
 

@@ -39,14 +39,14 @@ SeedTable make_seed_table(const Chain& chain) {
     return table;
 }
 
-void analytic_seed(const Core& core, const Problem& problem, const double* q_ref, Seed seed, double* q) {
+void analytic_seed(const Core& core, const Transform& T_tip, const double* q_ref, Seed seed, double* q) {
     const Chain& chain = core.chain();
     std::copy_n(q_ref, chain.dof, q);
     if (seed == Seed::kReference) return;
     for (int j = 0; j < chain.dof; ++j) q[j] = 0.5 * (chain.lower[j] + chain.upper[j]);
     if (seed == Seed::kAzimuth && chain.kind[0] != JointKind::kPrismatic) {
         const SeedFeature midpoint = seed_feature(chain, core.table.reach, forward(chain, q));
-        const SeedFeature target = seed_feature(chain, core.table.reach, problem.T_tip);
+        const SeedFeature target = seed_feature(chain, core.table.reach, T_tip);
         q[0] = turned_to_azimuth<double>(core.table, q[0] - midpoint.azimuth, target.azimuth);
     }
 }

@@ -7,7 +7,6 @@
 namespace mfik {
 
 struct Core;
-struct Problem;
 
 /// Rows that the network answers together in solve_batch().
 constexpr int kNetworkRows = 64;
@@ -15,8 +14,8 @@ constexpr int kNetworkRows = 64;
 /// Stored configurations of a chain.
 [[nodiscard]] SeedTable make_seed_table(const Chain& chain);
 
-/// Seed computed without the network: any but Seed::kNetwork. q [dof].
-void analytic_seed(const Core& core, const Problem& problem, const double* q_ref, Seed seed, double* q);
+/// Seed computed without the network: any but Seed::kNetwork, for a target of the tip. q [dof].
+void analytic_seed(const Core& core, const Transform& T_tip, const double* q_ref, Seed seed, double* q);
 
 /// Answers of the network, q_ref + u(q_ref, 0, 1), to up to kNetworkRows references [rows, dof] and tip poses [rows,
 /// 7].

@@ -45,7 +45,7 @@ int approach_posture(const Core& core, const Problem& problem, const Options& op
 /// After a search that failed: see where the best attempt leads to in the end, so that the status can say why it fails.
 /// Returns whether it stalled. Asked for a single attempt, the search has its joints, q: steps from them are only
 /// tried.
-bool conclude(const Core& core, const Problem& problem, const Options& options, SearchResult& found, double* q) {
+bool follow_best(const Core& core, const Problem& problem, const Options& options, SearchResult& found, double* q) {
     const bool single = options.max_attempts == 1;
     if (options.max_iterations == 0 || (single && problem.too_far)) return false;
     double tried[kMaxJoints];
@@ -73,13 +73,7 @@ Result search(const Core& core, const Problem& problem, const double* q_ref, con
         core.kernels.search(task, found, nullptr);
         std::copy_n(found.q, chain.dof, q);
     }
-    if (found.solved && !options.q_preferred.empty()) found.iterations += approach_posture(core, problem, options, q);
-    const bool stalled = !found.solved && conclude(core, problem, options, found, q);
-    if (options.max_iterations > 0) unwind(chain, q_ref, q);
-    Result result = verdict(core, problem, q, options, stalled);
-    result.iterations = found.iterations;
-    result.attempts = found.attempts;
-    return result;
+    return conclude(core, problem, q_ref, options, found, q);
 }
 
 /// Hand out solutions of the pool: the nearest to q_ref, then always the one whose distance from those taken is
@@ -110,6 +104,17 @@ void spread(const Core& core, const Problem& problem, const double* q_ref, const
 
 }  // namespace
 
+Result conclude(const Core& core, const Problem& problem, const double* q_ref, const Options& options,
+                SearchResult found, double* q) {
+    if (found.solved && !options.q_preferred.empty()) found.iterations += approach_posture(core, problem, options, q);
+    const bool stalled = !found.solved && follow_best(core, problem, options, found, q);
+    if (options.max_iterations > 0) unwind(core.chain(), q_ref, q);
+    Result result = verdict(core, problem, q, options, stalled);
+    result.iterations = found.iterations;
+    result.attempts = found.attempts;
+    return result;
+}
+
 void unwind(const Chain& chain, const double* q_ref, double* q) {
     for (int j = 0; j < chain.dof; ++j) q[j] = nearest_turn(chain, j, q[j], q_ref[j]);
 }
@@ -122,7 +127,7 @@ Result solve_pose(const Core& core, const Pose& T_base_tool, Span<const double> 
     if (q_out.size() != q_ref.size()) return invalid("q_out: expected dof() values");
     double seed[kMaxJoints], q[kMaxJoints];
     if (options.seed != Seed::kNetwork) {
-        analytic_seed(core, problem, q_ref.data(), options.seed, seed);
+        analytic_seed(core, problem.T_tip, q_ref.data(), options.seed, seed);
     } else if (network_seed != nullptr) {
         std::copy_n(network_seed, q_ref.size(), seed);
     } else if (core.engine != nullptr) {
@@ -161,7 +166,7 @@ Result Solver::solve_all(const Pose& T_base_tool, Span<const double> q_ref, Span
     task.exhaust = true;
     SearchResult found{};
     impl_->kernels.search(task, found, &pool);
-    const bool stalled = !found.solved && conclude(*impl_, problem, options, found, found.q);
+    const bool stalled = !found.solved && follow_best(*impl_, problem, options, found, found.q);
     Result result = verdict(*impl_, problem, found.q, options, stalled);
     result.solutions = 0;
     if (found.solved) spread(*impl_, problem, q_ref.data(), options, pool, q_out, result);

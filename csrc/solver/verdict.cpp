@@ -59,7 +59,7 @@ Result verdict(const Core& core, const Problem& problem, const double* q, const 
         return say(Status::kAtLimits, "the answer violates a joint limit; let it be refined");
     if (result.pos_error_m <= options.tol_pos_m && result.rot_error_rad <= options.tol_rot_rad) {
         result.solutions = 1;
-        return say(Status::kSolved, "both errors are within tolerance");
+        return say(Status::kSolved, kSolvedReason);
     }
     if (problem.too_far)
         return say(Status::kUnreachable, "the target is farther from the first joint than the arm reaches");

@@ -6,6 +6,8 @@
 
 namespace mfik {
 
+constexpr char kSolvedReason[] = "both errors are within tolerance";
+
 /// The last steps of a refinement that failed, which tell why it did.
 constexpr int kLastSteps = 4;
 

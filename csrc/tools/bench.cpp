@@ -1,6 +1,7 @@
 // mfik-bench BUNDLE [N]: times N solves (default 100,000) of each kind on one core of this machine.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +17,7 @@ namespace {
 constexpr double kLocalSpread = 0.3;  // [rad] or [m]
 constexpr double kPathStep = 0.035;   // joint motion between two samples of a path [rad] or [m]
 constexpr double kJumpBound = 0.15;   // [rad] or [m]
+constexpr int kRepeats = 5;           // of a batch, of which the fastest counts
 
 struct Row {
     mfik::Pose target;
@@ -105,6 +107,43 @@ void run_poses(const mfik::Solver& solver, int n, Random& random) {
     }
 }
 
+/// Rows a second of solve_batch on one thread, any reference.
+void run_batches(const mfik::Solver& solver, int n, Random& random) {
+    const std::size_t rows = static_cast<std::size_t>(n), dof = static_cast<std::size_t>(solver.dof());
+    std::vector<double> poses, q_ref, q_out(rows * dof);
+    std::vector<mfik::Result> results(rows);
+    for (int i = 0; i < n; ++i) {
+        const mfik::Pose target = solver.fk(draw(solver, random));
+        const std::vector<double> q = draw(solver, random);
+        poses.insert(poses.end(), target.begin(), target.end());
+        q_ref.insert(q_ref.end(), q.begin(), q.end());
+    }
+    const auto run_batch = [&](const char* name, mfik::Seed seed, bool throughput) {
+        mfik::Options options;
+        options.seed = seed;
+        options.throughput = throughput;
+        double fastest = 0.0, attempts = 0.0, steps = 0.0;
+        for (int repeat = 0; repeat < kRepeats; ++repeat) {
+            const auto start = std::chrono::steady_clock::now();
+            (void)solver.solve_batch(poses, q_ref, q_out, results, {}, options);
+            const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+            fastest = std::max(fastest, n / time.count());
+        }
+        std::size_t solved = 0;
+        for (const mfik::Result& result : results) {
+            solved += result.status == mfik::Status::kSolved;
+            attempts += result.attempts;
+            steps += result.iterations;
+        }
+        std::printf("%-34s %9.3f %% %6.2f %8.2f %12.0f rows a second\n", name, 100.0 * static_cast<double>(solved) / n,
+                    steps / n, attempts / n, fastest);
+    };
+    std::printf("%-34s %11s %6s %8s\n", "solve_batch, one thread", "solved", "steps", "attempts");
+    run_batch("as solve()", mfik::Seed::kReference, false);
+    run_batch("throughput", mfik::Seed::kReference, true);
+    if (solver.num_parameters() > 0) run_batch("throughput, the network first", mfik::Seed::kNetwork, true);
+}
+
 /// A path: joints wander at most kPathStep a sample and turn round at the limits.
 void run_path(const mfik::Solver& solver, int n, Random& random) {
     mfik::Workspace workspace = solver.make_workspace();
@@ -149,6 +188,7 @@ int main(int argc, char** argv) try {
     Random random(0);
     run_poses(solver, n, random);
     run_path(solver, n, random);
+    run_batches(solver, n, random);
     return 0;
 } catch (const std::exception& error) {
     std::fprintf(stderr, "mfik-bench: %s\n", error.what());

@@ -70,6 +70,7 @@ typedef struct mfik_options {
     double slack[6];      /* accepted error along [m] and about [rad] the target's axes; >= 0, INFINITY frees an axis */
     double preference_gain;    /* share of the way to q_preferred taken in each step, 0 to 1 */
     const double* q_preferred; /* null-space posture [dof], or NULL; must live as long as the call */
+    int32_t throughput;        /* mfik_solve_batch only, not 0: many rows side by side, see solver.hpp */
 } mfik_options;
 
 typedef struct mfik_result {
@@ -142,9 +143,9 @@ MFIK_API mfik_status mfik_solve_all(const mfik_solver* solver, const double T_ba
                                     size_t n, double* q_out, double min_distance, mfik_workspace* workspace,
                                     const mfik_options* options, mfik_result* result) MFIK_NOEXCEPT;
 
-/* Solve n rows, each exactly as mfik_solve would. Allocates, and starts threads: not for real-time use.
- * poses: [n, 7]; q_ref, q_out: [n, dof]; results: [n] or NULL; threads: at least 1.
- * Returns MFIK_SOLVED if every row is solved, else the first other status. */
+/* Solve n rows, each exactly as mfik_solve would, unless options.throughput is set. Allocates, and starts threads: not
+ * for real-time use. poses: [n, 7]; q_ref, q_out: [n, dof]; results: [n] or NULL; threads: at least 1. Returns
+ * MFIK_SOLVED if every row is solved, else the first other status. */
 MFIK_API mfik_status mfik_solve_batch(const mfik_solver* solver, size_t n, const double* poses, const double* q_ref,
                                       double* q_out, mfik_result* results, const mfik_options* options,
                                       int32_t threads) MFIK_NOEXCEPT;

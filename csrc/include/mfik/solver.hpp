@@ -91,6 +91,8 @@ struct Options {
     /// Null-space posture: joints to approach with the motion that the target leaves free, dof() values, or empty.
     Span<const double> q_preferred{};
     double preference_gain = 0.1;  ///< Share of the way to q_preferred taken in each step, 0 to 1.
+    /// solve_batch() alone: many rows side by side instead of many attempts of one row.
+    bool throughput = false;
 };
 
 struct Result {
@@ -204,6 +206,12 @@ class Solver {
                                    const Options& options = {}) const noexcept;
 
     /// Solve N rows, each exactly as solve() would. Allocates, and starts threads: not for real-time use.
+    ///
+    /// With options.throughput several times as many rows a second: each takes one attempt after the other, the first
+    /// of Seed::kReference from q_ref or from the stored configuration whose pose is nearest, whichever is nearer to
+    /// the target. So a row may get another solution than solve() finds; the same one whatever the rows beside it and
+    /// the number of threads. Its time_us is an equal share of the time of the rows that were solved with it.
+    /// `nearest`, `q_preferred` and max_iterations = 0 go the ordinary way.
     /// @param[in] poses  Target poses, [N, 7] row-major.
     /// @param[in] q_ref  Joints to start from [rad or m], [N, dof()] row-major.
     /// @param[out] q_out  Joints found [rad or m], [N, dof()]; rows with kInvalidInput are left untouched.

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "kernels/cpu/lanes.hpp"
+#include "kernels/cpu/batch_search.hpp"
 
 namespace mfik::cpu {
 namespace {
@@ -13,36 +13,10 @@ constexpr int kReferenceGrace = 2;
 /// Squared error [m^2 + rad^2] below which an attempt converges in few steps: 0.1 m or 6 deg.
 constexpr double kNearlySolved2 = 1e-2;
 
-/// The row of the table that is nearest to the target, among those of each lane.
-MFIK_INLINE void nearest_rows(const SeedTable& table, const SeedFeature& target, int* rows) {
-    Lanes best = splat<Lanes>(HUGE_VAL), best_chunk = {};
-    for (int chunk = 0; chunk < SeedTable::kSize / kLanes; ++chunk) {
-        const int begin = chunk * kLanes;
-        Lanes distance = {}, along = {};
-        for (int k = 0; k < 3; ++k) {
-            const Lanes d = load(table.feature[k] + begin) - target.value[k];
-            distance += d * d;
-        }
-        for (int k = 3; k < 7; ++k) along += load(table.feature[k] + begin) * target.value[k];
-        // Beyond its limits the first joint would be cut short.
-        const Lanes first = turned_to_azimuth<Lanes>(table, load(table.turn + begin), target.azimuth) - table.midpoint0;
-        const LaneMask beyond = (first > table.half0) | (first < -table.half0);
-        const Lanes score = distance + (1.0 - along * along) + select(beyond, splat<Lanes>(1.0), Lanes{});
-        const LaneMask better = score < best;
-        best = select(better, score, best);
-        best_chunk = select(better, splat<Lanes>(chunk), best_chunk);
-    }
-    for (int lane = 0; lane < kLanes; ++lane) rows[lane] = static_cast<int>(best_chunk[lane]) * kLanes + lane;
-}
-
-/// Stored configuration `row`, the first joint turned to the azimuth of the target, within the limits.
+/// The same for the target of a search, within the limits.
 MFIK_INLINE void take_row(const SearchTask& task, int row, double* q) {
-    const SeedTable& table = *task.table;
-    const int n = task.chain->dof;
-    for (int j = 0; j < n; ++j) q[j] = table.q[row][j];
-    if (task.chain->kind[0] != JointKind::kPrismatic)
-        q[0] = turned_to_azimuth<double>(table, table.turn[row], task.feature.azimuth);
-    for (int j = 0; j < n; ++j) {
+    turned_row(*task.chain, *task.table, row, task.feature.azimuth, q);
+    for (int j = 0; j < task.chain->dof; ++j) {
         if (q[j] < task.constraints->lower[j]) q[j] = task.constraints->lower[j];
         if (q[j] > task.constraints->upper[j]) q[j] = task.constraints->upper[j];
     }
@@ -73,7 +47,8 @@ struct Attempts {
 MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult& result) {
     const int n = task.chain->dof;
     int rows[kLanes];
-    nearest_rows(*task.table, task.feature, rows);
+    Lanes scores;
+    nearest_rows(*task.table, task.feature, rows, scores);
     const int given = task.has_first_seed ? 2 : 1;  // the first seed and q_ref, or q_ref alone
     const int first_round = task.max_attempts < kLanes ? task.max_attempts : kLanes;
     attempts.reference = given - 1;
@@ -196,7 +171,7 @@ RefineOutcome refine_one(const Chain& chain, const Constraints& constraints, con
 
 template <>
 const SolverKernels& compiled_kernels<SolverKernels, InstructionSet::MFIK_ISA>() noexcept {
-    static constexpr SolverKernels kTable{kIsa, kLanes, search, refine_one};
+    static constexpr SolverKernels kTable{kIsa, kLanes, search, refine_one, search_rows};
     return kTable;
 }
 

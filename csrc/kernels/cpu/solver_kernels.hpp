@@ -6,7 +6,7 @@
 
 namespace mfik::cpu {
 
-/// Every function works on one pose, on the calling thread.
+/// Every function works on the calling thread; all but search_rows on one pose.
 struct SolverKernels {
     const char* isa;  // see kIsa
     int lanes;        // problems that are worked on side by side
@@ -14,6 +14,8 @@ struct SolverKernels {
     RefineOutcome (*refine_one)(const Chain& chain, const Constraints& constraints, const Transform& T_target,
                                 double* q, int max_iterations, double tol_pos_m, double tol_rot_rad,
                                 int posture_steps) noexcept;
+    /// Many poses, one in each lane.
+    void (*search_rows)(const BatchTask& task, SearchRow* rows, int num_rows) noexcept;
 };
 MFIK_DECLARE_KERNELS(SolverKernels);
 

@@ -170,6 +170,7 @@ static void check_batch(const mfik_solver* solver, mfik_workspace* workspace) {
     double q_near[kMaxJoints], q[kMaxJoints];
     double poses[kRows * 7], q_refs[kRows * kMaxJoints], q_rows[kRows * kMaxJoints];
     mfik_result results[kRows];
+    mfik_options options;
     int i, j;
     for (i = 0; i < kRows; ++i) {
         for (j = 0; j < dof; ++j) {
@@ -184,6 +185,9 @@ static void check_batch(const mfik_solver* solver, mfik_workspace* workspace) {
         CHECK(mfik_solve(solver, poses + 7 * i, q_refs + i * dof, q, workspace, NULL, NULL) == results[i].status);
         CHECK(memcmp(q, q_rows + i * dof, sizeof(double) * (size_t)dof) == 0);
     }
+    mfik_options_init(&options, sizeof(options));
+    options.throughput = 1;
+    CHECK(mfik_solve_batch(solver, kRows, poses, q_refs, q_rows, results, &options, 2) == MFIK_SOLVED);
     CHECK(mfik_solve_batch(solver, kRows, poses, q_refs, q_rows, results, NULL, 0) == MFIK_INVALID_INPUT);
     CHECK(results[kRows - 1].status == MFIK_INVALID_INPUT);
     CHECK(mfik_solve_batch(solver, kRows, poses, NULL, q_rows, NULL, NULL, 1) == MFIK_INVALID_INPUT);
