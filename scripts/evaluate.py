@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--targets", type=Path, help=".npz with pose [N,7] and q_ref [N,J]; default: drawn from --seed")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
-        "--protocol", action="store_true", help="the whole accuracy protocol (docs/accuracy.md); takes --num and --seed"
+        "--protocol",
+        action="store_true",
+        help="the whole accuracy protocol (docs/reference/protocol.md); takes --num and --seed",
     )
     mode.add_argument(
         "--report",

@@ -1,4 +1,4 @@
-"""Show a robot and its solver in a browser: drag the target, the solution follows (docs/viewer.md)."""
+"""Show a robot and its solver in a browser: drag the target, the solution follows (docs/how-to/viewer.md)."""
 
 from __future__ import annotations
 

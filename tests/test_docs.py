@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from cmake_project import ROOT, run
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BUNDLE = "outputs/panda/bundle"
 LONGEST_S = 120  # of a block; see SHORTER
 LANGUAGES = {"bash", "python", "cpp", "c", "cmake", "text"}
@@ -52,13 +52,17 @@ NOT_RUN = {
     "install/bin/mfik-bench": "tests/cpp/test_cpp.py::test_moved_installation_serves_another_project finds it there",
     "find_package(mfik REQUIRED COMPONENTS": "tests/cpp/test_cpp.py::test_installed_engines_serve_another_project does",
 }
-NOT_RUN_PAGES = {"clients.md": "tests/clients/test_clients.py builds and runs these programs"}
+NOT_RUN_PAGES = {"docs/how-to/clients.md": "tests/clients/test_clients.py builds and runs these programs"}
 
 
 class Block(NamedTuple):
     language: str
     text: str
     line: int
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT)) if page.is_relative_to(ROOT) else page.name
 
 
 def blocks(page: Path) -> list[Block]:
@@ -89,8 +93,8 @@ def commands(text: str) -> list[str]:
 
 def why_not(page: Path, command: str) -> str | None:
     """Return why a command does not run here; None: it runs."""
-    if page.name in NOT_RUN_PAGES:
-        return NOT_RUN_PAGES[page.name]
+    if name_of(page) in NOT_RUN_PAGES:
+        return NOT_RUN_PAGES[name_of(page)]
     return next((reason for start, reason in NOT_RUN.items() if command.startswith(start)), None)
 
 
@@ -113,19 +117,19 @@ def check(page: Path, command: str) -> None:
     """Check that the files, flags, CMake options and extras that a command names exist."""
     scripts = re.findall(r"(?<![\w/.])(?:scripts|benchmarks|clients|examples|tests|csrc)/[\w./*-]+", command)
     for name in scripts:
-        assert (ROOT / name).exists(), f"{page.name}: `{command}` names {name}"
+        assert (ROOT / name).exists(), f"{name_of(page)}: `{command}` names {name}"
     programs = [name for name in scripts if name.endswith((".py", ".sh"))]
     if programs and "pytest" not in command:
         for flag in re.findall(r"(?<!\S)--([\w-]+)", command.split(programs[0], 1)[1]):
-            assert f"--{flag}" in help_of(programs[0]), f"{page.name}: {programs[0]} has no --{flag}"
+            assert f"--{flag}" in help_of(programs[0]), f"{name_of(page)}: {programs[0]} has no --{flag}"
     cmake = "".join(p.read_text() for p in [*ROOT.glob("c*/**/CMakeLists.txt"), ROOT / "CMakeLists.txt"])
     for option in re.findall(r"-D(\w+)=", command):
         known = option.startswith("CMAKE_") or option.endswith(("_DIR", "_ROOT")) or f"option({option} " in cmake
-        assert known or f"set({option} " in cmake, f"{page.name}: no CMake option {option}"
+        assert known or f"set({option} " in cmake, f"{name_of(page)}: no CMake option {option}"
     for extra in re.findall(r"pip install .*\[(\w+)\]", command):
-        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(), f"{page.name}: no extra [{extra}]"
+        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(), f"{name_of(page)}: no extra [{extra}]"
     for word in re.findall(r"pytest .*-k (\w+)", command):
-        assert any(word in (ROOT / name).read_text() for name in scripts), f"{page.name}: no test {word}"
+        assert any(word in (ROOT / name).read_text() for name in scripts), f"{name_of(page)}: no test {word}"
 
 
 @pytest.fixture(scope="session")
@@ -163,16 +167,16 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_page_runs_as_printed(page, folder, request):
     text = page.read_text()
     if BUNDLE in text and "--output outputs/panda" not in text:
         shutil.copytree(request.getfixturevalue("trained_bundle"), folder / BUNDLE)
     scope, unbuilt = {"__name__": "__main__"}, []
     for block in blocks(page):
-        where = f"{page.name}:{block.line}"
+        where = f"{name_of(page)}:{block.line}"
         if block.language == "python":
-            exec(compile("\n" * (block.line - 1) + shortened(block.text), page.name, "exec"), scope)
+            exec(compile("\n" * (block.line - 1) + shortened(block.text), name_of(page), "exec"), scope)
         elif block.language in ("cpp", "c", "cmake") and not why_not(page, block.text):
             name = re.match(r"(?://|/\*|#) ([\w./]+)", block.text)
             assert name, f"{where}: name the file in the first line"
@@ -184,23 +188,23 @@ def test_page_runs_as_printed(page, folder, request):
             unbuilt = [name for name in unbuilt if name.partition("/")[0] not in " ".join(steps)]
             script = "set -euo pipefail\n" + "\n".join(steps)
             print(run("timeout", str(LONGEST_S), "bash", "-c", script, **environment()))
-    assert not unbuilt, f"{page.name}: nothing builds {unbuilt}"
+    assert not unbuilt, f"{name_of(page)}: nothing builds {unbuilt}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_says_what_it_is(page):
     for block in blocks(page):
         assert block.language in LANGUAGES, (
-            f"{page.name}:{block.line}: ```{block.language}, expected one of {LANGUAGES}"
+            f"{name_of(page)}:{block.line}: ```{block.language}, expected one of {LANGUAGES}"
         )
         hidden = block.language == "text" and block.text.split()[0] in COMMANDS
-        assert not hidden, f"{page.name}:{block.line}: a command in a ```text block does not run"
+        assert not hidden, f"{name_of(page)}:{block.line}: a command in a ```text block does not run"
 
 
 def test_the_tables_hold_nothing_that_no_page_prints():
     printed = [(page, block) for page in PAGES for block in blocks(page)]
     for text in SHORTER:
-        users = [page.name for page, block in printed if text in block.text and not why_not(page, block.text)]
+        users = [name_of(page) for page, block in printed if text in block.text and not why_not(page, block.text)]
         assert users, f"SHORTER: no page prints {text!r}"
     every = [c for page, block in printed for c in (commands(block.text) if block.language == "bash" else [block.text])]
     for start in NOT_RUN:
@@ -210,7 +214,7 @@ def test_the_tables_hold_nothing_that_no_page_prints():
             assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists(), reason
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_what_does_not_run_names_what_exists(page):
     """Commands that do not run here, and those within sentences."""
     skipped = [c for b in blocks(page) if b.language == "bash" for c in commands(b.text) if why_not(page, c)]
@@ -221,28 +225,28 @@ def test_what_does_not_run_names_what_exists(page):
         check(page, command)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_named_tests_files_and_links_exist(page):
     text = page.read_text()
     for name in re.findall(r"`((?:tests|csrc|scripts|benchmarks|examples|mfik|docs)/[\w./-]+(?:::\w+)?)`", text):
         path, _, test = name.partition("::")
-        assert (ROOT / path).exists(), f"{page.name} names {path}"
-        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{page.name} names {name}"
+        assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{name_of(page)} names {name}"
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
-        assert target.exists(), f"{page.name} links to {link}"
+        assert target.exists(), f"{name_of(page)} links to {link}"
         headings = re.findall(r"^#+ (.*)", target.read_text(), re.M) if anchor else []
         anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
-        assert not anchor or anchor in anchors, f"{page.name} links to {link}; {target.name} has {anchors}"
+        assert not anchor or anchor in anchors, f"{name_of(page)} links to {link}; {name_of(target)} has {anchors}"
 
 
 def test_every_page_and_model_is_linked():
-    readme, models = ((ROOT / name).read_text() for name in ("README.md", "docs/models.md"))
+    readme, models = ((ROOT / name).read_text() for name in ("README.md", "docs/reference/models.md"))
     for page in PAGES[1:]:
-        assert f"({page.relative_to(ROOT)})" in readme, f"README.md does not link to {page.name}"
+        assert f"({page.relative_to(ROOT)})" in readme, f"README.md does not link to {name_of(page)}"
     for card in (ROOT / "mfik" / "models").glob("*/README.md"):
-        assert f"(../{card.relative_to(ROOT)})" in models, f"docs/models.md does not link to {card.parent.name}'s card"
+        assert f"(../../{card.relative_to(ROOT)})" in models, f"reference/models.md lacks {card.parent.name}'s card"
 
 
 def test_the_drawn_architecture_is_the_tested_one():

@@ -13,7 +13,7 @@ namespace mfik::testing {
 /// Number of results of each status.
 using Seen = std::array<int, 6>;
 
-/// The bound of docs/solver.md: refinement steps of solve() and solve_all().
+/// The bound of docs/how-to/controller.md: refinement steps of solve() and solve_all().
 inline int worst_case_iterations(const Solver& solver, const Options& options) {
     return (options.max_attempts / solver.lanes() + 4) * (options.max_iterations + 1);
 }

@@ -1,4 +1,4 @@
-"""The model card: what a bundle was trained on, and every number of the protocol (docs/models.md)."""
+"""The model card: what a bundle was trained on, and every number of the protocol (docs/reference/models.md)."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def model_card(
         "",
         "## Accuracy",
         "",
-        "The accuracy protocol (docs/accuracy.md explains every row), by the C++ solver:",
+        "The accuracy protocol (docs/reference/protocol.md explains every row), by the C++ solver:",
         "",
         "```text",
         format_protocol(report),

@@ -1,4 +1,4 @@
-"""The accuracy protocol (docs/accuracy.md): what the network alone, refinement and the whole solver reach."""
+"""The accuracy protocol (docs/reference/protocol.md): what the network alone, refinement and the whole solver reach."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run_protocol(
             hundredth of n, at least 5.
 
     Returns:
-        The JSON document of `scripts/evaluate.py --protocol --json`; its keys are explained in docs/accuracy.md.
+        The JSON document of `scripts/evaluate.py --protocol --json`; docs/reference/protocol.md explains its keys.
 
     Raises:
         ArgumentError: n or seed is out of range.

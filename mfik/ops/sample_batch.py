@@ -30,8 +30,8 @@ def sample_batch(
 ) -> Batch:
     """Gather data rows and draw new times on their lines.
 
-    Row m of the data is the line through (r, q) and (1, q_target) (docs/concepts.md); `1 - r` is bounded below by
-    MIN_REMAINING = 0.01:
+    Row m of the data is the line through (r, q) and (1, q_target) (docs/explanation/concepts.md); `1 - r` is bounded
+    below by MIN_REMAINING = 0.01:
 
         v = (q_target - q) / (1 - r),    q(s) = q + v (s - r)
 

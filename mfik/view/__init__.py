@@ -1,4 +1,4 @@
-"""Interactive viewer in a browser: a target to drag, the solution live (docs/viewer.md)."""
+"""Interactive viewer in a browser: a target to drag, the solution live (docs/how-to/viewer.md)."""
 
 from importlib.util import find_spec
 

@@ -156,7 +156,7 @@ class Viewer:
         scene = server.scene
         scene.set_up_direction("+z")
         # Without a GPU the browser shades every pixel on the CPU: no environment map, no shadows, and lines for viser's
-        # grid, which is a shader over all of the ground (docs/viewer.md has the cost).
+        # grid, which is a shader over all of the ground (docs/how-to/viewer.md has the cost).
         scene.configure_environment_map(None)
         scene.configure_default_lights(False)
         scene.add_light_hemisphere("/lights/sky", ground_color=(165, 165, 175), intensity=2.8)

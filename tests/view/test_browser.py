@@ -237,7 +237,7 @@ def test_a_recording_replays_and_is_downloaded(at_home):
 
 
 def test_updates_keep_up(at_home):
-    """Prints what docs/viewer.md reports; the bound leaves room for a busy machine."""
+    """Prints what docs/how-to/viewer.md reports; the bound leaves room for a busy machine."""
     page = at_home
     centre, start = page.session.target.copy(), time.monotonic()
     swinging = threading.Event()

@@ -35,7 +35,8 @@ class TrainConfig:
         use_amp: Automatic mixed precision on CUDA (bf16, or fp16 with loss scaling where bf16 is missing); the CPU
             trains in float32.
         compile: On CUDA, compile the network with `torch.compile`, which fuses what lies between the matrix products.
-        loss_type: "meanflow", or "residual", the degenerate literal formula kept for ablation (docs/concepts.md).
+        loss_type: "meanflow", or "residual", the degenerate literal formula kept for ablation
+            (docs/explanation/concepts.md).
         loss_weight_type: "adaptive" 1/(||q_target - q||^2 + c)^p, "uniform" 1, or "error", the adaptive form on the
             squared residual of the loss itself (Geng et al. 2025, "Mean Flows for One-step Generative Modeling").
         adaptive_weight_c: c of the weight.

@@ -1,4 +1,4 @@
-"""The MeanFlow loss (docs/concepts.md).
+"""The MeanFlow loss (docs/explanation/concepts.md).
 
 For the straight flow q(s) = q0 + s (q1 - q0) with velocity v, the mean velocity u(q, r, t) of the flow that is at q at
 time r obeys u = v + (t - r) D, with D = du/dr + v . grad_q u, because the end point of a trajectory does not move with
