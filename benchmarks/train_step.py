@@ -9,7 +9,7 @@ The trainers take the same steps (batch, loss, backward, clipping, AdamW, EMA), 
     jvp_overhead     = time(ours) / time(flow_matching) - 1
     speedup_vs_plain = time(plain) / time(ours)
 
-On a machine with a GPU, everything that docs/measurements/performance.md has to say of it:
+On a machine with a GPU, everything that docs/measurements/training-step.md has to say of it:
 
     python benchmarks/train_step.py --device cuda --preset tiny small default --batch 256 4096 65536 --json step.json
 """

@@ -43,7 +43,7 @@ _STEP_SHARE = 0.85  # of the time is left for steps beside validation, checkpoin
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What `fit` asks of its caller; docs/how-to/train.md has the measurements behind the recipe.
+    """What `fit` asks of its caller; docs/measurements/training.md has the measurements behind the recipe.
 
     Attributes:
         minutes: Time for the training, [min]; evaluation comes on top.

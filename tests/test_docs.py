@@ -242,9 +242,13 @@ def test_named_tests_files_and_links_exist(page):
 
 
 def test_every_page_and_model_is_linked():
-    readme, models = ((ROOT / name).read_text() for name in ("README.md", "docs/reference/models.md"))
+    readme, index, models = (
+        (ROOT / name).read_text() for name in ("README.md", "docs/index.md", "docs/reference/models.md")
+    )
+    assert "(docs/index.md)" in readme
     for page in PAGES[1:]:
-        assert f"({page.relative_to(ROOT)})" in readme, f"README.md does not link to {name_of(page)}"
+        linked = f"({name_of(page)})" in readme or f"({name_of(page).removeprefix('docs/')})" in index
+        assert linked or name_of(page) == "docs/index.md", f"docs/index.md does not link to {name_of(page)}"
     for card in (ROOT / "mfik" / "models").glob("*/README.md"):
         assert f"(../../{card.relative_to(ROOT)})" in models, f"reference/models.md lacks {card.parent.name}'s card"
 

@@ -15,7 +15,7 @@ constexpr double kDampingGain = 0.02;
 constexpr double kDampingFloor = 1e-8;
 // In float rounding of J J^T reaches 1e-6, so that below this floor the factorisation may find negative pivots.
 constexpr double kDampingFloorSingle = 2e-6;
-// A third pass costs a fifth more time and solves no more (docs/measurements/performance.md).
+// A third pass costs a fifth more time and solves no more (docs/measurements/solvers.md).
 constexpr int kActiveSetPasses = 2;
 
 /// Squared error [m^2 + rad^2] above which an attempt is given up once half of its steps are taken: 0.2 m or 11 deg.

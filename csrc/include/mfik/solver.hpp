@@ -70,7 +70,7 @@ enum class Status : int {
 
 /// Where solve() begins. Later attempts begin at q_ref and at stored configurations that suit the target.
 enum class Seed : int {
-    kReference = 0,  ///< q_ref: the default, because it measured fastest (docs/how-to/controller.md).
+    kReference = 0,  ///< q_ref: the default, because it measured fastest (docs/explanation/solving.md).
     kNetwork = 1,    ///< q_ref + u(q_ref, 0, 1), the network's answer.
     kMidpoint = 2,   ///< The midpoint of the limits.
     kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
