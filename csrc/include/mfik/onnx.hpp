@@ -1,4 +1,5 @@
-// ONNX Runtime as the engine of a solver: CMake component `onnx`, target mfik::onnx.
+/// @file
+/// ONNX Runtime as the engine of a solver: CMake component `onnx`, target mfik::onnx.
 #pragma once
 
 #include <memory>

@@ -1,10 +1,13 @@
-// mfik: inverse kinematics for controllers. Seeds, a bounded refinement, and a check by forward kinematics.
-//
-//     const mfik::Solver solver = mfik::Solver::load("panda_bundle");        // throws mfik::Error; takes all memory
-//     mfik::Workspace workspace = solver.make_workspace();                   // one per thread
-//     mfik::Result result = solver.solve(T_base_tool, q_now, q_goal, workspace);          // any solution, any distance
-//     result = solver.track(T_base_tool, q_now, max_step, q_next, workspace);              // the next sample of a path
-//     if (result.status == mfik::Status::kSolved) command(q_next);
+/// @file
+/// mfik: inverse kinematics for controllers. Seeds, a bounded refinement, and a check by forward kinematics.
+///
+/// @code{.cpp}
+/// const mfik::Solver solver = mfik::Solver::load("panda_bundle");        // throws mfik::Error; takes all memory
+/// mfik::Workspace workspace = solver.make_workspace();                   // one per thread
+/// mfik::Result result = solver.solve(T_base_tool, q_now, q_goal, workspace);          // any solution, any distance
+/// result = solver.track(T_base_tool, q_now, max_step, q_next, workspace);              // the next sample of a path
+/// if (result.status == mfik::Status::kSolved) command(q_next);
+/// @endcode
 #pragma once
 
 #include <array>
@@ -24,16 +27,20 @@ using Pose = std::array<double, 7>;
 
 /// Largest accepted deviation of a quaternion's norm from 1; smaller ones are normalised away.
 constexpr double kQuatNormTolerance = 1e-3;
-/// Largest accepted Options::max_iterations and Options::max_attempts.
+/// Largest accepted Options::max_iterations.
 constexpr int kMaxIterations = 1000;
+/// Largest accepted Options::max_attempts.
 constexpr int kMaxAttempts = 10000;
 
 /// View of contiguous elements that somebody else owns.
 template <class T>
 class Span {
   public:
+    /// View of nothing.
     constexpr Span() noexcept = default;
+    /// View of `size` elements from `data` on.
     constexpr Span(T* data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /// View of an array.
     template <std::size_t N>
     constexpr Span(T (&array)[N]) noexcept : data_(array), size_(N) {}
     /// View of a container with data() and size(), such as std::vector or std::array, or of another Span.
@@ -41,12 +48,13 @@ class Span {
               class = std::enable_if_t<std::is_convertible_v<decltype(std::declval<Container&>().data()), T*>>>
     constexpr Span(Container&& container) noexcept : data_(container.data()), size_(container.size()) {}
 
-    [[nodiscard]] constexpr T* data() const noexcept { return data_; }
-    [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }
-    [[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }
-    constexpr T& operator[](std::size_t i) const noexcept { return data_[i]; }
-    constexpr T* begin() const noexcept { return data_; }
-    constexpr T* end() const noexcept { return data_ + size_; }
+    [[nodiscard]] constexpr T* data() const noexcept { return data_; }           ///< First element.
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return size_; }  ///< Number of elements.
+    [[nodiscard]] constexpr bool empty() const noexcept { return size_ == 0; }   ///< Whether there are none.
+    constexpr T& operator[](std::size_t i) const noexcept { return data_[i]; }   ///< Element i, unchecked.
+    constexpr T* begin() const noexcept { return data_; }                        ///< First element.
+    constexpr T* end() const noexcept { return data_ + size_; }                  ///< One past the last element.
+    /// View of `size` elements from `offset` on, unchecked.
     [[nodiscard]] constexpr Span subspan(std::size_t offset, std::size_t size) const noexcept {
         return {data_ + offset, size};
     }
@@ -56,6 +64,7 @@ class Span {
     std::size_t size_ = 0;
 };
 
+/// Outcome of a call.
 enum class Status : int {
     kSolved = 0,        ///< Both errors are within tolerance and every joint is within its limits.
     kNotConverged = 1,  ///< The error was still falling when the iterations ran out.
@@ -76,12 +85,13 @@ enum class Seed : int {
     kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
 };
 
+/// Options of a call.
 struct Options {
     double tol_pos_m = 1e-5;    ///< Largest accepted position error [m]; finite, >= 0.
     double tol_rot_rad = 1e-5;  ///< Largest accepted rotation error [rad]; finite, >= 0.
     int max_iterations = 12;    ///< Refinement steps of each attempt, 0 to kMaxIterations; 0: the first seed as it is.
     int max_attempts = 160;     ///< Seeds to try, 1 to kMaxAttempts; lanes() are refined at a time. 1: the first alone.
-    Seed seed = Seed::kReference;
+    Seed seed = Seed::kReference;  ///< Where the first attempt begins.
     bool nearest = false;  ///< Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
     Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m].
     /// Error accepted along and about the axes of the target frame, beyond the tolerances: [x, y, z] [m], rotation
@@ -95,8 +105,9 @@ struct Options {
     bool throughput = false;
 };
 
+/// Outcome of a call.
 struct Result {
-    Status status;
+    Status status;         ///< Whether q_out solves the pose.
     double pos_error_m;    ///< Position error beyond the slack at q_out [m]; NaN on kInvalidInput.
     double rot_error_rad;  ///< Rotation error beyond the slack at q_out [rad]; NaN on kInvalidInput.
     int iterations;        ///< Refinement steps taken one after the other, whatever for.
@@ -135,8 +146,8 @@ class Engine {
 /// Scratch memory of Solver::solve: one per thread, usable with every solver of the same network size.
 class Workspace {
   public:
-    Workspace(Workspace&&) noexcept;
-    Workspace& operator=(Workspace&&) noexcept;
+    Workspace(Workspace&&) noexcept;             ///< A moved-from workspace is invalid input.
+    Workspace& operator=(Workspace&&) noexcept;  ///< Likewise.
     ~Workspace();
 
   private:
@@ -158,8 +169,8 @@ class Solver {
     /// @throw Error  As above, or the engine does not answer with dof() finite values.
     [[nodiscard]] static Solver load(const std::string& path, std::unique_ptr<const Engine> engine);
 
-    Solver(Solver&&) noexcept;
-    Solver& operator=(Solver&&) noexcept;
+    Solver(Solver&&) noexcept;             ///< A moved-from solver answers kInvalidInput.
+    Solver& operator=(Solver&&) noexcept;  ///< Likewise.
     ~Solver();
 
     /// Make a solver without a network.
@@ -229,8 +240,8 @@ class Solver {
     /// Forward kinematics: T_base_tool of joints q [rad or m], qw >= 0; NaN when q has not dof() finite values.
     [[nodiscard]] Pose fk(Span<const double> q) const noexcept;
 
-    [[nodiscard]] int dof() const noexcept;
-    [[nodiscard]] const std::string& robot_name() const noexcept;
+    [[nodiscard]] int dof() const noexcept;                                      ///< Number of joints.
+    [[nodiscard]] const std::string& robot_name() const noexcept;                ///< Name of the robot.
     [[nodiscard]] const std::string& base_link() const noexcept;                 ///< Frame of the poses.
     [[nodiscard]] const std::string& tip_link() const noexcept;                  ///< Tool frame.
     [[nodiscard]] const std::vector<std::string>& joint_names() const noexcept;  ///< From base to tip.

@@ -1,4 +1,5 @@
-// TorchScript as the engine of a solver: CMake component `torchscript`, target mfik::torchscript (libtorch).
+/// @file
+/// TorchScript as the engine of a solver: CMake component `torchscript`, target mfik::torchscript (libtorch).
 #pragma once
 
 #include <memory>
