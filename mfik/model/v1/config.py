@@ -23,8 +23,8 @@ class ModelConfig(NetworkConfig):
         num_blocks: Number of residual blocks.
         cond_dim: Width of the FiLM condition computed from pose and times.
         encoding: How each of the J + 7 + 2 input scalars is encoded: "sinusoidal" (geometric frequencies from
-            `encoding_scale` down to `encoding_scale`/10000), "fourier" (frequencies drawn from
-            N(0, `encoding_scale`^2)) or "none" (the scalar itself).
+            `encoding_scale` down to `encoding_scale / 10000`), "fourier" (frequencies drawn from
+            `N(0, encoding_scale^2)`) or "none" (the scalar itself).
         encoding_dim: Features per scalar, half sines and half cosines; unused with "none".
         encoding_scale: Highest angular frequency, or spread of the random ones, [rad per unit of the scalar].
         dropout: Dropout probability inside the residual blocks.

@@ -32,7 +32,7 @@ class Geometry(nn.Module):
     - position of M* from the first joint, in F, / L, [3], and its rotation, [9]; the same of M, [3 + 9]
     - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
     - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), scaled
-      by 1 / (1 + |d|^4), as a long step tells little
+      by `1 / (1 + |d|^4)`, as a long step tells little
 
     All are smooth but for a rotation vector of length pi.
 
