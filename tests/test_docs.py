@@ -21,8 +21,8 @@ BUNDLE = "outputs/panda/bundle"
 LONGEST_S = 120  # of a block; see SHORTER
 LANGUAGES = {"bash", "python", "cpp", "c", "cmake", "text"}
 COMMANDS = (
-    "python python3 pip bash sh cmake ctest pytest sphinx-build torchrun tensorboard apt-get ruff git cc c++ g++ source"
-    " .".split()
+    "python python3 pip bash sh cmake ctest pytest pre-commit sphinx-build torchrun tensorboard apt-get git cc c++ g++ "
+    "source .".split()
 )
 
 # What takes long as printed, and what runs instead.
@@ -38,8 +38,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "the same",
     "pip install": "the same",
     "pytest": "it would run itself",
-    "ruff": ".ci/run does, after these tests",
-    "git ls-files": "the same",
+    "pre-commit run": ".ci/run does, after these tests",
     "sphinx-build": "tests/test_site.py builds the site",
     "cmake -S . -B build/fuzz": "needs clang's libFuzzer",
     "cmake --build build/fuzz": "the same",
