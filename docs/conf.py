@@ -34,6 +34,7 @@ napoleon_numpy_docstring = False
 
 # C++ and C: Doxygen reads the headers, Breathe renders its XML.
 breathe_default_project = "mfik"
+breathe_show_include = False
 breathe_domain_by_extension = {"hpp": "cpp", "h": "c"}
 
 
