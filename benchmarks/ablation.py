@@ -2,7 +2,7 @@
 
 The same robot, optimiser and minutes on one thread; several seeds. Every answer is judged by
 `mfik.eval`'s poses: one-step error, success rate of one attempt of at most ten refinements to 1e-5 m and rad, and the
-diversity of answers to one pose from many references beside true solutions of it (docs/accuracy.md).
+diversity of answers to one pose from many references beside true solutions of it (docs/reference/protocol.md).
 """
 
 from __future__ import annotations

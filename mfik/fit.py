@@ -30,7 +30,7 @@ PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
 
 _EPOCH_ROWS = 500_000  # rows between two validations
 _VAL_ROWS = 10_000  # rows of a validation
-# Of the recipe; docs/training.md has the measurements behind what differs from TrainConfig's defaults.
+# Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
 _REFLOW_AFTER = 0.1  # share of the steps that are taken before rows are coupled anew
 _WARMUP = 0.03  # share of the steps over which the learning rate rises
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width

@@ -5,7 +5,7 @@ two ends lie apart tells how far the network is from that, and so from the pose.
 into quantiles of the position and rotation error, read off rows that the network has not seen.
 
 Use it when running the exported graph without kinematics. With forward kinematics at hand, as in the solver, the error
-itself is cheaper than this estimate (docs/training.md).
+itself is cheaper than this estimate (docs/measurements/training.md).
 """
 
 from __future__ import annotations

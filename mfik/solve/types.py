@@ -39,7 +39,7 @@ class Seed(str, Enum):
     The C++ solver knows a seed by its value, `mfik._native.SEEDS`.
     """
 
-    REFERENCE = "reference"  # q_ref: the default, because it measured fastest (docs/solver.md)
+    REFERENCE = "reference"  # q_ref: the default, because it measured fastest (docs/explanation/solving.md)
     NETWORK = "network"  # q_ref + u(q_ref, 0, 1), the network's answer
     MIDPOINT = "midpoint"  # the midpoint of the limits
     AZIMUTH = "azimuth"  # the midpoint with the first joint turned to the target's azimuth

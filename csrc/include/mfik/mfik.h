@@ -1,4 +1,5 @@
-/* mfik from C and from every language that can call C (link libmfik.so, target mfik::c). The same solver as
+/** @file
+ * mfik from C and from every language that can call C (link libmfik.so, target mfik::c). The same solver as
  * mfik/solver.hpp, which says more about each function.
  *
  *     char error[512];
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
+/** Marks what the shared library exports. */
 #define MFIK_API __attribute__((visibility("default")))
 #else
 #define MFIK_API
@@ -30,127 +32,132 @@ extern "C" {
 #define MFIK_NOEXCEPT
 #endif
 
-/* Robot and network. Immutable: any number of threads may share it. */
+/** Robot and network. Immutable: any number of threads may share it. */
 typedef struct mfik_solver mfik_solver;
-/* Scratch memory of one thread, for the solver that made it. */
+/** Scratch memory of one thread, for the solver that made it. */
 typedef struct mfik_workspace mfik_workspace;
 
-/* One of: */
+/** Outcome of a call, one of the MFIK_ values below. */
 typedef int32_t mfik_status;
 enum {
-    MFIK_SOLVED = 0,        /* both errors are within tolerance and every joint is within its limits */
-    MFIK_NOT_CONVERGED = 1, /* the error was still falling when the iterations ran out */
-    MFIK_UNREACHABLE = 2,   /* out of reach, or no joint motion lessens the error of the best attempt */
-    MFIK_AT_LIMITS = 3,     /* joint limits hold the best attempt back, or the raw network answer violates one */
-    MFIK_JUMP_BOUND = 4,    /* mfik_track only: no answer within max_step of q_prev */
-    MFIK_INVALID_INPUT = 5, /* bad argument, see mfik_result.reason; nothing was written to q_out */
-    MFIK_OUT_OF_MEMORY = -1 /* mfik_solve_batch only; nothing was written */
+    MFIK_SOLVED = 0,        /**< both errors are within tolerance and every joint is within its limits */
+    MFIK_NOT_CONVERGED = 1, /**< the error was still falling when the iterations ran out */
+    MFIK_UNREACHABLE = 2,   /**< out of reach, or no joint motion lessens the error of the best attempt */
+    MFIK_AT_LIMITS = 3,     /**< joint limits hold the best attempt back, or the raw network answer violates one */
+    MFIK_JUMP_BOUND = 4,    /**< mfik_track only: no answer within max_step of q_prev */
+    MFIK_INVALID_INPUT = 5, /**< bad argument, see mfik_result.reason; nothing was written to q_out */
+    MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch only; nothing was written */
 };
 
-/* Where mfik_solve begins, one of: */
+/** Where mfik_solve begins, one of the MFIK_SEED_ values below. */
 typedef int32_t mfik_seed;
 enum {
-    MFIK_SEED_REFERENCE = 0, /* q_ref */
-    MFIK_SEED_NETWORK = 1,   /* the network's answer */
-    MFIK_SEED_MIDPOINT = 2,  /* the midpoint of the limits */
-    MFIK_SEED_AZIMUTH = 3    /* the midpoint with the first joint turned to the target's azimuth */
+    MFIK_SEED_REFERENCE = 0, /**< q_ref */
+    MFIK_SEED_NETWORK = 1,   /**< the network's answer */
+    MFIK_SEED_MIDPOINT = 2,  /**< the midpoint of the limits */
+    MFIK_SEED_AZIMUTH = 3    /**< the midpoint with the first joint turned to the target's azimuth */
 };
 
-/* Fill with mfik_options_init, then change what you need. Fields are only ever added at the end. */
+/** Options of a call. Fill with mfik_options_init, then change what you need. Fields are only ever added at the end. */
 typedef struct mfik_options {
-    uint32_t size;          /* sizeof(mfik_options) that the caller was compiled with; mfik_options_init sets it */
-    int32_t max_iterations; /* refinement steps of each attempt, 0 to 1000; 0: the first seed as it is */
-    int32_t max_attempts;   /* seeds to try, 1 to 10000 */
-    mfik_seed seed;
-    int32_t nearest;      /* not 0: spend every attempt and keep the solution nearest to q_ref */
-    uint32_t locked;      /* bit j: joint j stays at q_ref[j] */
-    double tol_pos_m;     /* largest accepted position error [m]; finite, >= 0 */
-    double tol_rot_rad;   /* largest accepted rotation error [rad]; finite, >= 0 */
-    double T_tip_tool[7]; /* tool that the target speaks of, in the tip frame */
-    double slack[6];      /* accepted error along [m] and about [rad] the target's axes; >= 0, INFINITY frees an axis */
-    double preference_gain;    /* share of the way to q_preferred taken in each step, 0 to 1 */
-    const double* q_preferred; /* null-space posture [dof], or NULL; must live as long as the call */
-    int32_t throughput;        /* mfik_solve_batch only, not 0: many rows side by side, see solver.hpp */
+    uint32_t size;          /**< sizeof(mfik_options) that the caller was compiled with; mfik_options_init sets it */
+    int32_t max_iterations; /**< refinement steps of each attempt, 0 to 1000; 0: the first seed as it is */
+    int32_t max_attempts;   /**< seeds to try, 1 to 10000 */
+    mfik_seed seed;         /**< where the first attempt begins */
+    int32_t nearest;        /**< not 0: spend every attempt and keep the solution nearest to q_ref */
+    uint32_t locked;        /**< bit j: joint j stays at q_ref[j] */
+    double tol_pos_m;       /**< largest accepted position error [m]; finite, >= 0 */
+    double tol_rot_rad;     /**< largest accepted rotation error [rad]; finite, >= 0 */
+    double T_tip_tool[7];   /**< tool that the target speaks of, in the tip frame */
+    double slack[6]; /**< accepted error along [m] and about [rad] the target's axes; >= 0, INFINITY frees an axis */
+    double preference_gain;    /**< share of the way to q_preferred taken in each step, 0 to 1 */
+    const double* q_preferred; /**< null-space posture [dof], or NULL; must live as long as the call */
+    int32_t throughput;        /**< mfik_solve_batch only, not 0: many rows side by side, see mfik/solver.hpp */
 } mfik_options;
 
+/** Outcome of a call. */
 typedef struct mfik_result {
-    mfik_status status;
-    int32_t iterations;   /* refinement steps taken one after the other, whatever for */
-    int32_t attempts;     /* seeds begun */
-    int32_t solutions;    /* rows of q_out that hold a solution */
-    double pos_error_m;   /* position error beyond the slack at q_out [m]; NaN on invalid input */
-    double rot_error_rad; /* rotation error beyond the slack at q_out [rad]; NaN on invalid input */
-    double time_us;       /* wall time of the call [us] */
-    const char* reason;   /* why it ended so, in words; static memory */
+    mfik_status status;   /**< whether q_out solves the pose */
+    int32_t iterations;   /**< refinement steps taken one after the other, whatever for */
+    int32_t attempts;     /**< seeds begun */
+    int32_t solutions;    /**< rows of q_out that hold a solution */
+    double pos_error_m;   /**< position error beyond the slack at q_out [m]; NaN on invalid input */
+    double rot_error_rad; /**< rotation error beyond the slack at q_out [rad]; NaN on invalid input */
+    double time_us;       /**< wall time of the call [us] */
+    const char* reason;   /**< why it ended so, in words; static memory */
 } mfik_result;
 
-/* Version of the library, such as "0.1.0". Static memory. */
+/** Version of the library, such as "0.1.0". Static memory. */
 MFIK_API const char* mfik_version(void) MFIK_NOEXCEPT;
 
-/* Name of a status, such as "solved". Static memory. */
+/** Name of a status, such as "solved". Static memory. */
 MFIK_API const char* mfik_status_name(mfik_status status) MFIK_NOEXCEPT;
 
-/* Read a bundle: its folder, or the model.safetensors in it.
+/** Read a bundle: its folder, or the model.safetensors in it.
  * error: receives why it failed, terminated, cut to error_size bytes; or NULL. Returns NULL on failure. */
 MFIK_API mfik_solver* mfik_load(const char* path, char* error, size_t error_size) MFIK_NOEXCEPT;
 
-/* Release the solver; NULL is allowed. Its names and limits go with it. */
+/** Release the solver; NULL is allowed. Its names and limits go with it. */
 MFIK_API void mfik_destroy(mfik_solver* solver) MFIK_NOEXCEPT;
 
-/* Take scratch memory for one thread; NULL when there is none. */
+/** Take scratch memory for one thread; NULL when there is none. */
 MFIK_API mfik_workspace* mfik_workspace_create(const mfik_solver* solver) MFIK_NOEXCEPT;
 
-/* Release a workspace; NULL is allowed. */
+/** Release a workspace; NULL is allowed. */
 MFIK_API void mfik_workspace_destroy(mfik_workspace* workspace) MFIK_NOEXCEPT;
 
-/* What the solver knows of its robot; memory of the solver. With NULL for the solver: 0 or NULL. */
-MFIK_API int32_t mfik_dof(const mfik_solver* solver) MFIK_NOEXCEPT;
-MFIK_API const char* mfik_robot_name(const mfik_solver* solver) MFIK_NOEXCEPT;
-MFIK_API const char* mfik_base_link(const mfik_solver* solver) MFIK_NOEXCEPT;                 /* frame of the poses */
-MFIK_API const char* mfik_tip_link(const mfik_solver* solver) MFIK_NOEXCEPT;                  /* tool frame */
-MFIK_API const char* mfik_joint_name(const mfik_solver* solver, int32_t joint) MFIK_NOEXCEPT; /* NULL: no such joint */
+/** @name What the solver knows of its robot
+ * Memory of the solver. With NULL for the solver: 0 or NULL.
+ * @{ */
+MFIK_API int32_t mfik_dof(const mfik_solver* solver) MFIK_NOEXCEPT;            /**< number of joints */
+MFIK_API const char* mfik_robot_name(const mfik_solver* solver) MFIK_NOEXCEPT; /**< name of the robot */
+MFIK_API const char* mfik_base_link(const mfik_solver* solver) MFIK_NOEXCEPT;  /**< frame of the poses */
+MFIK_API const char* mfik_tip_link(const mfik_solver* solver) MFIK_NOEXCEPT;   /**< tool frame */
+MFIK_API const char* mfik_joint_name(const mfik_solver* solver,
+                                     int32_t joint) MFIK_NOEXCEPT; /**< NULL: no such joint */
 MFIK_API const double* mfik_lower(const mfik_solver* solver)
-    MFIK_NOEXCEPT; /* [dof]; continuous joints: -pi, unlimited */
+    MFIK_NOEXCEPT; /**< [dof]; continuous joints: -pi, unlimited */
 MFIK_API const double* mfik_upper(const mfik_solver* solver)
-    MFIK_NOEXCEPT;                                                    /* [dof]; continuous joints: pi, unlimited */
-MFIK_API int32_t mfik_lanes(const mfik_solver* solver) MFIK_NOEXCEPT; /* attempts refined at a time on this machine */
-MFIK_API size_t mfik_num_parameters(const mfik_solver* solver) MFIK_NOEXCEPT;     /* 0: the bundle holds no network */
-MFIK_API const char* mfik_metadata_json(const mfik_solver* solver) MFIK_NOEXCEPT; /* the bundle's JSON about itself */
+    MFIK_NOEXCEPT;                                                    /**< [dof]; continuous joints: pi, unlimited */
+MFIK_API int32_t mfik_lanes(const mfik_solver* solver) MFIK_NOEXCEPT; /**< attempts refined at a time on this machine */
+MFIK_API size_t mfik_num_parameters(const mfik_solver* solver) MFIK_NOEXCEPT;     /**< 0: the bundle holds no network */
+MFIK_API const char* mfik_metadata_json(const mfik_solver* solver) MFIK_NOEXCEPT; /**< the bundle's JSON about itself */
+/** @} */
 
-/* Set `size` bytes of options, sizeof(mfik_options), to the defaults. */
+/** Set `size` bytes of options, sizeof(mfik_options), to the defaults. */
 MFIK_API void mfik_options_init(mfik_options* options, size_t size) MFIK_NOEXCEPT;
 
-/* Forward kinematics: T_base_tool of joints q [dof], qw >= 0; NaN when a joint is not finite. */
+/** Forward kinematics: T_base_tool of joints q [dof], qw >= 0; NaN when a joint is not finite. */
 MFIK_API mfik_status mfik_fk(const mfik_solver* solver, const double* q, double T_base_tool[7]) MFIK_NOEXCEPT;
 
-/* Find joints that bring the tool to T_base_tool. Real-time safe: no allocation, lock or system call.
+/** Find joints that bring the tool to T_base_tool. Real-time safe: no allocation, lock or system call.
  * q_ref: joints to start from [dof]. q_out: best joints found [dof], written unless the input is invalid; may be q_ref.
  * options: NULL for the defaults. result: NULL, or receives the details. Returns the status. */
 MFIK_API mfik_status mfik_solve(const mfik_solver* solver, const double T_base_tool[7], const double* q_ref,
                                 double* q_out, mfik_workspace* workspace, const mfik_options* options,
                                 mfik_result* result) MFIK_NOEXCEPT;
 
-/* Follow a path: no joint of q_out is further than max_step > 0 [rad or m] from q_prev, whatever the status. Real-time
+/** Follow a path: no joint of q_out is further than max_step > 0 [rad or m] from q_prev, whatever the status. Real-time
  * safe. q_prev: joints now [dof]. q_out: joints to command [dof]; may be q_prev. Else as mfik_solve. */
 MFIK_API mfik_status mfik_track(const mfik_solver* solver, const double T_base_tool[7], const double* q_prev,
                                 double max_step, double* q_out, mfik_workspace* workspace, const mfik_options* options,
                                 mfik_result* result) MFIK_NOEXCEPT;
 
-/* Find up to n different solutions, the nearest to q_ref first. Real-time safe.
+/** Find up to n different solutions, the nearest to q_ref first. Real-time safe.
  * q_out: [n, dof] row-major; mfik_result.solutions rows are written. min_distance: two solutions differ when some joint
  * differs by more [rad or m], > 0; 0.1 suits an arm. Else as mfik_solve. */
 MFIK_API mfik_status mfik_solve_all(const mfik_solver* solver, const double T_base_tool[7], const double* q_ref,
                                     size_t n, double* q_out, double min_distance, mfik_workspace* workspace,
                                     const mfik_options* options, mfik_result* result) MFIK_NOEXCEPT;
 
-/* Solve n rows, each exactly as mfik_solve would, unless options.throughput is set. Allocates, and starts threads: not
+/** Solve n rows, each exactly as mfik_solve would, unless options.throughput is set. Allocates, and starts threads: not
  * for real-time use. poses: [n, 7]; q_ref, q_out: [n, dof]; results: [n] or NULL; threads: at least 1. Returns
  * MFIK_SOLVED if every row is solved, else the first other status. */
 MFIK_API mfik_status mfik_solve_batch(const mfik_solver* solver, size_t n, const double* poses, const double* q_ref,
                                       double* q_out, mfik_result* results, const mfik_options* options,
                                       int32_t threads) MFIK_NOEXCEPT;
 
-/* Describe a result in a sentence or two, with numbers and joint names. Allocates: not for real-time use.
+/** Describe a result in a sentence or two, with numbers and joint names. Allocates: not for real-time use.
  * q_out: the joints of the result [dof]. text: receives it, terminated, cut to text_size bytes. Returns its full length
  * without the terminator; 0 when an argument is NULL or memory is out. */
 MFIK_API size_t mfik_explain(const mfik_solver* solver, const mfik_result* result, const double* q_out, char* text,

@@ -42,7 +42,7 @@ def write_report(
         diversity_poses: See `run_protocol`.
 
     Returns:
-        `run_protocol`'s document and the other numbers of the page; its keys are explained in docs/accuracy.md.
+        `run_protocol`'s document and the other numbers of the page; its keys are explained in docs/reference/protocol.md.
 
     Raises:
         ArgumentError: n or seed is out of range, or matplotlib is not installed.
@@ -75,7 +75,7 @@ def write_report(
     if study.has_network:
         add_reliability(study)
     page.heading("All tables")
-    page.details("The accuracy protocol (docs/accuracy.md)", format_protocol(report))
+    page.details("The accuracy protocol (docs/reference/protocol.md)", format_protocol(report))
     page.write(folder)
     return report
 

@@ -1,4 +1,4 @@
-"""Network type v1: an MLP-ResNet with FiLM conditioning (docs/concepts.md)."""
+"""Network type v1: an MLP-ResNet with FiLM conditioning (docs/explanation/concepts.md)."""
 
 from mfik.model.v1.config import ENCODINGS, ModelConfig
 from mfik.model.v1.network import MeanFlowNet

@@ -1,4 +1,4 @@
-"""Network type v2: a residual MLP on the robot's geometry (docs/concepts.md)."""
+"""Network type v2: a residual MLP on the robot's geometry (docs/explanation/concepts.md)."""
 
 from mfik.model.v2.config import ModelConfig
 from mfik.model.v2.features import Geometry
