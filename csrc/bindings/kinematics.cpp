@@ -61,7 +61,7 @@ Doubles fk(const Chain& chain, const py::handle& q) {
 Doubles jacobian(const Chain& chain, const py::handle& q) {
     const Doubles joints = read_joints(chain, q);
     Doubles jac = make_output(joints, {6, chain.dof});
-    const FkArgs<double> args{joints.data(), jac.mutable_data(), joints.size() / chain.dof};
+    const JacobianArgs<double> args{joints.data(), jac.mutable_data(), joints.size() / chain.dof};
     const py::gil_scoped_release release;
     cpu::jacobian(chain, args, 1);
     return jac;

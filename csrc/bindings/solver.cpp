@@ -24,8 +24,8 @@ namespace {
 
 constexpr std::pair<const char*, Seed> kSeeds[] = {{"reference", Seed::kReference},
                                                    {"network", Seed::kNetwork},
-                                                   {"midpoint", Seed::kMiddle},
-                                                   {"azimuth", Seed::kTurned}};
+                                                   {"midpoint", Seed::kMidpoint},
+                                                   {"azimuth", Seed::kAzimuth}};
 constexpr std::pair<const char*, Status> kStatuses[] = {
     {"SOLVED", Status::kSolved},           {"NOT_CONVERGED", Status::kNotConverged},
     {"UNREACHABLE", Status::kUnreachable}, {"AT_LIMITS", Status::kAtLimits},
@@ -181,9 +181,11 @@ struct PySolver {
     Workspace workspace;
 };
 
-PySolver load(const py::bytes& path) {
+/// The solver that make() returns; its error as a BundleError.
+template <typename Make>
+PySolver made(const Make& make) {
     try {
-        return PySolver(Solver::load(path));
+        return PySolver(make());
     } catch (const Error& error) {
         // The message may hold a path that is no UTF-8.
         const auto message = py::reinterpret_steal<py::object>(PyUnicode_DecodeFSDefault(error.what()));
@@ -275,7 +277,12 @@ std::string explain(const PySolver& self, const Doubles& q, int status, double p
 void bind_solver(py::module_& m) {
     py::class_<PyOptions>(m, "Options", "Fields of mfik.solve.Options, read once.").def(py::init<const py::tuple&>());
     py::class_<PySolver>(m, "Solver", "C++ solver; use mfik.solve.Solver, which checks its arguments.")
-        .def_static("load", &load, py::arg("path"))
+        .def_static(
+            "load", [](const py::bytes& path) { return made([&] { return Solver::load(path); }); }, py::arg("path"))
+        .def_static(
+            "from_description",
+            [](const std::string& json) { return made([&] { return Solver::from_description(json); }); },
+            py::arg("json"))
         .def("solve", &solve)
         .def("track", &track)
         .def("solve_all", &solve_all)

@@ -29,11 +29,10 @@ import torch
 from safetensors import SafetensorError
 
 from mfik.errors import BundleError, MfikError
-from mfik.files import CARD_FILE, CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
+from mfik.files import BUNDLE_FORMAT, CARD_FILE, CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
 
-BUNDLE_FORMAT = 2  # "version" of the JSON document; format 1 had no checksum
 _METADATA_KEY = "mfik"
 # The header begins so, behind its length; eight digits of the checksum and a quote follow.
 _HEADER_START = b'{"__metadata__":{"crc32":"'
@@ -42,27 +41,6 @@ _CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
 _MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_JSON_DEPTH = 32
-
-
-def document(
-    model: Network | None,
-    robot: Robot,
-    *,
-    training: dict[str, Any] | None = None,
-    accuracy: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the JSON document of a bundle: format, robot chain and limits, network, provenance, measured accuracy.
-
-    `model` None describes a robot alone: the solver then works without a network.
-    """
-    return {
-        "format": "mfik-bundle",
-        "version": BUNDLE_FORMAT,
-        "robot": robot.to_dict(),
-        "model": None if model is None else model.config.to_dict(),
-        "training": training or {},
-        "accuracy": accuracy or {},
-    }
 
 
 def write_native(path: Path, model: Network | None, description: dict[str, Any]) -> None:

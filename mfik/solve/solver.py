@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfik.errors import ArgumentError, BundleError, RobotError
-from mfik.files import NATIVE_FILE
+from mfik.files import NATIVE_FILE, document
 from mfik.kinematics import is_tensor
 from mfik.native import load_native
 from mfik.robots import Robot
@@ -111,9 +109,8 @@ class Solver:
         Raises:
             ImportError: The native extension is missing.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / NATIVE_FILE).write_bytes(_bundle_of(robot))
-            return cls.load(folder)
+        native = load_native().Solver.from_description(json.dumps(document(None, robot)))
+        return cls(native, robot, json.loads(native.metadata_json), None)
 
     @property
     def dof(self) -> int:
@@ -364,16 +361,6 @@ class Solver:
         if options.seed is Seed.NETWORK and self.num_parameters == 0:
             raise ArgumentError("seed: expected another than 'network', because this solver was made without a network")
         return options
-
-
-def _bundle_of(robot: Robot) -> bytes:
-    """Return a bundle's file that holds a robot alone."""
-    description = {"format": "mfik-bundle", "version": 2, "robot": robot.to_dict(), "model": None}
-    description |= {"training": {}, "accuracy": {}}
-    header = json.dumps({"__metadata__": {"crc32": "0" * 8, "mfik": json.dumps(description)}}, separators=(",", ":"))
-    text = header.encode() + b" " * (-len(header) % 8)
-    content = len(text).to_bytes(8, "little") + text
-    return content.replace(b"0" * 8, b"%08x" % zlib.crc32(content), 1)
 
 
 def _are_defaults(given: tuple[Any, ...]) -> bool:

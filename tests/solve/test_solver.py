@@ -268,6 +268,15 @@ def test_robot_and_metadata_come_from_the_bundle(solver):
     assert solver.metadata["format"] == "mfik-bundle" and solver.metadata["model"]["width"] == 32
 
 
+def test_a_solver_of_a_robot_alone_is_the_one_that_its_bundle_gives(tmp_path, any_robot):
+    described = Solver.from_robot(any_robot)
+    write_native(tmp_path / NATIVE_FILE, None, document(None, any_robot))
+    read = Solver.load(tmp_path)
+    assert described.metadata == read.metadata == document(None, any_robot) and described.num_parameters == 0
+    pose, q_ref = any_robot.fk(any_robot.sample(20)), any_robot.sample(20)
+    np.testing.assert_array_equal(described.solve_batch(pose, q_ref).q, read.solve_batch(pose, q_ref).q)
+
+
 def test_load_accepts_the_right_robot_only():
     Solver.load(GOLDEN / "v1.safetensors", robot=load_robot("panda"))
     with pytest.raises(BundleError, match="expected a bundle for robot 'ur10'"):
