@@ -90,10 +90,10 @@ print(elapsed, peak_kb / 1e3)
 def test_the_example_of_the_readme_works_where_pytorch_is_not_installed():
     text = (ROOT / "README.md").read_text()
     examples = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
-    assert any("Solver.pretrained" in example and "solve_all" in example for example in examples)
+    assert any("Solver.pretrained" in example and ".solve(" in example for example in examples)
     refuse = REFUSE_TORCH.replace("HEAVY", repr(HEAVY))
     for example in examples:
-        assert "different solutions" in python("-c", refuse + example).stdout or "solve_all" not in example
+        assert python("-c", refuse + example).stdout, "it prints what it found"
     python("-c", refuse + EVERYTHING)
 
 
