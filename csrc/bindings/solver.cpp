@@ -237,7 +237,7 @@ py::tuple solve_all(PySolver& self, const py::handle& pose, const py::handle& q_
 }
 
 py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles& q_ref, const py::handle& options,
-                      bool time_each, int threads) {
+                      bool time_each, int threads, bool throughput) {
     const py::ssize_t rows = poses.ndim() == 2 ? poses.shape(0) : 0;
     const std::size_t n = static_cast<std::size_t>(rows);
     Doubles q({rows, static_cast<py::ssize_t>(self.solver.dof())});
@@ -248,8 +248,10 @@ py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles&
         const Span<const double> pose_view = view(poses), q_ref_view = view(q_ref);
         const Span<double> q_view(q.mutable_data(), size_of(q)), time_view(time_us.mutable_data(), size_of(time_us));
         with_options(options, [&](const Options& read) {
+            Options asked = read;
+            asked.throughput = throughput;
             const py::gil_scoped_release release;
-            (void)self.solver.solve_batch(pose_view, q_ref_view, q_view, results, time_view, read, threads);
+            (void)self.solver.solve_batch(pose_view, q_ref_view, q_view, results, time_view, asked, threads);
         });
     }
     for (py::ssize_t i = 0; i < rows; ++i) {

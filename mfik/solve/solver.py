@@ -272,6 +272,7 @@ class Solver:
         *,
         time_each: bool = True,
         threads: int = 1,
+        throughput: bool = False,
         tol_pos: float = 1e-5,
         tol_rot: float = 1e-5,
         max_iterations: int = 12,
@@ -287,6 +288,12 @@ class Solver:
     ) -> BatchResult | TensorResult:
         """Solve N poses, each exactly as `solve` would; other Python threads run meanwhile.
 
+        With `throughput`, several times as many a second: many rows side by side instead of many attempts of one row.
+        Each row takes one attempt after the other, the first of the seed "reference" from q_ref or from the stored
+        configuration whose pose is nearest, whichever is nearer to the target. So a row may get another solution than
+        `solve` finds: the same one at every call, whatever the rows beside it and the number of threads. `nearest`,
+        `q_preferred` and `max_iterations=0` go the ordinary way.
+
         CUDA tensors are solved on their device, where they stay: first seed (of the network in bfloat16), refinement
         in float32, check in float64 and status are one CUDA graph for each N, captured in the first call, and nothing
         waits for the device. The attempts after the first begin at configurations drawn once from within the limits, so
@@ -296,8 +303,10 @@ class Solver:
         Args:
             pose: T_base_tool, see `solve`, [N, 7]; on CUDA float32 or float64.
             q_ref: Joints to start from [rad or m], [N, J]; on CUDA pose's dtype and device.
-            time_each: Report the time of each solve; without meaning on CUDA.
+            time_each: Report the time of each solve, with `throughput` an equal share of the time of rows that were
+                solved together; without meaning on CUDA.
             threads: Threads to use; the results do not depend on it. Without meaning on CUDA.
+            throughput: See above; without meaning on CUDA.
             options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Returns:
@@ -316,7 +325,8 @@ class Solver:
         q_ref = as_joints("q_ref", q_ref, (len(pose), self.dof))
         threads = as_integer("threads", threads, 1, 1024)
         checked = self._checked(options, given)
-        return BatchResult(*_call(self._native.solve_batch, pose, q_ref, checked.native, bool(time_each), threads))
+        asked = (checked.native, bool(time_each), threads, bool(throughput))
+        return BatchResult(*_call(self._native.solve_batch, pose, q_ref, *asked))
 
     def _solve_tensors(self, pose: Tensor, q_ref: Any, options: Options) -> TensorResult:
         """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""

@@ -9,18 +9,17 @@ import numpy as np
 import pinocchio
 import pytest
 import torch
+from judge import ROUNDING, TOLERANCE, Judge, norms, se3
 
 import mfik.robots
 from mfik.errors import ArgumentError
 from mfik.eval import make_path, make_targets
-from mfik.robots import Robot, load_robot
+from mfik.robots import load_robot
 from mfik.solve import Solver, Status
 
 pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
 
 ROBOTS = ("panda", "ur10")
-TOLERANCE = 1e-5  # [m] and [rad]
-ROUNDING = 1e-9
 
 
 @pytest.fixture(scope="module", params=ROBOTS)
@@ -36,41 +35,6 @@ def panda() -> Solver:
 @pytest.fixture(scope="module")
 def ur10() -> Solver:
     return Solver.from_robot(load_robot("ur10"))
-
-
-class Judge:
-    """Pinocchio's tool pose, base frame, and limits."""
-
-    def __init__(self, robot: Robot) -> None:
-        file = Path(mfik.robots.__file__).parent / "urdf" / f"{robot.name}.urdf"
-        self.model = pinocchio.buildModelFromUrdf(str(file))
-        self.data = self.model.createData()
-        self.base, self.tip = (self.model.getFrameId(link) for link in (robot.base_link, robot.tip_link))
-
-    def tool(self, q: np.ndarray) -> pinocchio.SE3:
-        pinocchio.framesForwardKinematics(self.model, self.data, q)
-        return self.data.oMf[self.base].actInv(self.data.oMf[self.tip])
-
-    def error(self, q: np.ndarray, pose: np.ndarray, tool: pinocchio.SE3 | None = None) -> np.ndarray:
-        """Return the displacement of the tool in the target frame: [m, rad], [6]."""
-        reached = self.tool(q) if tool is None else self.tool(q) * tool
-        target = se3(pose)
-        rotation = pinocchio.log3(target.rotation.T @ reached.rotation)
-        return np.concatenate([target.rotation.T @ (reached.translation - target.translation), rotation])
-
-    def solves(self, q: np.ndarray, pose: np.ndarray) -> bool:
-        error = self.error(q, pose)
-        inside = (q >= self.model.lowerPositionLimit).all() and (q <= self.model.upperPositionLimit).all()
-        return inside and norms(error).max() <= TOLERANCE + ROUNDING
-
-
-def se3(pose: np.ndarray) -> pinocchio.SE3:
-    x, y, z, qw, qx, qy, qz = pose
-    return pinocchio.XYZQUATToSE3(np.array([x, y, z, qx, qy, qz, qw]))
-
-
-def norms(error: np.ndarray) -> np.ndarray:
-    return np.array([np.linalg.norm(error[:3]), np.linalg.norm(error[3:])])
 
 
 @pytest.mark.parametrize("kind", ["global", "local", "near_limits", "near_singular"])
