@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class Status(IntEnum):
     """Outcome of a solve. The numbers are those of `mfik::Status`, `mfik._native.STATUSES`."""
 
-    SOLVED = 0  # both errors within tolerance, every joint within its limits
-    NOT_CONVERGED = 1  # the error was still falling when the iterations ran out
-    UNREACHABLE = 2  # out of the arm's reach, or the best attempt ended where no joint motion lessens the error
-    AT_LIMITS = 3  # joint limits hold the best attempt back, or the raw network answer violates one
-    JUMP_BOUND = 4  # Solver.track only: no answer within max_step of q_prev
-    INVALID_INPUT = 5  # C++ and CUDA: elsewhere invalid input raises ArgumentError
+    SOLVED = 0  #: both errors within tolerance, every joint within its limits
+    NOT_CONVERGED = 1  #: the error was still falling when the iterations ran out
+    UNREACHABLE = 2  #: out of the arm's reach, or the best attempt ended where no joint motion lessens the error
+    AT_LIMITS = 3  #: joint limits hold the best attempt back, or the raw network answer violates one
+    JUMP_BOUND = 4  #: Solver.track only: no answer within max_step of q_prev
+    INVALID_INPUT = 5  #: C++ and CUDA: elsewhere invalid input raises ArgumentError
 
 
 class Seed(str, Enum):
@@ -39,10 +39,10 @@ class Seed(str, Enum):
     The C++ solver knows a seed by its value, `mfik._native.SEEDS`.
     """
 
-    REFERENCE = "reference"  # q_ref: the default, because it measured fastest (docs/explanation/solving.md)
-    NETWORK = "network"  # q_ref + u(q_ref, 0, 1), the network's answer
-    MIDPOINT = "midpoint"  # the midpoint of the limits
-    AZIMUTH = "azimuth"  # the midpoint with the first joint turned to the target's azimuth
+    REFERENCE = "reference"  #: q_ref: the default, because it measured fastest (docs/explanation/solving.md)
+    NETWORK = "network"  #: q_ref + u(q_ref, 0, 1), the network's answer
+    MIDPOINT = "midpoint"  #: the midpoint of the limits
+    AZIMUTH = "azimuth"  #: the midpoint with the first joint turned to the target's azimuth
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def write_report(
         diversity_poses: See `run_protocol`.
 
     Returns:
-        `run_protocol`'s document and the other numbers of the page; its keys are explained in docs/reference/protocol.md.
+        `run_protocol`'s document and the other numbers of the page; docs/reference/protocol.md explains its keys.
 
     Raises:
         ArgumentError: n or seed is out of range, or matplotlib is not installed.
