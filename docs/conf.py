@@ -1,6 +1,7 @@
 """The reference site: `sphinx-build -W docs build/site`. Its pages are the Markdown files of this folder."""
 
 import enum
+import importlib
 import inspect
 import subprocess
 import sys
@@ -25,6 +26,9 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 # Python: what each package names in __all__.
+# Names that mfik.kinematics imports when they are asked for are there before autodoc lists them.
+kinematics = importlib.import_module("mfik.kinematics")
+vars(kinematics).update({name: getattr(kinematics, name) for name in kinematics.__all__})
 default_role = "code"  # docstrings write `name` as Markdown does
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
