@@ -69,7 +69,7 @@ Doubles jacobian(const Chain& chain, const py::handle& q) {
 
 }  // namespace
 
-void bind_kinematics(py::module_& m) {
+void bind_kinematics(const py::module_& m) {
     py::class_<Chain>(m, "Chain", "Kinematics in C++; use mfik.robots.Robot, which checks its arguments.")
         .def(py::init(&make_chain), py::arg("origins"), py::arg("kinds"))
         .def("fk", &fk, py::arg("q"))

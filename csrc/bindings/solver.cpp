@@ -276,7 +276,7 @@ std::string explain(const PySolver& self, const Doubles& q, int status, double p
 
 }  // namespace
 
-void bind_solver(py::module_& m) {
+void bind_solver(const py::module_& m) {
     py::class_<PyOptions>(m, "Options", "Fields of mfik.solve.Options, read once.").def(py::init<const py::tuple&>());
     py::class_<PySolver>(m, "Solver", "C++ solver; use mfik.solve.Solver, which checks its arguments.")
         .def_static(

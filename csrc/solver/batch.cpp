@@ -29,7 +29,7 @@ struct Batch {
     bool throughput;  // a row in each lane
 
     [[nodiscard]] Pose pose(std::size_t i) const {
-        Pose pose;
+        Pose pose{};
         std::copy_n(poses.data() + i * kPoseSize, kPoseSize, pose.begin());
         return pose;
     }
@@ -47,7 +47,7 @@ struct ThreadMemory {
     AlignedBuffer network;      // of the evaluation of kNetworkRows rows together
     std::vector<double> seeds;  // answers of the network, [rows, dof]
     std::vector<SearchRow> rows;
-    std::array<std::size_t, kThroughputChunk> index;  // of each SearchRow
+    std::array<std::size_t, kThroughputChunk> index{};  // of each SearchRow
 };
 
 /// Answers of the network to rows [begin, end), together.
@@ -179,12 +179,13 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
     const std::size_t chunk = throughput ? kThroughputChunk : kChunk;
     std::atomic<std::size_t> next{0};
     const auto work = [&](ThreadMemory& memory) noexcept {
-        for (std::size_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < rows;)
+        for (std::size_t begin = 0; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < rows;)
             solve_chunk(core, batch, begin, std::min(begin + chunk, rows), memory);
     };
     const std::size_t workers =
         std::min(static_cast<std::size_t>(threads), std::max<std::size_t>(1, (rows + chunk - 1) / chunk));
     std::vector<std::unique_ptr<ThreadMemory>> memories;
+    memories.reserve(workers);
     for (std::size_t i = 0; i < workers; ++i) memories.push_back(std::make_unique<ThreadMemory>(core, batch));
     std::vector<std::thread> helpers;
     helpers.reserve(workers - 1);

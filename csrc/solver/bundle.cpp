@@ -54,9 +54,10 @@ std::map<std::string, TensorView> read_tensors(const JsonReader& reader, const J
         TensorView tensor;
         std::uint64_t count = 1;
         for (const Json& extent : shape) {
-            tensor.shape.push_back(extent.get<std::uint64_t>());
-            // Also keeps the product from overflowing.
-            if (tensor.shape.back() > data_size || (count *= tensor.shape.back()) > data_size) {
+            const std::uint64_t size = extent.get<std::uint64_t>();
+            tensor.shape.push_back(size);
+            count = size > data_size ? data_size + 1 : count * size;  // of two sizes below 2^30: no overflow
+            if (count > data_size) {
                 reader.fail(where + ".shape", "a size that the file holds", JsonReader::excerpt(shape));
             }
         }

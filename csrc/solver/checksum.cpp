@@ -25,7 +25,7 @@ std::uint32_t crc32(std::string_view bytes, std::uint32_t crc) noexcept {
     crc = ~crc;
     std::size_t i = 0;
     for (; i + 8 <= bytes.size(); i += 8) {
-        std::uint32_t low, high;
+        std::uint32_t low = 0, high = 0;
         std::memcpy(&low, bytes.data() + i, sizeof(low));
         std::memcpy(&high, bytes.data() + i + 4, sizeof(high));
         low ^= crc;

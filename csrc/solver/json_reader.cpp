@@ -59,7 +59,7 @@ Json JsonReader::parse(std::string_view text, const std::string& where) const {
     JsonRules rules;
     const bool holds = Json::sax_parse(text, &rules);
     if (!rules.broken.empty()) fail(where, rules.broken, rules.got);
-    const bool has_nul = text.find('\0') != text.npos;  // where nlohmann::json stops reading
+    const bool has_nul = text.find('\0') != std::string_view::npos;  // where nlohmann::json stops reading
     Json document = holds && !has_nul ? Json::parse(text) : Json();
     if (!document.is_object()) fail(where, "a JSON object", quote(text));
     return document;

@@ -171,7 +171,7 @@ TEST_P(EngineTest, SolvesAsTheBuiltInOneDoes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, EngineTest, ::testing::ValuesIn(engines()),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& engine) { return engine.param.name; });
 
 /// Answers as many joints as it is told to.
 class Fake final : public Engine {

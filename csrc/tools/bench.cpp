@@ -14,6 +14,7 @@
 
 namespace {
 
+constexpr long kMostSolves = 10000000;
 constexpr double kLocalSpread = 0.3;  // [rad] or [m]
 constexpr double kPathStep = 0.035;   // joint motion between two samples of a path [rad] or [m]
 constexpr double kJumpBound = 0.15;   // [rad] or [m]
@@ -176,19 +177,20 @@ void run_path(const mfik::Solver& solver, int n, Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-    const int n = argc > 2 ? std::atoi(argv[2]) : 100000;
-    if (argc < 2 || argc > 3 || n < 1) {
+    const long n = argc > 2 ? std::strtol(argv[2], nullptr, 10) : 100000;
+    if (argc < 2 || argc > 3 || n < 1 || n > kMostSolves) {
         std::fprintf(stderr, "usage: mfik-bench BUNDLE [N]\n");
         return 2;
     }
     const mfik::Solver solver = mfik::Solver::load(argv[1]);
-    std::printf("%s, %d joints, %zu parameters, %d lanes, %d solves each, tolerance 1e-5 m and rad\n",
+    std::printf("%s, %d joints, %zu parameters, %d lanes, %ld solves each, tolerance 1e-5 m and rad\n",
                 solver.robot_name().c_str(), solver.dof(), solver.num_parameters(), solver.lanes(), n);
     std::printf("%-34s %11s %6s %8s %8s %8s %8s %9s\n", "", "solved", "steps", "p50 us", "mean", "p99", "p99.9", "max");
     Random random(0);
-    run_poses(solver, n, random);
-    run_path(solver, n, random);
-    run_batches(solver, n, random);
+    const int solves = static_cast<int>(n);
+    run_poses(solver, solves, random);
+    run_path(solver, solves, random);
+    run_batches(solver, solves, random);
     return 0;
 } catch (const std::exception& error) {
     std::fprintf(stderr, "mfik-bench: %s\n", error.what());

@@ -211,7 +211,7 @@ MFIK_INLINE std::int64_t sample_rows(const SampleBatchArgs<T>& args, std::int64_
         }
         for (std::int64_t k = 0; k < count; ++k) {
             if (args.index != nullptr && first + k + kAhead < end) prefetch_line(args, args.index[first + k + kAhead]);
-            bool ok;
+            bool ok = true;
             distance_sq[k] = sample_row<kDof>(args, first + k, {r[k], t[k]}, &ok);
             if (!ok) return first + k;
         }

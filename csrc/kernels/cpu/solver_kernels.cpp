@@ -84,7 +84,6 @@ MFIK_INLINE unsigned collect(const SearchTask& task, Attempts& attempts, SearchR
     const double pos2 = tol_pos * tol_pos, rot2 = tol_rot * tol_rot;
     unsigned finished = 0;
     double q[kMaxJoints];
-    wait = false;
     for (int lane = 0; lane < kLanes; ++lane) {
         if (!(attempts.active >> lane & 1u)) continue;
         const int age = attempts.age[lane];
@@ -153,7 +152,7 @@ void search(const SearchTask& task, SearchResult& result, SolutionPool* pool) no
     begin(task, attempts, result);
     for (;; ++result.iterations) {
         linearize(*task.chain, *task.constraints, attempts.T_target, attempts.at);
-        bool wait;
+        bool wait = false;
         const unsigned finished = collect(task, attempts, result, pool, wait);
         if (result.solved && !task.exhaust && !(wait && attempts.grace-- > 0)) return;
         const unsigned fresh = renewed(task, finished, attempts, result);

@@ -103,10 +103,10 @@ MFIK_INLINE float fast_exp(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    std::uint32_t bits;
+    std::uint32_t bits = 0;
     std::memcpy(&bits, &shifted, sizeof(bits));
     bits = (bits + 127u) << 23;  // 2^n
-    float scale;
+    float scale = 0.0f;
     std::memcpy(&scale, &bits, sizeof(scale));
     return p * scale;
 }
