@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
     const mfik::Solver solver = mfik::Solver::load(argv[1]);
 #endif
     mfik::Workspace workspace = solver.make_workspace();
-    // The middle of the limits, a pose next to it, and back.
+    // The midpoint of the limits, a pose next to it, and back.
     std::vector<double> q_ref, q_near, q(static_cast<std::size_t>(solver.dof()));
     for (std::size_t j = 0; j < q.size(); ++j) {
         q_ref.push_back(0.5 * (solver.lower()[j] + solver.upper()[j]));
