@@ -5,7 +5,7 @@ import torch
 
 from mfik.errors import ArgumentError
 from mfik.model import SingleStep
-from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
+from mfik.model.v1 import ENCODINGS, PRESETS, MeanFlowNet, ModelConfig
 from mfik.train.v1.loss import total_derivative
 
 
@@ -33,6 +33,20 @@ def test_panda_default_has_the_documented_size():
 @pytest.mark.parametrize("dof", [7, 6])
 def test_presets_have_their_sizes(dof, size, low, high):
     assert low < MeanFlowNet(ModelConfig.preset(dof, size)).num_parameters() < high
+
+
+@pytest.mark.parametrize(
+    ("name", "dof", "size"),
+    [
+        ("panda_default", 7, "default"),
+        ("panda_small", 7, "small"),
+        ("panda_tiny", 7, "tiny"),
+        ("ur10_default", 6, "default"),
+        ("ur10_tiny", 6, "tiny"),
+    ],
+)
+def test_robots_have_configurations_by_name(name, dof, size):
+    assert size in PRESETS and getattr(ModelConfig, name)() == ModelConfig.preset(dof, size)
 
 
 def test_untrained_network_answers_the_reference(rng):

@@ -65,6 +65,11 @@ class ModelConfig(NetworkConfig):
         return cls.preset(7)
 
     @classmethod
+    def panda_small(cls) -> ModelConfig:
+        """About 1M parameters, 7 joints."""
+        return cls.preset(7, "small")
+
+    @classmethod
     def panda_tiny(cls) -> ModelConfig:
         """About 0.1M parameters, 7 joints."""
         return cls.preset(7, "tiny")
@@ -73,3 +78,11 @@ class ModelConfig(NetworkConfig):
     def ur10_default(cls) -> ModelConfig:
         """17.9M parameters, 6 joints."""
         return cls.preset(6)
+
+    @classmethod
+    def ur10_tiny(cls) -> ModelConfig:
+        """About 0.1M parameters, 6 joints."""
+        return cls.preset(6, "tiny")
+
+
+PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes

@@ -34,3 +34,6 @@ class ModelConfig(NetworkConfig):
 
     width: int = 1216
     num_blocks: int = 6
+
+
+PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes
