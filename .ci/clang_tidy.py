@@ -1,4 +1,4 @@
-"""Run clang-tidy over the sources in csrc/ but its tests: configure them with CMake in build/tidy, one process per core.
+"""Run clang-tidy over the sources in csrc/ but its tests: configure them in build/tidy, then one process per core.
 
 python .ci/clang_tidy.py [FILE...]    default: every source that CMake compiles
 """
