@@ -111,39 +111,29 @@ MFIK_INLINE void solve6(V (*A)[6], V* b) {
         for (int k = i + 1; k < 6; ++k) b[i] -= A[k][i] * b[k];
 }
 
-/// The normal equations of one step: what the free joints have to do.
-template <class V>
-struct StepSystem {
-    V J[kMaxJoints][6];         // columns of the free joints
-    V null_motion[kMaxJoints];  // dq_0: motion towards the null-space posture
-    V A[6][6];                  // lower triangle of J_free J_free^T
-    V rest[6];                  // e - J dq_0 - J_fixed dq_fixed: error left for the free joints
-};
-
-/// Set the system up with every joint free that is not locked.
+/// The normal equations of one step, with every joint free that is not locked: columns J [dof][6] of the free joints,
+/// the motion dq_0 [dof] towards the null-space posture, the lower triangle A of J J^T, and the error e - J dq_0 that
+/// is left. (Arrays of their own: in one struct the compiler has to expect that a write to J changes A, and steps take
+/// 10 % more.)
 template <class V, class C, class E>
 MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformOf<V>& T_target, const Iterate<V>& at,
-                          StepSystem<V>& system) {
-    for (int a = 0; a < 6; ++a) {
-        system.rest[a] = at.error[a];
-        for (int b = 0; b <= a; ++b) system.A[a][b] = V();
-    }
+                          V (*J)[6], V* null_motion, V (*A)[6], V* rest) {
+    for (int a = 0; a < 6; ++a) rest[a] = at.error[a];
     for (int j = 0; j < chain.dof; ++j) {
         if (constraints.locked(j)) continue;
-        V* J = system.J[j];
-        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J);
+        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J[j]);
         if (constraints.slack != nullptr) {
-            rotate_back(T_target.R, J);
-            rotate_back(T_target.R, J + 3);
+            rotate_back(T_target.R, J[j]);
+            rotate_back(T_target.R, J[j] + 3);
             for (int a = 0; a < 6; ++a)
-                if (constraints.slack[a] == HUGE_VAL) J[a] = V();
+                if (constraints.slack[a] == HUGE_VAL) J[j][a] = V();
         }
         for (int a = 0; a < 6; ++a)
-            for (int b = 0; b <= a; ++b) system.A[a][b] += J[a] * J[b];
-        system.null_motion[j] = V();
+            for (int b = 0; b <= a; ++b) A[a][b] += J[j][a] * J[j][b];
+        null_motion[j] = V();
         if (constraints.q_preferred != nullptr) {
-            system.null_motion[j] = constraints.preference_gain * (constraints.q_preferred[j] - at.q[j]);
-            for (int a = 0; a < 6; ++a) system.rest[a] -= J[a] * system.null_motion[j];
+            null_motion[j] = constraints.preference_gain * (constraints.q_preferred[j] - at.q[j]);
+            for (int a = 0; a < 6; ++a) rest[a] -= J[j][a] * null_motion[j];
         }
     }
 }
@@ -157,27 +147,26 @@ MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformO
 template <class V, class C, class E>
 MFIK_INLINE void dls_step(const C& chain, const E& constraints, const TransformOf<V>& T_target, const Iterate<V>& at,
                           V* dq) {
-    StepSystem<V> system;
-    assemble(chain, constraints, T_target, at, system);
+    V J[kMaxJoints][6], null_motion[kMaxJoints], A[6][6] = {}, rest[6];
+    assemble(chain, constraints, T_target, at, J, null_motion, A, rest);
     const V damping = kDampingGain * (at.pos2 + at.rot2) + damping_floor<V>();
     Mask<V> fixed[kMaxJoints] = {};  // held at a limit for this step
     for (int pass = 0; pass < kActiveSetPasses; ++pass) {
-        V A[6][6], y[6];
+        V L[6][6], y[6];
         for (int a = 0; a < 6; ++a) {
-            for (int b = 0; b < a; ++b) A[a][b] = system.A[a][b];
-            A[a][a] = system.A[a][a] + damping;
-            y[a] = system.rest[a];
+            for (int b = 0; b < a; ++b) L[a][b] = A[a][b];
+            L[a][a] = A[a][a] + damping;
+            y[a] = rest[a];
         }
-        solve6(A, y);
+        solve6(L, y);
         Mask<V> violated = {};
         for (int j = 0; j < chain.dof; ++j) {
             if (constraints.locked(j)) {
                 dq[j] = constraints.lower[j] - at.q[j];
                 continue;
             }
-            const V* J = system.J[j];
-            V d = system.null_motion[j];
-            for (int a = 0; a < 6; ++a) d += J[a] * y[a];
+            V d = null_motion[j];
+            for (int a = 0; a < 6; ++a) d += J[j][a] * y[a];
             const V to_lower = constraints.lower[j] - at.q[j], to_upper = constraints.upper[j] - at.q[j];
             const Mask<V> below = d<to_lower, above = d> to_upper;
             d = select(below, to_lower, select(above, to_upper, d));
@@ -188,10 +177,10 @@ MFIK_INLINE void dls_step(const C& chain, const E& constraints, const TransformO
             fixed[j] = fixed[j] | now;
             // The joint leaves the free ones: its motion is known, beyond its share of dq_0.
             V column[6];
-            for (int a = 0; a < 6; ++a) column[a] = select(now, J[a], V());
+            for (int a = 0; a < 6; ++a) column[a] = select(now, J[j][a], V());
             for (int a = 0; a < 6; ++a) {
-                system.rest[a] -= column[a] * (d - system.null_motion[j]);
-                for (int b = 0; b <= a; ++b) system.A[a][b] -= column[a] * column[b];
+                rest[a] -= column[a] * (d - null_motion[j]);
+                for (int b = 0; b <= a; ++b) A[a][b] -= column[a] * column[b];
             }
         }
         if (!any(violated)) break;
