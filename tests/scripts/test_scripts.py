@@ -2,9 +2,9 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +21,12 @@ def run(script, *args, cwd, ok=True):
     out = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert (out.returncode == 0) == ok, out.stdout + out.stderr
     return out.stdout + out.stderr
+
+
+def children_s() -> float:
+    """Processor time [s] of the programs that have run: unlike the clock, it does not depend on what runs beside."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.mark.parametrize("command", ["-m mfik", *(f"scripts/{p.name}" for p in sorted(SCRIPTS.glob("*.py")))])
@@ -81,9 +87,9 @@ def test_the_whole_line_runs(tmp_path):
 
 @pytest.mark.slow
 def test_quick_test_ends_within_a_minute(tmp_path):
-    start = time.perf_counter()
+    start = children_s()
     text = run("train", "--quick_test", cwd=tmp_path)
-    assert time.perf_counter() - start < 60
+    assert children_s() - start < 60
     assert (tmp_path / "outputs/quick_test/checkpoints/final_model.pth").is_file()
     medians = [float(x) for x in re.findall(r"one-step median (\d+\.\d) mm", text)]
     assert len(medians) == 5 and medians[-1] < 0.95 * medians[0], "five epochs are enough to get nearer"
@@ -107,11 +113,11 @@ def test_errors_are_one_line_and_name_the_remedy(tmp_path):
 
 @pytest.mark.slow
 def test_a_million_rows_are_quick(tmp_path):
-    """Under a minute on two cores; the projected coupling, with its refinements, under two."""
-    for coupling, limit_s in (("global", 60), ("projected", 120)):
-        start = time.perf_counter()
+    """Under two minutes of one core; the projected coupling, with its refinements, under four."""
+    for coupling, limit_s in (("global", 120), ("projected", 240)):
+        start = children_s()
         run("generate_data", "--robot", "panda", "--coupling", coupling, "--output", f"{coupling}.pt", cwd=tmp_path)
-        assert time.perf_counter() - start < limit_s
+        assert children_s() - start < limit_s
 
 
 @pytest.mark.slow
