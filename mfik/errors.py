@@ -26,3 +26,7 @@ class BundleError(MfikError, ValueError):
 
 class TrainingError(MfikError, RuntimeError):
     """A training run cannot go on: too many steps with a loss or gradient that is not finite."""
+
+
+class WriteError(MfikError, OSError):
+    """A file or folder cannot be written: the disk is full, the folder read-only, or a file in its place."""

@@ -11,6 +11,7 @@ ALLOWED = {
     "files": set(),
     "native": set(),
     "cli": set(),
+    "progress": set(),
     "kinematics": set(),
     "robots": {"kinematics"},
     "ops": {"kinematics"},
@@ -24,7 +25,7 @@ ALLOWED = {
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots"},
 }
-OPEN = {"errors", "files", "native", "_native", "__version__"}
+OPEN = {"errors", "files", "native", "progress", "_native", "__version__"}
 MODULES = {
     ".".join(("mfik", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
