@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mfik.data import FileSource, OnlineSource, generate
+from mfik.data import FileSource, OnlineSource, generate, save_dataset
 from mfik.errors import TrainingError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.ops import Batch
@@ -323,3 +323,63 @@ def test_an_overflow_of_the_loss_scale_costs_one_step_and_lowers_the_scale(panda
     run.train_step(generate(panda, 64, seed=3)[:])
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
     assert run._step.scaler.get_scale() == 2.0**59 and run.bad_steps == 0
+
+
+def train(*args, cwd, ok=True):
+    """Run scripts/train.py to its end; return what it wrote."""
+    process = start("train", *args, cwd=cwd)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode == 0) == ok, out
+    return out
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_in_its_own_folder_and_in_no_other_runs(tmp_path):
+    args = (*ENDLESS, "--max_steps", 4, "--save_interval", 2)
+    train(*args, "--output_dir", "outputs/panda", cwd=tmp_path)  # where a run without --output_dir goes
+    train(*args, "--seed", 1, "--output_dir", "a", cwd=tmp_path)
+    other = {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()}
+    middle = "a/checkpoints/checkpoint_step_2.pth"
+    text = train("--resume_from", middle, "--output_dir", "outputs/panda", cwd=tmp_path, ok=False)
+    assert text.splitlines()[-1].startswith("error: --output_dir outputs/panda: holds another run than a/")
+    (tmp_path / "outputs" / "panda" / "run.json").rename(tmp_path / "record")  # its checkpoints tell as well
+    assert "holds another run" in train(
+        "--resume_from", middle, "--output_dir", "outputs/panda", cwd=tmp_path, ok=False
+    )
+    (tmp_path / "record").rename(tmp_path / "outputs" / "panda" / "run.json")
+    train("--resume_from", middle, "--max_steps", 5, cwd=tmp_path)
+    assert load_checkpoint(tmp_path / "a" / "checkpoints" / "final_model.pth")["global_step"] == 5
+    assert {path: path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()} == other
+    # A new folder is a branch: another run from then on.
+    train("--resume_from", middle, "--output_dir", "branch", cwd=tmp_path)
+    text = train("--resume_from", middle, "--output_dir", "branch", cwd=tmp_path, ok=False)
+    assert "holds another run" in text
+    # A checkpoint that was copied elsewhere does not tell its folder.
+    (tmp_path / "copy.pth").write_bytes((tmp_path / middle).read_bytes())
+    assert "--output_dir: expected a folder" in train("--resume_from", "copy.pth", cwd=tmp_path, ok=False)
+
+
+@pytest.mark.slow
+def test_a_run_of_any_robot_is_continued_by_its_folder_alone(tmp_path):
+    links = ("--base_link", "world", "--tip_link", "flange")
+    args = ("--robot", ROOT / "examples" / "gantry.urdf", *links, *ENDLESS[2:], "--max_steps", 3)
+    train(*args, "--output_dir", "gantry", cwd=tmp_path)
+    train("--resume_from", "gantry", "--max_steps", 5, cwd=tmp_path)
+    state = load_checkpoint(tmp_path / "gantry" / "checkpoints" / "final_model.pth")
+    assert state["global_step"] == 5 and json.loads(state["robot"])["base_link"] == "world"
+    text = train("--resume_from", "gantry", "--robot", "ur10", cwd=tmp_path, ok=False)
+    assert "error: gantry/checkpoints/final_model.pth: trained for robot" in text
+
+
+@pytest.mark.slow
+def test_a_run_is_not_continued_on_other_data_unless_asked(panda, tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        save_dataset(tmp_path / f"{name}.pt", generate(panda, 200, coupling="local", seed=seed))
+    train("--data_path", "a.pt", *ENDLESS[6:], "--max_steps", 2, "--output_dir", "run", cwd=tmp_path)
+    resume = ("--resume_from", "run", "--max_steps", 4)
+    text = train(*resume, "--data_path", "b.pt", cwd=tmp_path, ok=False)
+    assert "trained on other data: seed 2, expected 1; sha256" in text and "--other_data" in text
+    text = train(*resume, "--data_path", "online", cwd=tmp_path, ok=False)
+    assert "rows 'online', expected 200" in text
+    train(*resume, "--data_path", "b.pt", "--other_data", cwd=tmp_path)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "final_model.pth")["global_step"] == 4

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mfik.errors import BundleError, MfikError
 from mfik.model import Network, build_network
 from mfik.robots import Robot
+from mfik.train.v1.config import TrainConfig
 
 CHECKPOINT_FORMAT = 1  # "version" of the file
 
@@ -59,13 +62,61 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return state
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:
-    """Return the averaged (EMA) network of a checkpoint in evaluation mode, its robot, and the whole checkpoint."""
+class CheckpointSettings(NamedTuple):
+    """What a checkpoint says of its run.
+
+    Attributes:
+        train_config: Settings of the training.
+        model_config: `to_dict` of the network's configuration.
+        robot: The robot.
+        run: Identity of the run.
+    """
+
+    train_config: TrainConfig
+    model_config: dict[str, Any]
+    robot: Robot
+    run: str
+
+
+def load_settings(path: str | os.PathLike[str]) -> CheckpointSettings:
+    """Read from a checkpoint what continues its run.
+
+    Raises:
+        BundleError: the checkpoint is unreadable, or lacks a part, or has a damaged one.
+    """
     state = load_checkpoint(path)
-    try:
+    with consistent(path):
+        return CheckpointSettings(
+            TrainConfig.from_dict(json.loads(state["train_config"])),
+            json.loads(state["model_config"]),
+            Robot.from_dict(json.loads(state["robot"])),
+            state["run"],
+        )
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:
+    """Return the averaged (EMA) network of a checkpoint in evaluation mode, its robot, and the whole checkpoint.
+
+    Raises:
+        BundleError: the checkpoint is unreadable, or lacks a part, or has a damaged one.
+    """
+    state = load_checkpoint(path)
+    with consistent(path):
         robot = Robot.from_dict(json.loads(state["robot"]))
         model = build_network(json.loads(state["model_config"]), robot)
         model.load_state_dict(state["ema"])
-    except (KeyError, RuntimeError, ValueError, MfikError) as error:
-        raise BundleError(f"{path}: incomplete or inconsistent checkpoint ({error}); train again") from error
-    return model.eval(), robot, state
+        json.loads(state["accuracy"])
+        return model.eval(), robot, state
+
+
+@contextmanager
+def consistent(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what goes wrong while the parts of a checkpoint are used into BundleError."""
+    try:
+        yield
+    except KeyError as error:
+        raise BundleError(f"{path}: incomplete checkpoint, expected {error} in it; take another one") from error
+    except (AttributeError, IndexError, MfikError, RuntimeError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{path}: inconsistent checkpoint ({type(error).__name__}: {error}); take another one"
+        ) from error

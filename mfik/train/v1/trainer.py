@@ -28,6 +28,7 @@ from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
+from mfik.train.v1.run_folder import new_run_id
 from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
 from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
@@ -52,6 +53,9 @@ class MeanFlowTrainer:
         global_step: Steps done. `train_step` reads it (learning rate, random times); whoever calls `train_step`
             increments it.
         ema: Averaged weights; `ema.module` is the network to evaluate and export.
+        run: Identity of the run, which its checkpoints carry: continuing one takes it over.
+        data: What the run trains on, in plain types, which its checkpoints carry: `resume` refuses other data. Empty:
+            not known.
 
     Raises:
         ArgumentError: a field of the configuration is out of range, or model and robot differ in joints.
@@ -100,6 +104,8 @@ class MeanFlowTrainer:
         if config.use_amp and on_gpu:
             self._use_amp(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
         self.output_dir = None if output_dir is None else Path(output_dir)
+        self.run = new_run_id()
+        self.data: dict[str, Any] = {}
         self.global_step = 0
         self.samples_seen = 0
         self.bad_steps = 0  # skipped for a loss or gradient that was not finite
@@ -348,13 +354,19 @@ class MeanFlowTrainer:
             "train_config": json.dumps(self.config.to_dict()),
             "robot": json.dumps(self.robot.to_dict()),
             "accuracy": json.dumps(self.accuracy),
+            "run": self.run,
+            "data": json.dumps(self.data),
         }
 
-    def resume(self, path: str | Path) -> None:
+    def resume(self, path: str | Path, *, other_data: bool = False) -> None:
         """Continue from a checkpoint.
 
+        Args:
+            path: The checkpoint.
+            other_data: Continue on `data` that differ from the checkpoint's.
+
         Raises:
-            BundleError: the checkpoint is unreadable, or of another robot or network.
+            BundleError: the checkpoint is unreadable, or of another robot, network or data.
         """
         state = load_checkpoint(path)
         robot = Robot.from_dict(json.loads(state["robot"]))
@@ -363,6 +375,12 @@ class MeanFlowTrainer:
         model_config = json.loads(state["model_config"])
         if model_config != self.model.config.to_dict():
             raise BundleError(f"{path}: network {model_config}, expected {self.model.config.to_dict()}; match --preset")
+        data = json.loads(state["data"])
+        if self.data and data and data != self.data and not other_data:
+            differ = sorted(key for key in data.keys() | self.data.keys() if data.get(key) != self.data.get(key))
+            said = "; ".join(f"{key} {self.data.get(key)!r}, expected {data.get(key)!r}" for key in differ)
+            raise BundleError(f"{path}: trained on other data: {said}; give the same data, or --other_data to change")
+        self.run = state["run"]
         self.model.load_state_dict(state["model"])
         self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
