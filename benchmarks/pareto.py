@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ def main() -> None:
     rows = []
     for preset in args.presets:
         settings = FitSettings(minutes=args.minutes, preset=preset, num=args.num)
-        report = fit(robot, args.output / preset, settings, command=shlex.join(["python", *sys.argv]))
+        report = fit(robot, args.output / preset, settings, command=sys.argv)
         solver = Solver.load(args.output / preset / "bundle")
         one_step = evaluate(solver, make_targets(robot, args.num), refine=0)["stages"][0]
         network = report["one_attempt"]["global"]["network"]

@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
+import shlex
+import signal
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +22,33 @@ import torch
 from mfik import __version__
 from mfik.data import OnlineSource
 from mfik.data.generate import check_coupling
-from mfik.errors import ArgumentError
+from mfik.errors import ArgumentError, MfikError
 from mfik.eval import CURVE_METRICS, model_card, run_protocol
 from mfik.export import NATIVE_FILE, document, export_bundle, write_native
+from mfik.files import make_folder, whole_file
 from mfik.model import NETWORK_TYPES, make_network
+from mfik.progress import ProgressBar
 from mfik.report import cpu_name
 from mfik.robots import Robot
 from mfik.solve import Solver
-from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_model, read_validations
+from mfik.train.v1 import (
+    MeanFlowTrainer,
+    TrainConfig,
+    holds_run,
+    load_model,
+    load_settings,
+    newest_checkpoint,
+    plot_run,
+    read_run,
+    read_validations,
+    write_run,
+)
+from mfik.train.v1.run_folder import RUN_FILE
 
 _NETWORK = "v2"  # type that is trained
 PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
 
+_FINAL = "final_model.pth"  # checkpoint of a finished training
 _EPOCH_ROWS = 500_000  # rows between two validations
 _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
@@ -46,7 +67,7 @@ class FitSettings:
     """What `fit` asks of its caller; docs/measurements/training.md has the measurements behind the recipe.
 
     Attributes:
-        minutes: Time for the training, [min]; evaluation comes on top.
+        minutes: Time from the first step of the training to the last, [min]; evaluation comes on top.
         preset: Size of the network, one of PRESETS.
         coupling: How online references and solutions relate, see `mfik.data.generate`: "seeding" for answers to any
             pose, "local" for precise answers near by.
@@ -83,72 +104,118 @@ class FitSettings:
         check_coupling(self.coupling, self.sigma)
 
 
-def fit(robot: Robot, output: Path, settings: FitSettings, *, command: str) -> dict[str, Any]:
+def fit(
+    robot: Robot, output: Path, settings: FitSettings, *, command: Sequence[str], resume: bool = False
+) -> dict[str, Any]:
     """Train a network for a robot and write its bundle, with a model card, to `output`/bundle.
+
+    An interruption, by SIGINT or SIGTERM to this process, saves a checkpoint and raises KeyboardInterrupt.
 
     Args:
         robot: The robot.
-        output: Folder of the run: checkpoints, logs, bundle.
+        output: Folder of the run: record, checkpoints, logs, report, bundle.
         settings: See `FitSettings`.
-        command: The command line, for the card.
+        command: `sys.argv`, for record and card.
+        resume: Continue the run of the folder, where it stopped; see `read_fit`.
 
     Returns:
         The report of `run_protocol`.
 
     Raises:
-        ArgumentError: a setting is out of range, or the folder holds a run.
+        ArgumentError: a setting is out of range, or the folder holds a run already and `resume` is false.
         TrainingError: the training did not stay finite.
+        WriteError: the folder cannot be written.
     """
-    if (output / "bundle").exists():
-        raise ArgumentError(f"output: {output} holds a bundle already; give another folder")
+    if (output / "bundle").exists() or (holds_run(output) and not resume):
+        raise ArgumentError(f"output: {output} holds a run already; continue it with --resume, or give another folder")
+    make_folder(output)
     on_gpu = torch.cuda.is_available()
     processes = 1 if on_gpu else settings.processes or len(os.sched_getaffinity(0))
-    config = _config(robot, settings)
-    start = time.perf_counter()
-    config = _scheduled(config, _steps_within(robot, settings, config))
-    if processes == 1:
-        _train(robot, output, settings, config)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = (processes, Path(folder) / "rendezvous", robot, output, settings, config)
-            torch.multiprocessing.spawn(_train_process, arguments, nprocs=processes)
-    seconds = time.perf_counter() - start
+    if not resume:
+        _write_start(output, robot, settings, command)
+    if not (output / "checkpoints" / _FINAL).is_file():
+        checkpoint = newest_checkpoint(output) if any((output / "checkpoints").glob("*.pth")) else None
+        if checkpoint is None:
+            config = _config(robot, settings)
+            config = _scheduled(config, _steps_within(robot, settings, config))
+        else:
+            config = load_settings(checkpoint).train_config
+        arguments = (robot, output, settings, config, checkpoint)
+        if processes == 1:
+            _train(*arguments)
+        else:
+            _train_group(processes, arguments)
+        if not (output / "checkpoints" / _FINAL).is_file():
+            raise KeyboardInterrupt
+    plot_run(output)
     device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
-    return publish(output, settings, minutes=seconds / 60, hardware=device, processes=processes, command=command)
+    return publish(output, settings, hardware=device, processes=processes, command=command)
+
+
+def read_fit(output: Path) -> tuple[Robot, FitSettings, list[str]]:
+    """Read from the record of a run of `fit` what continues it: robot, settings, command.
+
+    Raises:
+        ArgumentError: the folder holds no such run, or a finished one.
+        DataError: its record is damaged.
+    """
+    if not (output / RUN_FILE).is_file():
+        raise ArgumentError(f"--resume {output}: holds no run of scripts/fit.py (no {RUN_FILE}); start one")
+    if (output / "bundle").exists():
+        raise ArgumentError(f"--resume {output}: nothing is left to do, {output / 'bundle'} is complete")
+    record = read_run(output / RUN_FILE)
+    names = [field.name for field in fields(FitSettings)]
+    try:
+        settings = FitSettings(**{name: record["arguments"][name] for name in names})
+        return Robot.from_dict(record["robot"]), settings, record["command"]
+    except (KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"--resume {output}: not a run of scripts/fit.py (no {error} in {RUN_FILE}); continue one of "
+            "scripts/train.py with its --resume_from"
+        ) from error
 
 
 def publish(
-    output: Path, settings: FitSettings, *, minutes: float, hardware: str, processes: int, command: str
+    output: Path, settings: FitSettings, *, hardware: str, processes: int, command: Sequence[str]
 ) -> dict[str, Any]:
     """Measure a finished run's network by the protocol, and write its bundle with the card, whole or not at all.
+
+    The report is kept in `output`/evaluation.json: an interrupted call goes on behind it.
 
     Args:
         output: Folder of the run.
         settings: Of the run.
-        minutes: Time that the training took.
         hardware: What it ran on.
         processes: Processes that trained together.
-        command: The command line, for the card.
+        command: `sys.argv`, for the card.
 
     Returns:
         The report of `run_protocol`.
     """
-    model, robot, state = load_model(output / "checkpoints" / "final_model.pth")
+    model, robot, state = load_model(output / "checkpoints" / _FINAL)
     training = {
         "mfik": __version__,
-        "command": command,
+        "command": shlex.join(["python", *command]),
         "steps": state["global_step"],
         "samples_seen": state["samples_seen"],
-        "minutes": round(minutes, 1),
+        "minutes": round(state["elapsed_s"] / 60, 3),
         "hardware": hardware,
         "coupling": settings.coupling,
         "sigma": settings.sigma,
         "config": json.loads(state["train_config"]),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
-        solver = Solver.load(folder)
-    report = run_protocol(solver, n=settings.num, seed=0)
+    evaluation = output / "evaluation.json"
+    if evaluation.is_file():
+        report = json.loads(evaluation.read_text())
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
+            solver = Solver.load(folder)
+        with ProgressBar(desc="evaluation", bar_format="{desc}: {n} parts done, {elapsed}{postfix}") as bar:
+            report = run_protocol(solver, n=settings.num, seed=0, progress=partial(_show_part, bar))
+        with whole_file(evaluation) as file:
+            file.write((json.dumps(report, indent=2) + "\n").encode())
+        report = json.loads(evaluation.read_text())
     accuracy = {
         name: {key: rows["network"][key] for key in ("pos_mm", "rot_deg", "within_5mm_5deg", "solved")}
         for name, rows in report["one_attempt"].items()
@@ -159,8 +226,28 @@ def publish(
         robot, model.config.to_dict(), model.num_parameters(), training, report,
         [(step * rows_a_step, values) for step, values in curve],
     )  # fmt: skip
-    export_bundle(output / "bundle", model, document(model, robot, training=training, accuracy=accuracy), card=card)
+    with ProgressBar(desc="export", bar_format="{desc}: {elapsed}{postfix}"):
+        export_bundle(output / "bundle", model, document(model, robot, training=training, accuracy=accuracy), card=card)
     return report
+
+
+def _show_part(bar: ProgressBar, part: str) -> None:
+    bar.set_postfix_str(part, refresh=False)
+    bar.update()
+
+
+def _write_start(output: Path, robot: Robot, settings: FitSettings, command: Sequence[str]) -> None:
+    """Record what continues a run that ends before its first step; the training completes the record."""
+    record = {"command": list(command), "arguments": _arguments(robot, settings), "robot": robot.to_dict()}
+    with whole_file(output / RUN_FILE) as file:
+        file.write((json.dumps(record, indent=2) + "\n").encode())
+
+
+def _arguments(robot: Robot, settings: FitSettings) -> dict[str, Any]:
+    """Return what run.json holds beside the training settings: also what scripts/train.py would continue with."""
+    return {
+        **asdict(settings), "data_path": "online", "base_link": robot.base_link, "tip_link": robot.tip_link
+    }  # fmt: skip
 
 
 def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
@@ -229,22 +316,93 @@ def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> On
     )
 
 
-def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfig) -> None:
+def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfig, checkpoint: Path | None) -> None:
+    """Train to the end of the time, or to an interruption, which leaves a checkpoint."""
     torch.manual_seed(settings.seed)
     trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot, output)
+    trainer.data = {"rows": "online", "coupling": settings.coupling, "sigma": settings.sigma}
     source = _source(robot, settings, trainer)
-    trainer.fit(source, source.validation_rows(_VAL_ROWS))
-    if trainer.interrupted:
+    command = read_run(output / RUN_FILE)["command"]
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    if trainer.rank == 0:
+        write_run(output, trainer, command=command, arguments=_arguments(robot, settings))
+    trainer.fit(source, source.validation_rows(_VAL_ROWS), seconds=60 * settings.minutes)
+
+
+def _train_group(processes: int, arguments: tuple[Any, ...]) -> None:
+    """Train in several processes. SIGINT and SIGTERM end the run with a checkpoint, a second one ends it at once.
+
+    A terminal sends SIGINT to all processes: the started ones begin with it ignored, and this one passes the first
+    signal on as SIGTERM.
+
+    Raises:
+        MfikError: what one of the processes raised.
+        KeyboardInterrupt: there was a signal.
+    """
+    stopped = False
+    with tempfile.TemporaryDirectory() as folder:
+        with _handled((signal.SIGINT,), signal.SIG_IGN):
+            group = torch.multiprocessing.spawn(
+                _train_process, (processes, Path(folder), *arguments), nprocs=processes, join=False
+            )
+
+        def stop(number: int, frame: Any) -> None:
+            nonlocal stopped
+            for process in group.processes:
+                process.kill() if stopped else process.terminate()
+            if stopped:
+                raise KeyboardInterrupt
+            stopped = True
+
+        with _handled((signal.SIGINT, signal.SIGTERM), stop):
+            try:
+                while not group.join():
+                    pass
+            except (torch.multiprocessing.ProcessExitedException, torch.multiprocessing.ProcessRaisedException):
+                error = Path(folder) / "error"
+                if error.is_file():
+                    raise pickle.loads(error.read_bytes()) from None
+                if not stopped:  # else a process ended before the training took over the signal, or behind it
+                    raise
+    if stopped:
         raise KeyboardInterrupt
 
 
-def _train_process(
-    rank: int, processes: int, rendezvous: Path, robot: Robot, output: Path, settings: FitSettings, config: TrainConfig
-) -> None:
-    """Train as one process of a group."""
-    torch.set_num_threads(1)  # a second thread would compete with the other processes
-    torch.distributed.init_process_group("gloo", init_method=rendezvous.as_uri(), rank=rank, world_size=processes)
+@contextmanager
+def _handled(numbers: tuple[int, ...], handler: Any) -> Iterator[None]:
+    """Handle signals within a block; elsewhere than in the main thread they stay as they are."""
+    previous = {}
     try:
-        _train(robot, output, settings, config)
+        for number in numbers:
+            previous[number] = signal.signal(number, handler)
+    except ValueError:
+        pass
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+def _train_process(
+    rank: int,
+    processes: int,
+    folder: Path,
+    robot: Robot,
+    output: Path,
+    settings: FitSettings,
+    config: TrainConfig,
+    checkpoint: Path | None,
+) -> None:
+    """Train as one process of a group; leave an error that a user can act on in the folder."""
+    torch.set_num_threads(1)  # a second thread would compete with the other processes
+    rendezvous = (folder / "rendezvous").as_uri()
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
+    try:
+        _train(robot, output, settings, config, checkpoint)
+    except MfikError as error:
+        (folder / "error").write_bytes(pickle.dumps(error))
+        raise
     finally:
         torch.distributed.destroy_process_group()

@@ -8,26 +8,38 @@ import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from mfik.cli import HelpFormatter
+from mfik.cli import HelpFormatter, run_script
 from mfik.data import COUPLINGS
-from mfik.errors import ArgumentError, MfikError
+from mfik.errors import ArgumentError
 from mfik.eval import format_protocol
-from mfik.fit import PRESETS, FitSettings, fit
-from mfik.robots import load_robot
+from mfik.fit import PRESETS, FitSettings, fit, read_fit
+from mfik.robots import Robot, load_robot
 
-_OWN_FILES = ("checkpoints", "logs", "bundle", "bad_batches")
+_OWN_FILES = (
+    "run.json", "metrics.csv", "checkpoints", "logs", "plots", "report", "evaluation.json", "bundle", "bad_batches"
+)  # fmt: skip
+_INTERRUPTED = 130  # exit status, as shells have it for a program that SIGINT ended
 
 
 def main() -> None:
     defaults = FitSettings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("robot", metavar="ROBOT_OR_URDF", help="preset (panda, ur10) or URDF file")
+    parser.add_argument("robot", metavar="ROBOT_OR_URDF", nargs="?", help="preset (panda, ur10) or URDF file")
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write: checkpoints, logs, bundle")
+    parser.add_argument("--output", type=Path, help="folder to write: checkpoints, logs, report, bundle")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue the run in this folder where it stopped",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
-    parser.add_argument("--minutes", type=float, default=defaults.minutes, help="time for the training")
+    parser.add_argument(
+        "--minutes", type=float, default=defaults.minutes, help="from the first step of training to the last"
+    )
     parser.add_argument("--preset", choices=PRESETS, default=defaults.preset, help="size of the network")
     parser.add_argument(
         "--coupling", choices=COUPLINGS, default=defaults.coupling,
@@ -40,24 +52,49 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the training")
     parser.add_argument("--num", type=int, default=defaults.num, help="poses of each set of the evaluation")
     args = parser.parse_args()
-
+    if args.resume is not None:
+        given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+        given.remove("resume")
+        if given:
+            raise ArgumentError(f"--resume: expected no other argument, got {given[0]}; the run goes on as it began")
+        resume(args.resume)
+        return
+    if args.robot is None or args.output is None:
+        raise ArgumentError("expected ROBOT_OR_URDF and --output DIR, or --resume DIR; see --help")
     robot = load_robot(args.robot, base_link=args.base_link, tip_link=args.tip_link)
     settings = FitSettings(**{field.name: getattr(args, field.name) for field in fields(FitSettings)})
-    held = [name for name in _OWN_FILES if (args.output / name).exists()]
+    held = [args.output / name for name in _OWN_FILES if (args.output / name).exists()]
     if held and not args.overwrite:
-        raise ArgumentError(f"--output {args.output}: holds a run already; give another folder, or --overwrite")
-    for name in held:
-        shutil.rmtree(args.output / name)
-    command = shlex.join(["python", *sys.argv])
-    print(f"{robot.name}: {robot.base_link} -> {robot.tip_link}, {robot.dof} joints; {args.minutes:g} min of training")
-    report = fit(robot, args.output, settings, command=command)
-    print(f"\n{format_protocol(report)}\n\n{args.output / 'bundle'}: bundle and card, README.md")
+        raise ArgumentError(
+            f"--output {args.output}: holds a run already; continue it with --resume {args.output}, give another "
+            "folder, or --overwrite"
+        )
+    for path in held:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run(robot, args.output, settings, command=sys.argv)
+
+
+def resume(output: Path) -> None:
+    """Continue a run where it stopped."""
+    robot, settings, command = read_fit(output)
+    run(robot, output, settings, command=command, resume=True)
+
+
+def run(robot: Robot, output: Path, settings: FitSettings, **options: Any) -> None:
+    """Train, measure and export; say how to continue when a signal comes."""
+    print(
+        f"{robot.name}: {robot.base_link} -> {robot.tip_link}, {robot.dof} joints; {settings.minutes:g} min", flush=True
+    )
+    try:
+        report = fit(robot, output, settings, **options)
+    except KeyboardInterrupt:
+        command = shlex.join(["python", sys.argv[0], "--resume", str(output)])
+        print(f"interrupted; continue with: {command}", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    print(f"\n{format_protocol(report)}\n\n{output / 'bundle'}: bundle and card, README.md")
+    page = output / "report" / "index.html"
+    print(f"{page}: the training" if page.is_file() else "no report of the training (pip install mfik[viz])")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the last checkpoint is in OUTPUT/checkpoints")
+    run_script(main)

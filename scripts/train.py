@@ -28,6 +28,7 @@ from mfik.train.v1 import (
     run_id,
     write_run,
 )
+from mfik.train.v1.records import CSV_FILE
 from mfik.train.v1.run_folder import RUN_FILE, folder_of
 
 _QUICK_TEST_ROWS = 50_000  # that --quick_test makes
@@ -195,6 +196,7 @@ def main() -> None:
     if main_process and held_run and args.resume_from is None:  # --overwrite: only what a run wrote
         for name in _RUN_FOLDERS:
             shutil.rmtree(output_dir / name, ignore_errors=True)
+        (output_dir / CSV_FILE).unlink(missing_ok=True)
     if main_process and not (args.resume_from and (output_dir / RUN_FILE).is_file()):  # the record it began with stays
         arguments = {name: getattr(args, name) for name in _DATA_ARGUMENTS}
         arguments |= {"base_link": robot.base_link, "tip_link": robot.tip_link}

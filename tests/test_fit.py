@@ -1,8 +1,11 @@
 """From a robot to a bundle in one call."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +20,18 @@ from mfik.fit import FitSettings, fit, publish
 from mfik.model import make_network
 from mfik.robots import load_robot
 from mfik.solve import Solver
-from mfik.train.v1 import MeanFlowTrainer, TrainConfig
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint
+
+
+def took(training, minutes):
+    """Tell whether a training took its time to within 3 %, or to a step, which is more of so short a run."""
+    return abs(training["minutes"] - minutes) <= max(0.03 * minutes, minutes / training["steps"])
 
 
 @pytest.mark.slow
 def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start(tmp_path, panda):
     settings = FitSettings(minutes=0.15, preset="nano", processes=2, num=200)
-    report = fit(panda, tmp_path / "run", settings, command="python scripts/fit.py panda")
+    report = fit(panda, tmp_path / "run", settings, command=["scripts/fit.py", "panda"])
     rows = report["one_attempt"]["global"]
     assert rows["network"]["solved"]["1e-5"]["10"] > rows["reference"]["solved"]["1e-5"]["10"] + 0.2
     bundle = tmp_path / "run" / "bundle"
@@ -32,6 +40,7 @@ def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start
     }  # fmt: skip
     solver = Solver.load(bundle, panda)
     training, accuracy = solver.metadata["training"], solver.metadata["accuracy"]
+    assert took(training, settings.minutes)
     assert training["samples_seen"] == training["steps"] * 2 * settings.batch_size
     assert accuracy["global"]["solved"] == json.loads(json.dumps(rows["network"]["solved"]))
     card = (bundle / "README.md").read_text()
@@ -39,7 +48,7 @@ def test_seconds_of_training_give_a_bundle_with_a_card_that_beats_a_random_start
         assert text in card, text
     assert f"{1 - rows['network']['solved']['1e-5']['10']:.2%}" in card, "where it fails"
     with pytest.raises(ArgumentError, match="another folder"):
-        fit(panda, tmp_path / "run", settings, command="")
+        fit(panda, tmp_path / "run", settings, command=[])
 
 
 def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeypatch):
@@ -49,7 +58,7 @@ def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeyp
     trainer = MeanFlowTrainer(make_network("v2", "nano", panda), config, panda, tmp_path)
     trainer.fit(source, source.validation_rows(50))
     before = set(tmp_path.iterdir())
-    arguments = {"minutes": 1.0, "hardware": "none", "processes": 1, "command": "fit"}
+    arguments = {"hardware": "none", "processes": 1, "command": ["fit"]}
 
     def broken(*_, **__):
         raise RuntimeError("measured no further")
@@ -66,6 +75,64 @@ def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeyp
     metadata = Solver.load(tmp_path / "bundle").metadata
     assert metadata["accuracy"]["global"]["solved"] == report["one_attempt"]["global"]["network"]["solved"]
     assert metadata["training"]["steps"] == 4
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start(*args, cwd):
+    """Start scripts/fit.py as a terminal does: with its processes in a group of their own, which Ctrl-C reaches."""
+    command = [sys.executable, str(ROOT / "scripts" / "fit.py"), *map(str, args)]
+    return subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def interrupt(process, wait_for: Path, everyone: bool, text: str = "") -> str:
+    """Send SIGINT as soon as a file is there and holds a text; return what the program wrote."""
+    deadline = time.monotonic() + 180
+    while not wait_for.is_file() or (text and text not in wait_for.read_text()):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, f"{wait_for} did not appear"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT) if everyone else process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in out, out
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "everyone"), [(1, True), (2, True), (2, False)])
+def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_path, processes, everyone):
+    run = tmp_path / "run"
+    urdf = (ROOT / "examples" / "gantry.urdf", "--base_link", "world", "--tip_link", "flange")
+    settings = ("--minutes", 0.1, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
+    out = interrupt(start(*urdf, *settings, "--output", "run", cwd=tmp_path), run / "run.json", everyone)
+    (command,) = (line.partition("continue with: ")[2] for line in out.splitlines() if "continue with: " in line)
+    resume = command.split()[2:]
+    assert command.split()[1].endswith("fit.py") and resume == ["--resume", "run"]
+    assert not (run / "bundle").exists()
+    interrupt(start(*resume, cwd=tmp_path), run / "metrics.csv", everyone, ",train/loss,")
+    (checkpoint,) = (run / "checkpoints").glob("checkpoint_step_*.pth")
+    before = load_checkpoint(checkpoint)
+    assert before["elapsed_s"] < 6 and before["global_step"] >= 1
+    interrupt(start(*resume, cwd=tmp_path), run / "checkpoints" / "final_model.pth", everyone)
+    after = load_checkpoint(run / "checkpoints" / "final_model.pth")
+    assert after["global_step"] > before["global_step"] and after["run"] == before["run"]
+    process = start(*resume, cwd=tmp_path)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    training = Solver.load(run / "bundle").metadata["training"]
+    assert took(training, 0.1)
+    assert training["steps"] == after["global_step"], "only evaluation and export were left to do"
+    assert "evaluation: " in out and "export: " in out, "progress"
+    assert (run / "report" / "index.html").is_file() and (run / "plots" / "loss.png").is_file()
+    record = json.loads((run / "run.json").read_text())
+    assert record["run"] == after["run"] and record["robot"]["base_link"] == "world"
+    process = start(*resume, cwd=tmp_path)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "nothing is left to do" in out
 
 
 @pytest.mark.slow
@@ -94,6 +161,6 @@ def test_sizes_and_objectives_are_compared(tmp_path):
 )  # fmt: skip
 def test_bad_settings_name_the_field(tmp_path, change):
     with pytest.raises(ArgumentError, match=next(iter(change)).replace("preset", "size")):
-        fit(load_robot("ur10"), tmp_path, FitSettings(**change), command="")
+        fit(load_robot("ur10"), tmp_path, FitSettings(**change), command=[])
     assert not list(tmp_path.iterdir())
     assert torch.get_num_threads() == 1, "the caller's threads stay"

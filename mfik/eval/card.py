@@ -47,7 +47,7 @@ def model_card(
         f"| Data | drawn online from the robot alone, references {references}; no row comes twice |",
         f"| Samples seen | {training['samples_seen']:,} in {training['steps']:,} steps |",
         f"| Hardware | {training['hardware']} |",
-        f"| Time | {training['minutes']:g} minutes, the timing of the first steps included |",
+        f"| Time | {training['minutes']:.3g} minutes from the first step to the last |",
         f"| Version | mfik {training['mfik']} |",
         "",
         "```text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +42,12 @@ _RANK_FLOOR = 1e-9  # singular values below it are rounding of zero
 
 
 def run_protocol(
-    solver: Solver, *, n: int = 10_000, seed: int = 0, diversity_poses: int | None = None
+    solver: Solver,
+    *,
+    n: int = 10_000,
+    seed: int = 0,
+    diversity_poses: int | None = None,
+    progress: Callable[[str], None] = lambda part: None,
 ) -> dict[str, Any]:
     """Measure a solver by the whole protocol.
 
@@ -52,6 +57,7 @@ def run_protocol(
         seed: Same robot, n and seed: same poses.
         diversity_poses: Poses whose solutions are sampled, most of the time of a small network's protocol; default a
             hundredth of n, at least 5.
+        progress: Called with the name of each part that begins.
 
     Returns:
         The JSON document of `scripts/evaluate.py --protocol --json`; docs/reference/protocol.md explains its keys.
@@ -78,16 +84,21 @@ def run_protocol(
                 raise
             report["left_out"][name] = str(error)  # a robot without limits, or with fewer than 6 joints
             continue
-        report["one_attempt"][name] = {
-            start: measure_attempt(solver, targets, start, q)
-            for start, q in starts(solver, targets, stored)
-            if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local"
-        }
+        attempts = report["one_attempt"][name] = {}
+        for start, q in starts(solver, targets, stored):
+            if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local":
+                progress(f"{name}, one attempt from {start}")
+                attempts[start] = measure_attempt(solver, targets, start, q)
         rows = dict(solves(solver))
         if solver.num_parameters > 0:
             rows["8 seeds, network first"] = {"seed": Seed.NETWORK, "max_attempts": 8}
-        report["solve"][name] = {row: measure_solve(solver, targets, **options) for row, options in rows.items()}
+        report["solve"][name] = {}
+        for row, options in rows.items():
+            progress(f"{name}, {row}")
+            report["solve"][name][row] = measure_solve(solver, targets, **options)
+    progress("diversity")
     report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses or max(5, n // 100))
+    progress("tracking")
     report["tracking"] = measure_tracking(solver, n, seed=seed)
     return report
 

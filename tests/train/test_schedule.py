@@ -1,8 +1,14 @@
 """Learning-rate schedules at their corners."""
 
-import pytest
+import time
 
-from mfik.train.v1 import TrainConfig, learning_rate
+import pytest
+import torch
+
+from mfik.data import OnlineSource
+from mfik.errors import ArgumentError
+from mfik.model.v1 import MeanFlowNet, ModelConfig
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, learning_rate
 
 
 def test_warmup_rises_linearly_from_zero():
@@ -28,3 +34,63 @@ def test_cosine_and_linear_differ_where_they_should():
 
 def test_unknown_length_holds_the_base_rate():
     assert learning_rate(TrainConfig(), 10**9, None) == 1e-4
+
+
+class Slowing:
+    """A source on a machine that gets busy: the first five seconds a step takes 0.05 s, later ones take 0.2 s."""
+
+    def __init__(self, source, monkeypatch):
+        self.source, self.steps_per_epoch, self.now = source, source.steps_per_epoch, 100.0
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def batch(self, step):
+        self.now += 0.05 if self.now < 105 else 0.2
+        return self.source.batch(step)
+
+
+def clocked(panda, tmp_path, **changes):
+    torch.manual_seed(0)
+    settings = {"max_steps": 1000, "warmup_steps": 100, "reflow_start": 600, "curriculum_steps": 300, "log_interval": 1}
+    config = TrainConfig(batch_size=32, device="cpu", **{**settings, **changes})
+    model = MeanFlowNet(ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none"))
+    return MeanFlowTrainer(model, config, panda, tmp_path)
+
+
+def test_by_the_clock_every_schedule_follows_elapsed_time(panda, tmp_path, monkeypatch):
+    run = clocked(panda, tmp_path)
+    source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
+    phases, reach = {}, {}
+    sample = run._sampler.training_sample
+
+    def watched(rows, phase):
+        phases[run.global_step] = phase
+        reach[run.global_step] = (run._position.item() + 1) / 300
+        return sample(rows, phase)
+
+    monkeypatch.setattr(run._sampler, "training_sample", watched)
+    run.fit(source, source.source.validation_rows(20), seconds=10)
+    assert run.elapsed_s == pytest.approx(10, rel=0.03) and run.global_step in (125, 126)
+    # Half of the time is 100 steps: the curriculum ends after 60 of them, reflow begins with 60 % of the time.
+    assert [step for step, phase in phases.items() if phase.curriculum][-1] in (58, 59, 60)
+    assert max(reach[step] for step, phase in phases.items() if phase.curriculum) <= 1
+    assert [step for step, phase in phases.items() if phase.reflow][0] in (104, 105, 106)
+    rates = [float(line.split(",")[3]) for line in open(tmp_path / "metrics.csv") if ",train/lr," in line]
+    assert max(rates) == pytest.approx(1e-4, rel=0.01) and rates.index(max(rates)) in (19, 20, 21)
+    assert rates[-1] < 2e-6, "the decay has ended with the time"
+
+
+def test_by_the_clock_a_continued_run_takes_the_rest_of_the_time(panda, tmp_path, monkeypatch):
+    run = clocked(panda, tmp_path, save_interval=20, keep_checkpoints=0)
+    source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
+    run.fit(source, source.source.validation_rows(20), seconds=10)
+    second = clocked(panda, None)
+    second.resume(tmp_path / "checkpoints" / "checkpoint_step_20.pth")
+    assert second.elapsed_s == pytest.approx(1)
+    second.fit(source, source.source.validation_rows(20), seconds=10)  # the machine is still busy
+    assert second.elapsed_s == pytest.approx(10, rel=0.03) and second.global_step in (65, 66)
+
+
+def test_time_without_a_length_of_the_schedules_is_refused(panda):
+    source = OnlineSource(panda, 32, seed=0, epoch_rows=640)
+    with pytest.raises(ArgumentError, match="max_steps"):
+        clocked(panda, None, max_steps=0).fit(source, source.validation_rows(20), seconds=1)

@@ -36,6 +36,7 @@ class Sampler:
         robot: Robot that is trained for.
         average: Network that holds the averaged weights, from which rows are coupled anew.
         number: The step's number on the networks' device, [1] int64, which is read when a batch is drawn.
+        position: Where the schedules stand, in steps, on the same device, [1].
         autocast: Returns the context in which networks are evaluated.
         rank: Of this process.
     """
@@ -46,16 +47,17 @@ class Sampler:
         robot: Robot,
         average: nn.Module,
         number: Tensor,
+        position: Tensor,
         autocast: Callable[[], AbstractContextManager],
         rank: int,
     ) -> None:
         self._config, self._robot, self._average = config, robot, average
-        self._number, self._autocast, self._rank = number, autocast, rank
+        self._number, self._position, self._autocast, self._rank = number, position, autocast, rank
 
-    def phase(self, step: int) -> Phase:
-        """Return the phase that a step belongs to."""
+    def phase(self, position: float) -> Phase:
+        """Return the phase that a position of the schedules, in steps, belongs to."""
         config = self._config
-        return Phase(step + 1 < config.curriculum_steps, 0 < config.reflow_start <= step)
+        return Phase(position + 1 < config.curriculum_steps, 0 < config.reflow_start <= position)
 
     def sample(self, rows: StepRows, seed: int, step: int | Tensor) -> Sample:
         """Draw times on the rows' lines."""
@@ -84,7 +86,7 @@ class Sampler:
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
             v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self._rank)
         if phase.curriculum:
-            reach = (step + 1).float() / config.curriculum_steps
+            reach = (self._position + 1) / config.curriculum_steps
             v = reach * v  # nearer references: the line shrinks towards its end
             t = batch.r + reach * (t - batch.r)
             num_endpoint = 0  # a shorter interval does not end at the solution

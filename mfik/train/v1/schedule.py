@@ -7,12 +7,12 @@ import math
 from mfik.train.v1.config import TrainConfig
 
 
-def learning_rate(config: TrainConfig, step: int, total_steps: int | None) -> float:
+def learning_rate(config: TrainConfig, step: float, total_steps: int | None) -> float:
     """Return the learning rate of a step: linear warm-up from 0, then cosine or linear decay to `min_lr`.
 
     Args:
         config: `learning_rate`, `min_lr`, `warmup_steps`, `scheduler_type`.
-        step: Step number, from 0.
+        step: Step number, from 0; a fraction where elapsed time, not the number of steps, tells how far a run is.
         total_steps: Steps of the whole run, of which `min_lr` is reached at the last; None holds `learning_rate`
             after the warm-up (a caller's own loop, whose length is not known).
     """

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from mfik import ops
 from mfik.data import IKDataset, Source, StepRows
 from mfik.errors import ArgumentError, BundleError, TrainingError
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import Network
+from mfik.progress import ProgressBar
 from mfik.robots import Robot, load_robot
 from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
+from mfik.train.v1.records import Records
 from mfik.train.v1.run_folder import new_run_id
 from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
@@ -35,6 +35,11 @@ from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
 from mfik.train.v1.validation import VAL_REFINEMENTS, measure
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
+_VECTOR_MATHS = (
+    torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan, torch.sqrt, torch.rsqrt,
+    torch.exp, torch.expm1, torch.log, torch.log1p, torch.tanh, torch.erf, torch.sigmoid, nn.functional.silu,
+)  # fmt: skip
+_PAUSE_MARGIN = 2.0  # the end of an epoch is left out where less than this many times the last one's length remains
 
 
 class MeanFlowTrainer:
@@ -80,6 +85,7 @@ class MeanFlowTrainer:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(device)
+        _call_vector_maths_once()
         self.model = model.to(self.device)
         self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = torch.distributed.get_rank() if self.distributed else 0
@@ -96,7 +102,10 @@ class MeanFlowTrainer:
         self.model.train()
         self._step = TrainingStep(self.model, self.ema.module, config, self.device, self.distributed)
         self.optimizer = self._step.optimizer
-        self._sampler = Sampler(config, self.robot, self.ema.module, self._step.number, self._autocast, self.rank)
+        self._position = torch.zeros(1, device=self.device)  # where the schedules stand, in steps
+        self._sampler = Sampler(
+            config, self.robot, self.ema.module, self._step.number, self._position, self._autocast, self.rank
+        )
         # The references copy constants from the host, which a graph cannot hold.
         kernels = all(ops.has_kernel(name, self.device) for name in ("sample_batch", "weighted_residual_loss", "fk"))
         self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
@@ -108,10 +117,12 @@ class MeanFlowTrainer:
         self.data: dict[str, Any] = {}
         self.global_step = 0
         self.samples_seen = 0
+        self.elapsed_s = 0.0  # that `fit` took, from the first step to the last
         self.bad_steps = 0  # skipped for a loss or gradient that was not finite
         self.best_val_loss = math.inf
         self.total_steps: int | None = config.max_steps or None
         self.accuracy: dict[str, float] = {}  # last validation
+        self._seconds: float | None = None  # that `fit` was given
         self.interrupted = False  # the last `fit` was ended by a signal
         self._stop_requested = False
 
@@ -160,10 +171,12 @@ class MeanFlowTrainer:
             )
         return StepRows.of(rows)
 
-    def _begin_step(self, size: int) -> float:
-        """Tell the device which step comes next; return its learning rate."""
-        lr = learning_rate(self.config, self.global_step, self.total_steps)
+    def _begin_step(self, size: int, position: float | None = None) -> float:
+        """Tell the device which step comes next, where the schedules stand (None: there); return its learning rate."""
+        position = self.global_step if position is None else position
+        lr = learning_rate(self.config, position, self.total_steps)
         self._step.learning_rate.fill_(lr)
+        self._position.fill_(position)
         self._step.number.fill_(self.global_step)
         self.samples_seen += size * self.world_size
         return lr
@@ -190,7 +203,10 @@ class MeanFlowTrainer:
                 path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._step.number.fill_(number)
-                sample = self._sampler.training_sample(rows_of(number), self._sampler.phase(number))
+                if self._seconds is None:  # by the clock, the position of the step itself is not known any more
+                    self._position.fill_(number)
+                phase = self._sampler.phase(self._position.item())
+                sample = self._sampler.training_sample(rows_of(number), phase)
                 torch.save({name: value.cpu() for name, value in sample.batch._asdict().items()}, path)
                 where = str(path)
             text = (
@@ -224,7 +240,7 @@ class MeanFlowTrainer:
 
     # -- the whole run -------------------------------------------------------------------------------------------------
 
-    def fit(self, source: Source, val: IKDataset) -> dict[str, float]:
+    def fit(self, source: Source, val: IKDataset, *, seconds: float | None = None) -> dict[str, float]:
         """Train to the end of the schedule, from wherever `global_step` stands.
 
         Rows and times are functions of the seed and the step, so an interrupted run that is resumed takes the same
@@ -238,60 +254,106 @@ class MeanFlowTrainer:
         Args:
             source: Where rows come from.
             val: Rows that are validated after each epoch; not to be trained on.
+            seconds: Time from the first step to the last, what earlier calls took of it included. All schedules then
+                follow the share of it that has elapsed, as if `config.max_steps` steps were spread over it evenly, and
+                the run takes as many steps as there is time for. None: the number of steps decides, which repeats a
+                run exactly.
 
         Returns:
             The last validation's metrics.
 
         Raises:
+            ArgumentError: `seconds` is given and `config.max_steps` is not.
             TrainingError: more than `config.max_bad_steps` steps had a loss or gradient that was not finite.
         """
-        config = self.config
+        config, self._seconds = self.config, seconds
         self.total_steps = config.num_epochs * source.steps_per_epoch
         if config.max_steps:
-            self.total_steps = min(self.total_steps, config.max_steps)
-        writer = None
-        if self.output_dir is not None and self.rank == 0:  # records past the step that is resumed from are withdrawn
-            writer = SummaryWriter(str(self.output_dir / "logs"), purge_step=self.global_step + 1)
+            self.total_steps = config.max_steps if seconds else min(self.total_steps, config.max_steps)
+        elif seconds:
+            raise ArgumentError("max_steps: expected the steps in which schedules are written, to spread over the time")
+        records = None
+        if self.output_dir is not None and self.rank == 0:
+            records = Records(self.output_dir, self.global_step)
         advance = self._advance if self._captured is None else self._captured
-        self.model.train()
-        clock, clock_step = time.perf_counter(), self.global_step
+        pause_s = 0.0  # that the end of an epoch takes; known before the clock runs, so that none begins too late
         self.interrupted = self._stop_requested = False
-        with (
-            _signals_set(self),
-            tqdm(
-                total=self.total_steps, initial=self.global_step, unit="step", dynamic_ncols=True, disable=self.rank > 0
-            ) as bar,
-        ):
-            while self.global_step < self.total_steps and not self.interrupted:
+        with _signals_set(self), self._bar(seconds) as bar:
+            if seconds and self.rank == 0:
+                start = time.perf_counter()
+                self.validate(val)
+                pause_s = time.perf_counter() - start
+            self.model.train()
+            clock, clock_step = time.perf_counter(), self.global_step
+            start = clock - self.elapsed_s
+            position = self._schedule_position(self.elapsed_s, seconds)
+            while position < self.total_steps and not self.interrupted:
+                step_start = time.perf_counter()
                 rows = source.batch(self.global_step)
-                lr = self._begin_step(rows.size)
-                advance(rows, self._sampler.phase(self.global_step))
+                lr = self._begin_step(rows.size, position)
+                advance(rows, self._sampler.phase(position))
                 self.global_step += 1
-                bar.update()
+                now = time.perf_counter()
+                # By the clock, the middle of the next step counts, if that takes as long as this one.
+                position = self._schedule_position(now - start + 0.5 * (now - step_start), seconds)
+                bar.update(now - start - bar.n if seconds else 1)
                 # The host waits for the device here and nowhere else.
+                ends = position >= self.total_steps
                 logs = self.global_step % config.log_interval == 0
-                epoch_ends = self.global_step % source.steps_per_epoch == 0 or self.global_step == self.total_steps
+                epoch_ends = self.global_step % source.steps_per_epoch == 0 or ends
                 saves = config.save_interval and self.global_step % config.save_interval == 0
                 if logs or epoch_ends or not self.distributed:
                     self.interrupted = self._any_process(self._stop_requested)
                 if logs or epoch_ends or saves or self.interrupted:
                     self._report_bad_steps(source.batch)
+                now = time.perf_counter()
+                self.elapsed_s = now - start
                 if logs:
                     metrics = self._step.mean_metrics()
-                    now = time.perf_counter()
                     rate = (self.global_step - clock_step) * config.batch_size * self.world_size / (now - clock)
                     clock, clock_step = now, self.global_step
                     bar.set_postfix(self._progress(rate), refresh=False)
-                    self._record(writer, "train", {**metrics, "lr": lr, "samples_per_s": rate})
-                if epoch_ends and self.rank == 0:
-                    self._end_epoch(val, writer, -(-self.global_step // source.steps_per_epoch))
+                    self._record(records, "train", {**metrics, "lr": lr, "samples_per_s": rate})
+                fits = ends or not seconds or self.elapsed_s + _PAUSE_MARGIN * pause_s < seconds
+                if epoch_ends and fits and self.rank == 0:
+                    self._end_epoch(val, records, bar, -(-self.global_step // source.steps_per_epoch))
+                    pause_s = time.perf_counter() - now
                 if self.interrupted or saves:
                     self.save(f"checkpoint_step_{self.global_step}.pth")
         if not self.interrupted:
             self.save("final_model.pth")
-        if writer is not None:
-            writer.close()
+        if records is not None:
+            records.close()
         return self.accuracy
+
+    def _bar(self, seconds: float | None) -> ProgressBar:
+        """Return the bar of the whole run, in steps or in seconds."""
+        if not seconds:
+            return ProgressBar(
+                total=self.total_steps,
+                initial=self.global_step,
+                unit="step",
+                dynamic_ncols=True,
+                disable=self.rank > 0,
+            )
+        return ProgressBar(
+            total=seconds,
+            initial=self.elapsed_s,
+            bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}",
+            dynamic_ncols=True,
+            disable=self.rank > 0,
+        )
+
+    def _schedule_position(self, elapsed_s: float, seconds: float | None) -> float:
+        """Return where the schedules stand, in steps of `total_steps`; the same in every process."""
+        if not seconds:
+            return self.global_step
+        position = elapsed_s / seconds * self.total_steps
+        if not self.distributed:
+            return position
+        shared = torch.tensor([position], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return shared.item()
 
     def _any_process(self, flag: bool) -> bool:
         """Tell whether the flag is set in any process, so that all act on it after the same step."""
@@ -301,11 +363,11 @@ class MeanFlowTrainer:
         torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
         return bool(flags.item())
 
-    def _end_epoch(self, val: IKDataset, writer: SummaryWriter | None, epoch: int) -> None:
+    def _end_epoch(self, val: IKDataset, records: Records | None, bar: ProgressBar, epoch: int) -> None:
         self.accuracy = self.validate(val)
-        self._record(writer, "val", self.accuracy)
+        self._record(records, "val", self.accuracy)
         m, k = self.accuracy, VAL_REFINEMENTS
-        tqdm.write(
+        bar.say(
             f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
             f"{m['rot_deg_p50']:.2f} deg, success rate after {k} refinements {m[f'solved_{k}']:.1%}"
         )
@@ -321,10 +383,9 @@ class MeanFlowTrainer:
             shown["success"] = f"{self.accuracy[f'solved_{ATTEMPT_REFINEMENTS}']:.1%}"
         return shown
 
-    def _record(self, writer: SummaryWriter | None, group: str, metrics: Mapping[str, float]) -> None:
-        if writer is not None:
-            for name, value in metrics.items():
-                writer.add_scalar(f"{group}/{name}", value, self.global_step)
+    def _record(self, records: Records | None, group: str, metrics: Mapping[str, float]) -> None:
+        if records is not None:
+            records.add(group, metrics, self.global_step, self.elapsed_s)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -348,6 +409,7 @@ class MeanFlowTrainer:
             "scaler": self._step.scaler.state_dict(),
             "global_step": self.global_step,
             "samples_seen": self.samples_seen,
+            "elapsed_s": self.elapsed_s,
             "best_val_loss": self.best_val_loss,
             "rng": torch.get_rng_state(),
             "model_config": json.dumps(self.model.config.to_dict()),
@@ -388,9 +450,24 @@ class MeanFlowTrainer:
         self._step.scaler.load_state_dict(state["scaler"])
         self.global_step = state["global_step"]
         self.samples_seen = state["samples_seen"]
+        self.elapsed_s = state["elapsed_s"]
         self.best_val_loss = state["best_val_loss"]
         self.accuracy = json.loads(state["accuracy"])
         torch.set_rng_state(state["rng"])
+
+
+def _call_vector_maths_once() -> None:
+    """Call each function of vector maths that training uses with one element, and so on one thread.
+
+    On the CPU, libtorch may compute with low accuracy in the first call of a function of MKL's vector maths if several
+    threads make it together (pytorch issue 188792, open). A run whose first call it is would not repeat itself.
+    """
+    for dtype in (torch.float32, torch.float64):
+        one = torch.ones(1, dtype=dtype)
+        for function in _VECTOR_MATHS:
+            function(one)
+        torch.atan2(one, one)
+        torch.pow(one, 1.5)
 
 
 @contextmanager

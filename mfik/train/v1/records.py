@@ -1,0 +1,52 @@
+"""Where the metrics of a run are recorded: TensorBoard's logs, and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from mfik.files import whole_file
+
+CSV_FILE = "metrics.csv"
+CSV_COLUMNS = ("step", "seconds", "tag", "value")
+
+
+class Records:
+    """Record metrics in the folder of a run; what is recorded past the step that is resumed from is withdrawn.
+
+    Args:
+        folder: Of the run; gets `logs/` and `metrics.csv`, a row for each number, with TensorBoard's tags.
+        step: That the run continues from.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._board = SummaryWriter(str(folder / "logs"), purge_step=step + 1)
+        path = folder / CSV_FILE
+        rows = [row for row in read_csv(path) if row[0] <= step] if step and path.is_file() else []
+        with whole_file(path) as file:
+            lines = [CSV_COLUMNS, *rows]
+            file.write("".join(",".join(map(str, line)) + "\n" for line in lines).encode())
+        self._file = open(path, "a", newline="")
+        self._csv = csv.writer(self._file, lineterminator="\n")
+
+    def add(self, group: str, metrics: Mapping[str, float], step: int, seconds: float) -> None:
+        """Record the metrics of a group after a step, `seconds` of training after the first one."""
+        for name, value in metrics.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+            self._csv.writerow((step, round(seconds, 3), f"{group}/{name}", value))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._board.close()
+        self._file.close()
+
+
+def read_csv(path: Path) -> list[tuple[int, float, str, float]]:
+    """Read a metrics.csv: step, seconds, tag and value of each record; a last line that was cut off is left out."""
+    with open(path, newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) == len(CSV_COLUMNS)][1:]
+    return [(int(step), float(seconds), tag, float(value)) for step, seconds, tag, value in rows]
