@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from mfik.cli import HelpFormatter
-from mfik.errors import ArgumentError, MfikError
+from mfik.cli import HelpFormatter, run_script
+from mfik.errors import ArgumentError
 from mfik.eval import (
     CALIBRATION_ROWS,
     KINDS,
@@ -133,7 +133,4 @@ def load_network(path: Path) -> tuple[Network, Robot]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from mfik import __version__
-from mfik.cli import HelpFormatter
-from mfik.errors import MfikError
+from mfik.cli import HelpFormatter, run_script
 from mfik.export import document, export_bundle, load_bundle
 from mfik.robots import load_robot
 from mfik.solve import model_path
@@ -56,7 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mfik.cli import HelpFormatter
+from mfik.cli import HelpFormatter, run_script
 from mfik.data import COUPLINGS, generate, save_dataset
-from mfik.errors import DataError, MfikError
+from mfik.errors import DataError
+from mfik.files import make_folder
+from mfik.progress import ProgressBar
 from mfik.robots import load_robot
 
 
@@ -32,8 +31,10 @@ def main() -> None:
     robot = load_robot(args.robot, base_link=args.base_link, tip_link=args.tip_link)
     if args.output.exists() and not args.overwrite:
         raise DataError(f"{args.output}: exists already; give another --output, or --overwrite to replace it")
+    make_folder(args.output.parent)  # before what takes long
     start = time.perf_counter()
-    with tqdm(total=args.num_samples, unit="row", unit_scale=True, desc=f"{robot.name} {args.coupling}") as bar:
+    name = f"{robot.name} {args.coupling}"
+    with ProgressBar(total=args.num_samples, unit="row", unit_scale=True, desc=name) as bar:
         dataset = generate(
             robot,
             args.num_samples,
@@ -48,7 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

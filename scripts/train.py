@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
-from mfik.cli import HelpFormatter
+from mfik.cli import HelpFormatter, run_script
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, Source, generate, load_dataset
-from mfik.errors import ArgumentError, DataError, MfikError
+from mfik.errors import ArgumentError, DataError
+from mfik.files import make_folder
 from mfik.model import NETWORK_TYPES, build_network, make_network
 from mfik.robots import Robot, load_robot
 from mfik.train.v1 import (
@@ -163,6 +164,8 @@ def main() -> None:
     robot = load_run_robot(args, config)
     output_dir = choose_folder(args, robot)
     held_run = holds_run(output_dir)
+    if not args.dry_run:
+        make_folder(output_dir)  # before what takes long
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # started by torchrun
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -258,9 +261,7 @@ def open_data(args: argparse.Namespace, trainer: MeanFlowTrainer) -> tuple[Sourc
 
 if __name__ == "__main__":
     try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+        run_script(main)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mfik import ops
 from mfik.errors import DataError
+from mfik.files import whole_file
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import Robot
 
@@ -85,21 +85,15 @@ def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite:
 
     Raises:
         DataError: `path` exists and `overwrite` is false.
+        WriteError: the disk is full, the folder is read-only, or the like.
     """
     path = Path(path)
     if path.exists() and not overwrite:
         raise DataError(f"{path}: exists already; give another --output, or --overwrite to replace it")
-    path.parent.mkdir(parents=True, exist_ok=True)
     payload: dict[str, Any] = {name: value.contiguous() for name, value in dataset[:].items()}
     payload["meta"] = json.dumps({"format": "mfik-data", "version": DATA_FORMAT, **dataset.meta})
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
-        torch.save(payload, partial)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        torch.save(payload, file)
 
 
 def load_dataset(path: str | os.PathLike[str], robot: Robot, *, skip_bad_rows: bool = False) -> IKDataset:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mfik import ops
 from mfik.data.dataset import IKDataset
+from mfik.data.device import resolve_device
 from mfik.errors import ArgumentError
 from mfik.kinematics import azimuth
 from mfik.kinematics.turns import FULL_TURN, nearest_turn, turn_to_azimuth
@@ -62,6 +63,7 @@ def generate(
     check_coupling(coupling, sigma)
     if num_samples < 1:
         raise ArgumentError(f"num_samples: expected at least 1, got {num_samples}")
+    device = resolve_device(device)
     generator = torch.Generator(device=device).manual_seed(seed)
     out = {
         "q": torch.empty(num_samples, robot.dof),

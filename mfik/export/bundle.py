@@ -12,12 +12,13 @@ the weights, so `SHA256SUMS` beside them lists the hash of each file: `sha256sum
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
 import os
 import shutil
-import tempfile
+import uuid
 import warnings
 import zlib
 from pathlib import Path
@@ -28,8 +29,16 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from mfik.errors import BundleError, MfikError
-from mfik.files import BUNDLE_FORMAT, CARD_FILE, CHECKSUMS_FILE, NATIVE_FILE, ONNX_FILE, TORCHSCRIPT_FILE
+from mfik.errors import BundleError, MfikError, WriteError
+from mfik.files import (
+    BUNDLE_FORMAT,
+    CARD_FILE,
+    CHECKSUMS_FILE,
+    NATIVE_FILE,
+    ONNX_FILE,
+    TORCHSCRIPT_FILE,
+    make_folder,
+)
 from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
 
@@ -93,6 +102,7 @@ def export_bundle(
 
     Raises:
         BundleError: `output` exists and `overwrite` is false, or it is not a bundle.
+        WriteError: the disk is full, the folder is read-only, or the like.
     """
     output = Path(output)
     if output.exists():
@@ -103,8 +113,11 @@ def export_bundle(
     state = {} if model is None else model.state_dict()
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise BundleError("model: has weights that are not finite; export an earlier checkpoint")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=output.parent, prefix=output.name, suffix=".partial"))
+    make_folder(output.parent)
+    for left in output.parent.glob(f"{output.name}????????.partial"):  # by exports that were killed
+        shutil.rmtree(left, ignore_errors=True)
+    partial = output.parent / f"{output.name}{uuid.uuid4().hex[:8]}.partial"
+    partial.mkdir()  # with the umask's mode
     try:
         write_native(partial / NATIVE_FILE, model, description)
         if model is not None:
@@ -115,12 +128,17 @@ def export_bundle(
         (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
         if card is not None:
             (partial / CARD_FILE).write_text(card)
-        partial.chmod(0o755)
         if output.exists():
             shutil.rmtree(output)
         partial.rename(output)
-    except BaseException:
+    except BaseException as error:
+        written = sum(file.stat().st_size for file in partial.glob("*"))
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise WriteError(
+                f"{output}: cannot be written, after {written:,} bytes: {error.strerror}; free space there, or give "
+                "another --output"
+            ) from error
         raise
 
 
@@ -133,7 +151,9 @@ def _write_torchscript(path: Path, step: SingleStep, description: dict[str, Any]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
         traced = torch.jit.freeze(torch.jit.trace(step, _example(step)))
-        torch.jit.save(traced, str(path), _extra_files={_METADATA_KEY: _to_json(description)})
+        buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
+        torch.jit.save(traced, buffer, _extra_files={_METADATA_KEY: _to_json(description)})
+        path.write_bytes(buffer.getbuffer())
 
 
 def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> None:

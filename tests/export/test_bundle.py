@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -178,6 +180,28 @@ def test_nothing_is_overwritten_unasked(bundle, tmp_path):
     with pytest.raises(BundleError, match="not a bundle"):
         export_bundle(tmp_path / "thesis", model, description, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "thesis"]
+
+
+def test_a_full_disk_is_named_and_what_killed_exports_left_is_removed(tmp_path):
+    """A limit on the size of files stands for the disk: the same error, from the same call."""
+    left = tmp_path / "run01234567.partial"
+    left.mkdir()
+    (left / NATIVE_FILE).write_bytes(b"half")
+    script = Path(__file__).parents[2] / "scripts" / "export.py"
+    for limit in (100_000, resource.RLIM_INFINITY):
+        out = subprocess.run(
+            [sys.executable, str(script), "--model", "ur10", "--output", str(tmp_path / "run")],
+            capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),  # noqa: B023
+        )  # fmt: skip
+        if limit == 100_000:
+            last = out.stderr.strip().splitlines()[-1]
+            assert last.startswith(f"error: {tmp_path / 'run'}: cannot be written, after 1"), out.stderr
+            assert "File too large" in last and not list(tmp_path.iterdir())
+    assert out.returncode == 0 and [path.name for path in tmp_path.iterdir()] == ["run"]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_a_network_with_nan_is_not_exported(bundle, tmp_path):

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -425,3 +427,35 @@ def test_a_run_is_not_continued_on_other_data_unless_asked(panda, tmp_path):
     assert "rows 'online', expected 200" in text
     train(*resume, "--data_path", "b.pt", "--other_data", cwd=tmp_path)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "final_model.pth")["global_step"] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["train", "generate_data"])
+def test_a_full_disk_is_one_line_with_file_and_bytes(tmp_path, script):
+    """A limit on the size of files stands for the disk: the same error, from the same call."""
+    args = {
+        "train": (*ENDLESS, "--max_steps", 2, "--output_dir", "run"),
+        "generate_data": ("--robot", "panda", "--num_samples", 20_000, "--output", "run/data.pt"),
+    }[script]
+    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
+    out = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
+    )  # fmt: skip
+    last = out.stderr.strip().splitlines()[-1]
+    assert out.returncode == 1 and "Traceback" not in out.stderr, out.stderr
+    assert re.match(r"error: run/\S+: cannot be written, after 300,000 bytes: File too large", last), last
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_or_computed_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for args, words in [
+        (("--output_dir", "file"), "error: file: expected a folder that can be written, but it is a file"),
+        (("--output_dir", "/proc/none"), "error: /proc/none: expected a folder that can be written"),
+        (("--device", "cuda:99"), "error: device: expected one that torch finds, got 'cuda:99'"),
+        (("--device", "gpu"), "error: device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
+    ]:
+        text = train(*ENDLESS, "--max_steps", 1, *args, cwd=tmp_path, ok=False)
+        assert text.splitlines()[-1].startswith(words) and "Traceback" not in text, text

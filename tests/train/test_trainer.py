@@ -12,7 +12,14 @@ from mfik.data import FileSource, generate
 from mfik.errors import ArgumentError, BundleError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
-from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, load_model, save_checkpoint
+from mfik.train.v1 import (
+    MeanFlowTrainer,
+    TrainConfig,
+    load_checkpoint,
+    load_model,
+    load_settings,
+    save_checkpoint,
+)
 
 TINY = ModelConfig(width=32, num_blocks=1, cond_dim=16, encoding="none")
 
@@ -133,6 +140,59 @@ def test_a_failed_save_leaves_the_old_file(panda, tmp_path):
     with pytest.raises(Exception, match="pickle"):
         save_checkpoint(path, {"x": lambda: None})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_with_zeroed_bytes_anywhere_is_refused(panda, data, tmp_path):
+    run = trainer(panda, tmp_path, num_epochs=1)
+    fit(run, data)
+    path = tmp_path / "checkpoints" / "final_model.pth"
+    whole, damaged = path.read_bytes(), tmp_path / "damaged.pth"
+    for start in (len(whole) // 2, *range(0, len(whole), 4999)):
+        part = bytes(64)[: len(whole) - start]
+        if whole[start : start + 64] == part:
+            continue  # there were zeros anyway
+        damaged.write_bytes(whole[:start] + part + whole[start + 64 :])
+        with pytest.raises(BundleError, match=r"damaged\.pth"):
+            load_checkpoint(damaged)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ema": None}, "expected 'ema'"),
+        ({"optimizer": None}, "expected 'optimizer'"),
+        ({"train_config": None}, "expected 'train_config'"),
+        ({"train_config": '{"betas": 3}'}, "inconsistent"),
+        ({"train_config": "{"}, "inconsistent"),
+        ({"model_config": '{"type": "v1"}'}, "inconsistent|network"),
+        ({"model_config": "[]"}, "inconsistent|network"),
+        ({"robot": "{}"}, "incomplete|inconsistent"),
+        ({"ema": {"head.weight": torch.zeros(1)}}, "inconsistent"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_or_has_a_damaged_one_is_refused(panda, data, tmp_path, change, words):
+    run = trainer(panda, tmp_path, num_epochs=1)
+    state = {**run.state_dict(), **change}
+    save_checkpoint(tmp_path / "a.pth", {name: value for name, value in state.items() if value is not None})
+    readers = [trainer(panda).resume] if "train_config" not in change else []
+    readers += [load_settings] if not {"ema", "optimizer"} & set(change) else []
+    readers += [load_model] if not {"optimizer", "train_config"} & set(change) else []
+    if change.get("model_config"):
+        readers.remove(load_settings)
+    for read in readers:
+        with pytest.raises(BundleError, match=rf"a\.pth.*({words})"):
+            read(tmp_path / "a.pth")
+    assert readers
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:99", "gpu", "meta"])
+def test_a_device_that_is_not_there_is_named(panda, device):
+    if device == "cuda" and torch.cuda.is_available():
+        device = "cuda:98"
+    with pytest.raises(ArgumentError, match=rf"device: expected .*'{device}'"):
+        trainer(panda, device=device)
+    with pytest.raises(ArgumentError, match=rf"device: expected .*'{device}'"):
+        generate(panda, 10, device=device)
 
 
 def test_bad_checkpoints_are_refused(panda, data, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mfik.errors import BundleError, MfikError
+from mfik.files import whole_file
 from mfik.model import Network, build_network
 from mfik.robots import Robot
 from mfik.train.v1.config import TrainConfig
@@ -21,36 +22,36 @@ CHECKPOINT_FORMAT = 1  # "version" of the file
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` atomically: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write `state` whole or not at all.
+
+    Raises:
+        WriteError: the disk is full, the folder is read-only, or the like.
+    """
+    with whole_file(path) as file:
+        torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, file)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
+    The file is a ZIP archive whose every part carries a CRC-32, which torch writes and does not check; here it is.
+
     Raises:
-        BundleError: the file is missing, truncated, not a checkpoint of mfik, or of another format version.
+        BundleError: the file is missing, damaged, not a checkpoint of mfik, or of another format version.
     """
     path = Path(path)
     if not path.is_file():
-        raise BundleError(f"{path}: no such checkpoint; training writes them to OUTPUT_DIR/checkpoints")
+        others = sorted(other.name for other in path.parent.glob("*.pth"))
+        there = f"there are {', '.join(others)}" if others else "training writes them to OUTPUT_DIR/checkpoints"
+        raise BundleError(f"{path}: no such checkpoint; {there}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise BundleError(f"{path}: damaged, the checksum of its part {damaged} is wrong; take another checkpoint")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except BundleError:
+        raise
     except Exception as error:
         raise BundleError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
     kind = state.get("format") if isinstance(state, dict) else None

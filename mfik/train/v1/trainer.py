@@ -19,12 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from mfik import ops
 from mfik.data import IKDataset, Source, StepRows
+from mfik.data.device import resolve_device
 from mfik.errors import ArgumentError, BundleError, TrainingError
+from mfik.files import whole_file
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import Network
 from mfik.progress import ProgressBar
 from mfik.robots import Robot, load_robot
-from mfik.train.v1.checkpoint import load_checkpoint, save_checkpoint
+from mfik.train.v1.checkpoint import consistent, load_checkpoint, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
 from mfik.train.v1.records import Records
@@ -39,6 +41,7 @@ _VECTOR_MATHS = (
     torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan, torch.sqrt, torch.rsqrt,
     torch.exp, torch.expm1, torch.log, torch.log1p, torch.tanh, torch.erf, torch.sigmoid, nn.functional.silu,
 )  # fmt: skip
+_COUNTERS = ("run", "global_step", "samples_seen", "elapsed_s", "best_val_loss")  # of a run, as checkpoints hold them
 _PAUSE_MARGIN = 2.0  # the end of an epoch is left out where less than this many times the last one's length remains
 
 
@@ -81,10 +84,7 @@ class MeanFlowTrainer:
                 f"model: expected {self.robot.dof} joints for robot {self.robot.name!r}, got {model.config.dof}; "
                 f"use ModelConfig.preset({self.robot.dof})"
             )
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = resolve_device(config.device)
         _call_vector_maths_once()
         self.model = model.to(self.device)
         self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -201,13 +201,13 @@ class MeanFlowTrainer:
             where = "nowhere (no output_dir)"
             if self.output_dir is not None:
                 path = self.output_dir / "bad_batches" / f"step_{number}_rank_{self.rank}.pt"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 self._step.number.fill_(number)
                 if self._seconds is None:  # by the clock, the position of the step itself is not known any more
                     self._position.fill_(number)
                 phase = self._sampler.phase(self._position.item())
                 sample = self._sampler.training_sample(rows_of(number), phase)
-                torch.save({name: value.cpu() for name, value in sample.batch._asdict().items()}, path)
+                with whole_file(path) as file:
+                    torch.save({name: value.cpu() for name, value in sample.batch._asdict().items()}, file)
                 where = str(path)
             text = (
                 f"step {number}: the loss or its gradient was not finite: step skipped ({self.bad_steps} so far), its "
@@ -407,16 +407,12 @@ class MeanFlowTrainer:
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self._step.scaler.state_dict(),
-            "global_step": self.global_step,
-            "samples_seen": self.samples_seen,
-            "elapsed_s": self.elapsed_s,
-            "best_val_loss": self.best_val_loss,
+            **{name: getattr(self, name) for name in _COUNTERS},
             "rng": torch.get_rng_state(),
             "model_config": json.dumps(self.model.config.to_dict()),
             "train_config": json.dumps(self.config.to_dict()),
             "robot": json.dumps(self.robot.to_dict()),
             "accuracy": json.dumps(self.accuracy),
-            "run": self.run,
             "data": json.dumps(self.data),
         }
 
@@ -431,29 +427,29 @@ class MeanFlowTrainer:
             BundleError: the checkpoint is unreadable, or of another robot, network or data.
         """
         state = load_checkpoint(path)
-        robot = Robot.from_dict(json.loads(state["robot"]))
+        with consistent(path):
+            robot = Robot.from_dict(json.loads(state["robot"]))
+            model_config, data, accuracy = (json.loads(state[name]) for name in ("model_config", "data", "accuracy"))
+            numbers = {name: state[name] for name in _COUNTERS}
+            parts = {name: state[name] for name in ("model", "ema", "optimizer", "scaler", "rng")}
         if robot.fingerprint() != self.robot.fingerprint():
             raise BundleError(f"{path}: trained for robot {robot.name!r}, expected {self.robot.name!r}")
-        model_config = json.loads(state["model_config"])
         if model_config != self.model.config.to_dict():
             raise BundleError(f"{path}: network {model_config}, expected {self.model.config.to_dict()}; match --preset")
-        data = json.loads(state["data"])
         if self.data and data and data != self.data and not other_data:
             differ = sorted(key for key in data.keys() | self.data.keys() if data.get(key) != self.data.get(key))
             said = "; ".join(f"{key} {self.data.get(key)!r}, expected {data.get(key)!r}" for key in differ)
             raise BundleError(f"{path}: trained on other data: {said}; give the same data, or --other_data to change")
-        self.run = state["run"]
-        self.model.load_state_dict(state["model"])
-        self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._step.restore_settings()
-        self._step.scaler.load_state_dict(state["scaler"])
-        self.global_step = state["global_step"]
-        self.samples_seen = state["samples_seen"]
-        self.elapsed_s = state["elapsed_s"]
-        self.best_val_loss = state["best_val_loss"]
-        self.accuracy = json.loads(state["accuracy"])
-        torch.set_rng_state(state["rng"])
+        with consistent(path):
+            self.model.load_state_dict(parts["model"])
+            self.ema.module.load_state_dict(parts["ema"])
+            self.optimizer.load_state_dict(parts["optimizer"])
+            self._step.restore_settings()
+            self._step.scaler.load_state_dict(parts["scaler"])
+            torch.set_rng_state(parts["rng"])
+        for name, value in numbers.items():
+            setattr(self, name, value)
+        self.accuracy = accuracy
 
 
 def _call_vector_maths_once() -> None:
