@@ -37,7 +37,7 @@ class IKDataset(torch.utils.data.Dataset):
         target_pose: T_base_tool of `q_target`, [x, y, z, qw, qx, qy, qz], [m], [M, 7].
         q_target: Joints at time 1, [rad] or [m], [M, J].
         r: Time of `q`, 0 <= r < 1, [M, 1].
-        t: Evaluation time, r <= t <= 1, [M, 1].
+        t: Evaluation time, 0 <= t <= 1, [M, 1]; training does not use it: it draws its own times.
         meta: What made the file: robot, coupling, sigma, seed; empty for files of other origin.
         kept: The N of the M stored rows that the dataset consists of, ascending, [N] int64; None: all of them.
             Length, indexing and `rows` count kept rows only; the five columns are as stored.
@@ -100,7 +100,7 @@ def load_dataset(path: str | os.PathLike[str], robot: Robot, *, skip_bad_rows: b
     """Read a training file and check every row.
 
     The file is memory-mapped and checked in pieces, so it may be larger than memory. A row is good when all values are
-    finite, the quaternion has length 1, `q_target` is within the limits, 0 <= r < 1, r <= t <= 1 and `target_pose` is
+    finite, the quaternion has length 1, `q_target` is within the limits, 0 <= r < 1, 0 <= t <= 1 and `target_pose` is
     the forward kinematics of `q_target`.
 
     Args:
@@ -215,7 +215,7 @@ def _faults(rows: dict[str, Tensor], robot: Robot) -> Iterator[tuple[str, Tensor
     limits = f"{_rounded(lower)} to {_rounded(upper)}"
     yield "q_target", outside.any(-1), f"joints within the limits of {robot.name!r}, {limits}"
     yield "r", (r < 0) | (r >= 1), "0 <= r < 1"
-    yield "t", (t < r) | (t > 1), f"r <= t <= 1 with r = {r[0]:.6g}"
+    yield "t", (t < 0) | (t > 1), "0 <= t <= 1"
     fk = ops.fk(robot, q)
     off = (position_error_m(fk, pose) > _FK_TOLERANCE) | (rotation_error_rad(fk, pose) > _FK_TOLERANCE)
     yield (

@@ -135,7 +135,13 @@ def test_a_file_of_another_robot_is_refused(panda, tmp_path):
 
 
 def test_the_documents_dictionary_alone_is_enough(panda, tmp_path):
-    torch.save(generate(panda, 50)[:], tmp_path / "a.pt")
+    rows = generate(panda, 50)[:]
+    torch.save(rows, tmp_path / "a.pt")
+    assert len(load_dataset(tmp_path / "a.pt", panda)) == 50
+    # Both times drawn from [0, 1] by themselves, as the document has it: half of the rows have r > t.
+    rows["t"] = torch.rand(50, 1, generator=torch.Generator().manual_seed(0))
+    assert (rows["r"] > rows["t"]).sum() > 10
+    torch.save(rows, tmp_path / "a.pt")
     assert len(load_dataset(tmp_path / "a.pt", panda)) == 50
 
 
@@ -153,7 +159,7 @@ def corrupt(name, row, column, value):
         (corrupt("target_pose", 3, slice(3, 7), 0.0), "row 3: target_pose: expected a unit quaternion"),
         (corrupt("q_target", 5, 1, 2.5), "row 5: q_target: expected joints within the limits"),
         (corrupt("r", 2, 0, 1.0), "row 2: r: expected 0 <= r < 1"),
-        (corrupt("t", 4, 0, -0.5), "row 4: t: expected r <= t"),
+        (corrupt("t", 4, 0, -0.5), "row 4: t: expected 0 <= t <= 1"),
         (
             corrupt("target_pose", 9, 0, 3.0),
             r"row 9: target_pose: expected \[.*\], the forward kinematics .*, got \[3\.0, ",

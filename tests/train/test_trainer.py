@@ -70,6 +70,37 @@ def test_the_documents_loop_runs_as_written(data):
     assert all(isinstance(value, float) for value in metrics.values())
 
 
+def test_the_documents_words_around_the_loop_work(data, tmp_path):
+    """A `DataParallel`, validation on a loader, and a checkpoint whenever the caller wants one."""
+    with pytest.warns(RuntimeWarning, match="DataParallel is taken off.*torchrun"):
+        run = MeanFlowTrainer(torch.nn.DataParallel(MeanFlowNet(TINY)), config(), output_dir=tmp_path)
+    run.train_step(next(iter(DataLoader(data, batch_size=64))))
+    by_loader = run.validate(DataLoader(data.rows(0, 100), batch_size=30))
+    assert by_loader == run.validate(data.rows(0, 100))
+    with pytest.raises(ArgumentError, match="at least one batch"):
+        run.validate([])
+    run.global_step = 3
+    run.save()
+    assert load_checkpoint(tmp_path / "checkpoints" / "checkpoint_step_3.pth")["global_step"] == 3
+    with pytest.raises(ArgumentError, match="output_dir: expected a folder"):
+        MeanFlowTrainer(MeanFlowNet(TINY), config()).save()
+
+
+def test_round_epochs_can_be_resumed_from_and_others_are_listed(panda, data, tmp_path):
+    run = trainer(panda, tmp_path, num_epochs=100)
+    for epoch in range(1, 101):
+        run.save(f"checkpoint_epoch_{epoch}.pth")
+    left = {int(path.stem.rpartition("_")[2]) for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {*range(10, 101, 10), 96, 97, 98, 99}
+    with pytest.raises(BundleError, match=r"epoch_55\.pth: no such checkpoint; there are .*checkpoint_epoch_50\.pth"):
+        run.resume(tmp_path / "checkpoints" / "checkpoint_epoch_55.pth")
+    run.config.num_epochs = 1000
+    assert [n for n in range(1001) if n and run._is_round(tmp_path / f"checkpoint_epoch_{n}.pth")] == [
+        *range(100, 1001, 100)
+    ]
+    assert not run._is_round(tmp_path / "checkpoint_step_100.pth")
+
+
 def test_a_run_writes_the_documented_files_and_tags(panda, data, tmp_path):
     run = trainer(panda, tmp_path, save_interval=10)
     metrics = fit(run, data)

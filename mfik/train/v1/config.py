@@ -60,7 +60,8 @@ class TrainConfig:
         val_fraction: Share of the file's rows (its last ones) held out for validation, at most 10,000 rows.
         log_interval: Steps between TensorBoard records.
         save_interval: Steps between `checkpoint_step_{n}.pth` files; 0 writes none.
-        keep_checkpoints: How many `checkpoint_*` files stay (the newest); 0 keeps all.
+        keep_checkpoints: How many `checkpoint_*` files stay, the newest, beside those of every tenth epoch (of more
+            than 100 epochs about ten round ones); 0 keeps all.
         max_bad_steps: Steps with a non-finite loss or gradient that are skipped before the run stops.
         seed: Seed of initialisation, shuffling and time draws.
         device: Torch device; "auto" is CUDA where available, else the CPU.

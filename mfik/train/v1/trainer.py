@@ -7,7 +7,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class MeanFlowTrainer:
     """Train a network of any type, from `fit` or from the caller's own loop over `train_step`.
 
     Args:
-        model: Network to train; moved to `config.device`.
+        model: Network to train; moved to `config.device`. Of a `torch.nn.DataParallel` its network is trained, with a
+            warning: several devices take several processes.
         config: Settings of the run.
         robot: Robot to train for; default: the one that `config.robot` names.
         output_dir: Folder for `checkpoints/` and TensorBoard's `logs/`; None writes nothing.
@@ -71,13 +72,21 @@ class MeanFlowTrainer:
 
     def __init__(
         self,
-        model: Network,
+        model: Network | nn.DataParallel,
         config: TrainConfig,
         robot: Robot | None = None,
         output_dir: str | Path | None = None,
     ) -> None:
         config.validate()
         self.config = config
+        if isinstance(model, nn.DataParallel):
+            warnings.warn(
+                "model: torch.nn.DataParallel is taken off, as torch.func.jvp does not go through it: the network "
+                "trains on one device. For several, start a process for each: torchrun --nproc_per_node=N",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            model = model.module
         self.robot = load_robot(config.robot) if robot is None else robot
         if model.config.dof != self.robot.dof:
             raise ArgumentError(
@@ -224,8 +233,11 @@ class MeanFlowTrainer:
     # -- validation ----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def validate(self, data: IKDataset) -> dict[str, float]:
+    def validate(self, data: IKDataset | Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
         """Measure the averaged network on held-out rows.
+
+        Args:
+            data: The rows, or batches of them as a `DataLoader` hands out.
 
         Returns:
             val_loss, with the same times at every call, and its means over the rows with r in each quarter of [0, 1],
@@ -234,7 +246,14 @@ class MeanFlowTrainer:
             many refinements; solved_10, the success rate to 1e-5 after at most ten.
         """
         model = self.ema.module.eval()
-        rows = {name: column.float() for name, column in data.to(self.device)[:].items()}
+        if isinstance(data, IKDataset):
+            rows = data.to(self.device)[:]
+        else:
+            batches = [self._checked(batch).tensors for batch in data]
+            if not batches:
+                raise ArgumentError("data: expected at least one batch of rows to validate on, got none")
+            rows = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        rows = {name: column.float() for name, column in rows.items()}
         sample = self._sampler.sample(StepRows.of(rows), _VAL_SEED, 0)
         return measure(model, rows, sample, self._loss(model, sample), self.robot)
 
@@ -319,9 +338,9 @@ class MeanFlowTrainer:
                     self._end_epoch(val, records, bar, -(-self.global_step // source.steps_per_epoch))
                     pause_s = time.perf_counter() - now
                 if self.interrupted or saves:
-                    self.save(f"checkpoint_step_{self.global_step}.pth")
+                    self._save(f"checkpoint_step_{self.global_step}.pth")
         if not self.interrupted:
-            self.save("final_model.pth")
+            self._save("final_model.pth")
         if records is not None:
             records.close()
         return self.accuracy
@@ -373,8 +392,8 @@ class MeanFlowTrainer:
         )
         if self.accuracy["val_loss"] < self.best_val_loss:
             self.best_val_loss = self.accuracy["val_loss"]
-            self.save("best_model.pth")
-        self.save(f"checkpoint_epoch_{epoch}.pth")
+            self._save("best_model.pth")
+        self._save(f"checkpoint_epoch_{epoch}.pth")
 
     def _progress(self, samples_per_s: float) -> dict[str, str]:
         shown = {"samples/s": f"{samples_per_s:,.0f}"}
@@ -389,16 +408,40 @@ class MeanFlowTrainer:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def save(self, name: str) -> None:
-        """Write checkpoint `name` into OUTPUT_DIR/checkpoints; only rank 0 does, and only with an output folder."""
-        if self.output_dir is None or self.rank:
+    def save(self, name: str | None = None) -> None:
+        """Write a checkpoint into OUTPUT_DIR/checkpoints; in a process group only rank 0 does.
+
+        Of the numbered ones the newest `config.keep_checkpoints` stay, and those of about ten round epochs.
+
+        Args:
+            name: Of the file; None: `checkpoint_step_{n}.pth`.
+
+        Raises:
+            ArgumentError: the trainer has no output folder.
+            WriteError: the disk is full, the folder is read-only, or the like.
+        """
+        if self.output_dir is None:
+            raise ArgumentError("output_dir: expected a folder to save checkpoints in; give one to MeanFlowTrainer")
+        if self.rank:
             return
         folder = self.output_dir / "checkpoints"
-        save_checkpoint(folder / name, self.state_dict())
+        save_checkpoint(folder / (name or f"checkpoint_step_{self.global_step}.pth"), self.state_dict())
         if self.config.keep_checkpoints:
             numbered = sorted(folder.glob("checkpoint_*.pth"), key=lambda path: path.stat().st_mtime_ns)
             for path in numbered[: -self.config.keep_checkpoints]:
-                path.unlink()
+                if not self._is_round(path):
+                    path.unlink()
+
+    def _save(self, name: str) -> None:
+        """`save`, if there is where to."""
+        if self.output_dir is not None:
+            self.save(name)
+
+    def _is_round(self, path: Path) -> bool:
+        """Tell whether a checkpoint is of an epoch that stays: every tenth, of longer runs every 20th, 50th, ..."""
+        epoch = path.stem.removeprefix("checkpoint_epoch_")
+        stride = next(a * 10**k for k in range(1, 20) for a in (1, 2, 5) if a * 10**k >= self.config.num_epochs / 10)
+        return epoch.isdigit() and int(epoch) % stride == 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in tensors and plain types."""
