@@ -262,6 +262,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         jvp_clip=_JVP_CLIP,
         limit_loss_weight=1.0,
         save_interval=0,
+        best_by="success",
         seed=settings.seed,
     )
 

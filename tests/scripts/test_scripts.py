@@ -133,3 +133,20 @@ def test_a_pretrained_model_is_exported_in_every_format(tmp_path):
     for shipped, exported in zip(*reports, strict=True):
         assert shipped["pos_mm"] == exported["pos_mm"] and shipped["rot_deg"] == exported["rot_deg"]
     assert "no such file" in run("export", "--model", "nothing", "--output", "none", cwd=tmp_path, ok=False)
+
+
+@pytest.mark.slow
+def test_runs_are_compared(tmp_path):
+    args = ["--data_path", "online", "--coupling", "local", "--preset", "tiny", "--batch_size", 32, "--max_steps", 20]
+    for name, rate in (("a", 1e-3), ("b", 3e-3)):
+        run("train", *args, "--learning_rate", rate, "--log_interval", 5, "--output_dir", name, cwd=tmp_path)
+    text = run("compare", "a", "b", "--output", "both", cwd=tmp_path)
+    record = [line.split(",") for line in (tmp_path / "b" / "metrics.csv").read_text().splitlines()]
+    loss = float([value for _, _, tag, value in record[1:] if tag == "val/val_loss"][-1])
+    (row,) = (line for line in text.splitlines() if line.startswith("b "))
+    assert row.split("|")[1].strip() == "20" and f"{loss:.4g}" in row.split("|")[3]
+    assert "train_config.learning_rate: a 0.001, b 0.003" in text and "batch_size" not in text
+    assert (tmp_path / "both" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    assert "The settings are the same." in run("compare", "a", cwd=tmp_path)
+    text = run("compare", "both", cwd=tmp_path, ok=False)
+    assert text.startswith("error: both: expected the folder of a run")

@@ -313,6 +313,10 @@ EXEMPT = {
     "log_interval": (2, "when metrics are recorded"),
     "save_interval": (2, "when checkpoints are written"),
     "keep_checkpoints": (1, "how many checkpoints stay"),
+    "best_by": ("success", "which network best_model.pth holds"),
+    "patience": (2, "when a run ends that gets no better; this one does, each epoch"),
+    "deterministic": (True, "a CPU is deterministic"),
+    "wandb": (True, "where metrics go"),
     "max_bad_steps": (0, "when a run ends whose loss is not finite; all are finite here"),
     "device": ("cpu:0", "where the same run is computed"),
 }
@@ -347,3 +351,109 @@ def test_records_of_steps_that_are_taken_again_are_withdrawn(panda, data, tmp_pa
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15, 20, 25]
     assert [event.step for event in events.Scalars("val/val_loss")] == [9, 18, 27]
+
+
+def rows_of(tmp_path):
+    """The records of metrics.csv: values by step, by tag."""
+    lines = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    assert lines[0] == ["step", "seconds", "tag", "value"]
+    tags = {}
+    for step, seconds, tag, value in lines[1:]:
+        assert float(seconds) >= 0
+        tags.setdefault(tag, {})[int(step)] = float(value)
+    return tags
+
+
+def test_metrics_csv_holds_what_tensorboard_has_also_after_resuming(panda, data, tmp_path):
+    fit(trainer(panda, tmp_path, save_interval=9, keep_checkpoints=0), data)
+    second = trainer(panda, tmp_path)
+    second.resume(tmp_path / "checkpoints" / "checkpoint_step_9.pth")
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("30,1.0,train/lo")  # a line that a killed run did not finish
+    fit(second, data)
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    tags = rows_of(tmp_path)
+    assert set(tags) == set(events.Tags()["scalars"])
+    for tag, values in tags.items():
+        assert values == pytest.approx({event.step: event.value for event in events.Scalars(tag)}, rel=1e-5), tag
+
+
+def test_phases_are_recorded_where_there_are_any(panda, data, tmp_path):
+    fit(trainer(panda, tmp_path / "plain"), data)
+    plain = rows_of(tmp_path / "plain")
+    extra = {"train/curriculum_reach", "train/reflow_accepted", "train/mined_share"}
+    assert not extra & set(plain)
+    fit(trainer(panda, tmp_path / "all", curriculum_steps=20, reflow_start=12, hard_ratio=0.25), data)
+    tags = rows_of(tmp_path / "all")
+    assert tags["train/curriculum_reach"] == pytest.approx({5: 0.25, 10: 0.5, 15: 0.75, 20: 1.0, 25: 1.0})
+    accepted, mined = tags["train/reflow_accepted"], tags["train/mined_share"]
+    assert accepted[10] == 0 and 0.1 < accepted[15] <= 1
+    assert all(0.25 < share <= 1 for share in mined.values()), "the largest quarter has more than its part"
+
+
+class Scripted:
+    """Validation results in a row, instead of measured ones."""
+
+    def __init__(self, results):
+        self.results = iter(results)
+
+    def __call__(self, val):
+        loss, success = next(self.results)
+        return {"val_loss": loss, "pos_mm_p50": 0.0, "rot_deg_p50": 0.0, "solved_3": 0.0, "solved_10": success}
+
+
+def test_best_by_success_keeps_the_network_that_solves_most(panda, data, tmp_path, monkeypatch):
+    for best_by, step in (("loss", 9), ("success", 18)):
+        run = trainer(panda, tmp_path / best_by, best_by=best_by)
+        monkeypatch.setattr(run, "validate", Scripted([(1.0, 0.3), (2.0, 0.5), (3.0, 0.4)]))  # as under reflow
+        fit(run, data)
+        assert load_checkpoint(tmp_path / best_by / "checkpoints" / "best_model.pth")["global_step"] == step
+    assert TrainConfig().best_by == "loss", "the document's"
+
+
+def test_a_run_that_gets_no_better_ends_early_also_when_resumed(panda, data, tmp_path, monkeypatch):
+    results = [(3.0, 0.1), (2.0, 0.2), (2.5, 0.2), (2.1, 0.1), (1.0, 0.9)]
+    run = trainer(panda, tmp_path, num_epochs=10, patience=2)
+    monkeypatch.setattr(run, "validate", Scripted(results))
+    fit(run, data)
+    assert run.global_step == 4 * 9 and not run.interrupted
+    assert load_checkpoint(tmp_path / "checkpoints" / "final_model.pth")["global_step"] == 36
+    second = trainer(panda, num_epochs=10, patience=2)
+    second.resume(tmp_path / "checkpoints" / "checkpoint_epoch_3.pth")
+    monkeypatch.setattr(second, "validate", Scripted(results[3:]))
+    fit(second, data)
+    assert second.global_step == 36
+    third = trainer(panda, num_epochs=10, patience=2)
+    third.resume(tmp_path / "checkpoints" / "final_model.pth")
+    fit(third, data)
+    assert third.global_step == 36, "it has ended"
+
+
+def test_deterministic_runs_take_deterministic_algorithms_alone(panda, data):
+    try:
+        run = trainer(panda, deterministic=True, num_epochs=1, curriculum_steps=3, reflow_start=5, hard_ratio=0.5)
+        assert torch.are_deterministic_algorithms_enabled()
+        fit(run, data)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.slow
+def test_wandb_gets_every_metric_offline(panda, data, tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs `pip install 'mfik[wandb]'`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = trainer(panda, tmp_path, wandb=True, num_epochs=1)
+    fit(run, data)
+    (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert run.run in record.parent.name, "a run that is continued is the same one there"
+    content = record.read_bytes()
+    for tag in (*rows_of(tmp_path), "learning_rate"):
+        assert tag.encode() in content, tag
+
+
+def test_wandb_that_is_not_installed_is_named(panda, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"wandb: .*pip install 'mfik\[wandb\]'"):
+        trainer(panda, wandb=True)

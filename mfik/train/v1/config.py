@@ -12,6 +12,7 @@ from mfik.errors import ArgumentError
 
 SCHEDULERS = ("cosine", "linear")
 LOSS_TYPES = ("meanflow", "residual")
+BEST_BY = ("loss", "success")
 WEIGHT_TYPES = ("adaptive", "uniform", "error")
 TANGENTS = ("conditional", "predicted")
 
@@ -62,8 +63,15 @@ class TrainConfig:
         save_interval: Steps between `checkpoint_step_{n}.pth` files; 0 writes none.
         keep_checkpoints: How many `checkpoint_*` files stay, the newest, beside those of every tenth epoch (of more
             than 100 epochs about ten round ones); 0 keeps all.
+        best_by: What makes `best_model.pth` the best: the lowest validation "loss", or the highest "success", the rate
+            of one attempt (`val/solved_10`); under reflow the loss rises while the network gets better.
+        patience: Early stopping: epochs without a better network, by `best_by`, after which the run ends; 0 turns it
+            off.
         max_bad_steps: Steps with a non-finite loss or gradient that are skipped before the run stops.
         seed: Seed of initialisation, shuffling and time draws.
+        deterministic: Let torch take deterministic algorithms alone, or fail; slower on CUDA, where runs otherwise do
+            not repeat themselves to the bit, and already so on a CPU.
+        wandb: Log to Weights & Biases as well (extra `wandb`); WANDB_PROJECT, WANDB_MODE and its other variables apply.
         device: Torch device; "auto" is CUDA where available, else the CPU.
     """
 
@@ -99,8 +107,12 @@ class TrainConfig:
     log_interval: int = 50
     save_interval: int = 10_000
     keep_checkpoints: int = 5
+    best_by: str = "loss"
+    patience: int = 0
     max_bad_steps: int = 10
     seed: int = 0
+    deterministic: bool = False
+    wandb: bool = False
     device: str = "auto"
 
     @classmethod
@@ -131,7 +143,7 @@ class TrainConfig:
         positive = ("learning_rate", "batch_size", "num_epochs", "adaptive_weight_c", "log_interval", "hard_ratio")
         not_negative = (
             "weight_decay", "warmup_steps", "min_lr", "max_steps", "gradient_clip", "adaptive_weight_p",
-            "fk_loss_weight", "save_interval", "keep_checkpoints", "max_bad_steps",
+            "fk_loss_weight", "save_interval", "keep_checkpoints", "patience", "max_bad_steps",
             "jvp_clip", "curriculum_steps", "reflow_start", "reference_noise", "limit_loss_weight",
         )  # fmt: skip
         share = ("flow_matching_ratio", "endpoint_ratio", "hard_ratio")
@@ -158,6 +170,7 @@ class TrainConfig:
             "loss_type": LOSS_TYPES,
             "loss_weight_type": WEIGHT_TYPES,
             "jvp_tangent": TANGENTS,
+            "best_by": BEST_BY,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

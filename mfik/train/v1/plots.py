@@ -94,6 +94,16 @@ _PARTS = {
         {
             "Learning rate": _Picture("learning rate", {"train": "train/lr"}),
             "Gradient norm": _Picture("norm", {"train": "train/grad_norm"}),
+            "Phases": _Picture(
+                "share [%]",
+                {
+                    "length of the intervals (curriculum)": "train/curriculum_reach",
+                    "rows with a new target (reflow)": "train/reflow_accepted",
+                    "loss in the mined rows": "train/mined_share",
+                },
+                scale="linear",
+                factor=100.0,
+            ),
             "Throughput": _Picture("rows a second", {"train": "train/samples_per_s"}, scale="linear"),
         },
     ),

@@ -39,6 +39,9 @@ class Sampler:
         position: Where the schedules stand, in steps, on the same device, [1].
         autocast: Returns the context in which networks are evaluated.
         rank: Of this process.
+
+    Attributes:
+        accepted: Share of the last batch's rows whose line got a new target by reflow, [], float32 on the device.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Sampler:
         rank: int,
     ) -> None:
         self._config, self._robot, self._average = config, robot, average
+        self.accepted = torch.zeros((), device=number.device)
         self._number, self._position, self._autocast, self._rank = number, position, autocast, rank
 
     def phase(self, position: float) -> Phase:
@@ -109,4 +113,5 @@ class Sampler:
             tol_pos=_REFLOW_TOLERANCE,
             tol_rot=_REFLOW_TOLERANCE,
         )
+        self.accepted.copy_(converged.float().mean())
         return converged.unsqueeze(-1), q

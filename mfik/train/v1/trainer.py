@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import os
 import signal
 import time
 import warnings
@@ -41,7 +43,10 @@ _VECTOR_MATHS = (
     torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan, torch.sqrt, torch.rsqrt,
     torch.exp, torch.expm1, torch.log, torch.log1p, torch.tanh, torch.erf, torch.sigmoid, nn.functional.silu,
 )  # fmt: skip
-_COUNTERS = ("run", "global_step", "samples_seen", "elapsed_s", "best_val_loss")  # of a run, as checkpoints hold them
+# Of a run, as checkpoints hold them.
+_COUNTERS = (
+    "run", "global_step", "samples_seen", "elapsed_s", "best_val_loss", "best_success", "epochs_since_best"
+)  # fmt: skip
 _PAUSE_MARGIN = 2.0  # the end of an epoch is left out where less than this many times the last one's length remains
 
 
@@ -93,7 +98,12 @@ class MeanFlowTrainer:
                 f"model: expected {self.robot.dof} joints for robot {self.robot.name!r}, got {model.config.dof}; "
                 f"use ModelConfig.preset({self.robot.dof})"
             )
+        if config.wandb and importlib.util.find_spec("wandb") is None:
+            raise ArgumentError("wandb: expected the package wandb, which is not installed; pip install 'mfik[wandb]'")
         self.device = resolve_device(config.device)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS does not repeat itself
+            torch.use_deterministic_algorithms(True)
         _call_vector_maths_once()
         self.model = model.to(self.device)
         self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -111,6 +121,7 @@ class MeanFlowTrainer:
         self.model.train()
         self._step = TrainingStep(self.model, self.ema.module, config, self.device, self.distributed)
         self.optimizer = self._step.optimizer
+        self._mined_share = torch.zeros((), device=self.device)
         self._position = torch.zeros(1, device=self.device)  # where the schedules stand, in steps
         self._sampler = Sampler(
             config, self.robot, self.ema.module, self._step.number, self._position, self._autocast, self.rank
@@ -129,6 +140,8 @@ class MeanFlowTrainer:
         self.elapsed_s = 0.0  # that `fit` took, from the first step to the last
         self.bad_steps = 0  # skipped for a loss or gradient that was not finite
         self.best_val_loss = math.inf
+        self.best_success = -math.inf  # largest success rate of one attempt
+        self.epochs_since_best = 0  # by `config.best_by`
         self.total_steps: int | None = config.max_steps or None
         self.accuracy: dict[str, float] = {}  # last validation
         self._seconds: float | None = None  # that `fit` was given
@@ -193,7 +206,26 @@ class MeanFlowTrainer:
     def _advance(self, rows: StepRows, phase: Phase) -> None:
         """Take the step on the device, without waiting for it."""
         sample = self._sampler.training_sample(rows, phase)
-        self._step(sample, lambda sample: self._loss(self._trained, sample))
+        self._step(sample, self._training_loss)
+
+    def _training_loss(self, sample: Sample) -> LossOutput:
+        output = self._loss(self._trained, sample)
+        if self.config.hard_ratio < 1:
+            count = math.ceil(self.config.hard_ratio * len(output.row_loss))
+            mined = output.row_loss.flatten().topk(count).values
+            self._mined_share.copy_(mined.sum() / output.row_loss.sum())
+        return output
+
+    def _phase_metrics(self, phase: Phase) -> dict[str, float]:
+        """Return what says how far the run's phases are, of the last step."""
+        metrics = {}
+        if self.config.curriculum_steps:
+            metrics["curriculum_reach"] = min(1.0, (self._position.item() + 1) / self.config.curriculum_steps)
+        if self.config.reflow_start:
+            metrics["reflow_accepted"] = self._sampler.accepted.item() if phase.reflow else 0.0
+        if self.config.hard_ratio < 1:
+            metrics["mined_share"] = self._mined_share.item()
+        return metrics
 
     def _loss(self, model: nn.Module, sample: Sample) -> LossOutput:
         with self._autocast():
@@ -293,7 +325,7 @@ class MeanFlowTrainer:
             raise ArgumentError("max_steps: expected the steps in which schedules are written, to spread over the time")
         records = None
         if self.output_dir is not None and self.rank == 0:
-            records = Records(self.output_dir, self.global_step)
+            records = Records(self.output_dir, self.global_step, self.run, config.to_dict() if config.wandb else None)
         advance = self._advance if self._captured is None else self._captured
         pause_s = 0.0  # that the end of an epoch takes; known before the clock runs, so that none begins too late
         self.interrupted = self._stop_requested = False
@@ -306,11 +338,13 @@ class MeanFlowTrainer:
             clock, clock_step = time.perf_counter(), self.global_step
             start = clock - self.elapsed_s
             position = self._schedule_position(self.elapsed_s, seconds)
-            while position < self.total_steps and not self.interrupted:
+            stale = 0 < config.patience <= self.epochs_since_best
+            while position < self.total_steps and not self.interrupted and not stale:
                 step_start = time.perf_counter()
                 rows = source.batch(self.global_step)
                 lr = self._begin_step(rows.size, position)
-                advance(rows, self._sampler.phase(position))
+                phase = self._sampler.phase(position)
+                advance(rows, phase)
                 self.global_step += 1
                 now = time.perf_counter()
                 # By the clock, the middle of the next step counts, if that takes as long as this one.
@@ -328,7 +362,7 @@ class MeanFlowTrainer:
                 now = time.perf_counter()
                 self.elapsed_s = now - start
                 if logs:
-                    metrics = self._step.mean_metrics()
+                    metrics = {**self._step.mean_metrics(), **self._phase_metrics(phase)}
                     rate = (self.global_step - clock_step) * config.batch_size * self.world_size / (now - clock)
                     clock, clock_step = now, self.global_step
                     bar.set_postfix(self._progress(rate), refresh=False)
@@ -337,6 +371,8 @@ class MeanFlowTrainer:
                 if epoch_ends and fits and self.rank == 0:
                     self._end_epoch(val, records, bar, -(-self.global_step // source.steps_per_epoch))
                     pause_s = time.perf_counter() - now
+                if epoch_ends and config.patience:
+                    stale = self._any_process(self.epochs_since_best >= config.patience)
                 if self.interrupted or saves:
                     self._save(f"checkpoint_step_{self.global_step}.pth")
         if not self.interrupted:
@@ -390,9 +426,14 @@ class MeanFlowTrainer:
             f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
             f"{m['rot_deg_p50']:.2f} deg, success rate after {k} refinements {m[f'solved_{k}']:.1%}"
         )
-        if self.accuracy["val_loss"] < self.best_val_loss:
-            self.best_val_loss = self.accuracy["val_loss"]
+        loss, success = m["val_loss"], m[f"solved_{ATTEMPT_REFINEMENTS}"]
+        better = loss < self.best_val_loss if self.config.best_by == "loss" else success > self.best_success
+        self.best_val_loss, self.best_success = min(loss, self.best_val_loss), max(success, self.best_success)
+        self.epochs_since_best = 0 if better else self.epochs_since_best + 1
+        if better:
             self._save("best_model.pth")
+        if 0 < self.config.patience <= self.epochs_since_best:
+            bar.say(f"stopped: no better network, by {self.config.best_by}, for {self.epochs_since_best} epochs")
         self._save(f"checkpoint_epoch_{epoch}.pth")
 
     def _progress(self, samples_per_s: float) -> dict[str, str]:
