@@ -37,6 +37,10 @@ def model_card(
     lines = [
         f"# {robot.name}",
         "",
+        *_advice(robot, report),
+        "",
+        "## Network",
+        "",
         f"{robot.base_link} to {robot.tip_link}, {robot.dof} joints: {', '.join(robot.joint_names)}.",
         f"Network type {network['type']}, {num_parameters:,} parameters ({shape}).",
         "",
@@ -81,12 +85,50 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
+def _advice(robot: Robot, report: dict[str, Any]) -> list[str]:
+    """Return the five lines that tell how to use the network: loading, seed, single attempts, one step, weakest set."""
+    sets, solve = report["one_attempt"], report["solve"]
+    plain, first = solve["global"]["solve()"], solve["global"]["solve(), network first"]
+    told = [f"{row['solved']:.2%} of global poses at {row['us']['p50']:.1f} us" for row in (plain, first)]
+    if (round(first["solved"], 4), -first["us"]["p50"]) > (round(plain["solved"], 4), -plain["us"]["p50"]):
+        seed = f'give `seed="network"`: `solve()` then solves {told[1]} (median), and {told[0]} without'
+    else:
+        seed = f'leave `seed` as it is: `solve()` solves {told[0]} (median), and {told[1]} with `seed="network"`'
+    attempt = {start: _solved(row) for start, row in sets["global"].items()}
+    others = {start: share for start, share in attempt.items() if start != "network"}
+    other = max(others, key=others.get)
+    best = "network" if attempt["network"] >= others[other] else other
+    near, far = (sets[name]["network"] for name in ("local 0.1", "global"))
+    weakest = min(sets, key=lambda name: _solved(sets[name]["network"]))
+    return [
+        f'- **Load**: `Solver.load("bundle").solve(pose, q_ref)`; a pose is of `{robot.tip_link}` in '
+        f"`{robot.base_link}`, [m] and unit quaternion, a tool is `tool=`.",
+        f"- **Seed**: {seed}.",
+        f"- **One attempt** (`max_attempts=1`): take `{best}`; `network` solves {attempt['network']:.2%} of global "
+        f"poses, `{other}`, which needs no network, {others[other]:.2%}.",
+        f"- **One step without refinement**: off by {_off(near)} from references at 0.1 rad, by {_off(far)} from any "
+        "(medians); refine it.",
+        f"- **Weakest**: {weakest}, where one attempt from the network fails for "
+        f"{1 - _solved(sets[weakest]['network']):.2%} and `solve()` for {1 - solve[weakest]['solve()']['solved']:.2%}; "
+        "move on `Status.SOLVED` only.",
+    ]
+
+
+def _solved(row: dict[str, Any]) -> float:
+    """Return the success rate of one attempt to 1e-5 m and rad."""
+    return row["solved"]["1e-5"][str(ATTEMPT_REFINEMENTS)]
+
+
+def _off(row: dict[str, Any]) -> str:
+    return f"{row['pos_mm']['median']:.3g} mm and {row['rot_deg']['median']:.3g} deg"
+
+
 def _failures(report: dict[str, Any]) -> list[str]:
     """Return what the protocol says against the network."""
     sets = report["one_attempt"]
     lines = []
     for name, rows in sets.items():
-        solved = {start: row["solved"]["1e-5"][str(ATTEMPT_REFINEMENTS)] for start, row in rows.items()}
+        solved = {start: _solved(row) for start, row in rows.items()}
         share = solved.pop("network")
         best = max(solved, key=solved.get)
         other = solved[best]
