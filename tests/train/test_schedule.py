@@ -79,6 +79,23 @@ def test_by_the_clock_every_schedule_follows_elapsed_time(panda, tmp_path, monke
     assert rates[-1] < 2e-6, "the decay has ended with the time"
 
 
+def test_by_the_clock_no_validation_begins_that_would_outlast_the_time(panda, tmp_path, monkeypatch):
+    run = clocked(panda, tmp_path)
+    source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
+    ends = []
+
+    def validate(val):
+        source.now += 1.5
+        ends.append(run.elapsed_s + 1.5)
+        return {"val_loss": 1.0, "pos_mm_p50": 0.0, "rot_deg_p50": 0.0, "solved_3": 0.0, "solved_10": 0.0}
+
+    monkeypatch.setattr(run, "validate", validate)
+    run.fit(source, source.source.validation_rows(20), seconds=10)
+    assert run.elapsed_s == pytest.approx(10, rel=0.03)
+    before, *within, last = ends
+    assert before == 1.5 and within and max(within) < 10 and last > 11, "one before the time runs, one behind it"
+
+
 def test_by_the_clock_a_continued_run_takes_the_rest_of_the_time(panda, tmp_path, monkeypatch):
     run = clocked(panda, tmp_path, save_interval=20, keep_checkpoints=0)
     source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
