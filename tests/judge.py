@@ -1,4 +1,4 @@
-"""Pinocchio, on the URDF file of a preset, as the judge of what the solver answers."""
+"""Pinocchio, on the robot's URDF file, as the judge of what the solver answers."""
 
 from pathlib import Path
 
@@ -15,14 +15,18 @@ ROUNDING = 1e-9  # between two programs' forward kinematics
 class Judge:
     """Pinocchio's tool pose, base frame, and limits."""
 
-    def __init__(self, robot: Robot) -> None:
-        file = Path(mfik.robots.__file__).parent / "urdf" / f"{robot.name}.urdf"
-        self.model = pinocchio.buildModelFromUrdf(str(file))
+    def __init__(self, robot: Robot, urdf: Path | None = None) -> None:
+        """Read `urdf`, by default the preset's; joints beyond the chain of `robot` stay at their neutral position."""
+        urdf = urdf or Path(mfik.robots.__file__).parent / "urdf" / f"{robot.name}.urdf"
+        model = pinocchio.buildModelFromUrdf(str(urdf))
+        others = [model.getJointId(name) for name in model.names[1:] if name not in robot.joint_names]
+        self.model = pinocchio.buildReducedModel(model, others, pinocchio.neutral(model)) if others else model
         self.data = self.model.createData()
         self.base, self.tip = (self.model.getFrameId(link) for link in (robot.base_link, robot.tip_link))
 
     def tool(self, q: np.ndarray) -> pinocchio.SE3:
-        pinocchio.framesForwardKinematics(self.model, self.data, q)
+        configuration = pinocchio.integrate(self.model, pinocchio.neutral(self.model), q)  # continuous joints: cos, sin
+        pinocchio.framesForwardKinematics(self.model, self.data, configuration)
         return self.data.oMf[self.base].actInv(self.data.oMf[self.tip])
 
     def error(self, q: np.ndarray, pose: np.ndarray, tool: pinocchio.SE3 | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/chain.hpp"
+#include "kernels/slack.hpp"
 
 namespace mfik {
 
@@ -17,6 +18,8 @@ constexpr double kDampingFloor = 1e-8;
 constexpr double kDampingFloorSingle = 2e-6;
 // A third pass costs a fifth more time and solves no more (docs/measurements/solvers.md).
 constexpr int kActiveSetPasses = 2;
+/// Rounds in which coordinates that would leave their slack are put onto its edge.
+constexpr int kSlackPasses = 2;
 
 /// Squared error [m^2 + rad^2] above which an attempt is given up once half of its steps are taken: 0.2 m or 11 deg.
 constexpr double kHopelessError2 = 4e-2;
@@ -25,7 +28,7 @@ constexpr double kHopelessError2 = 4e-2;
 struct Constraints {
     double lower[kMaxJoints];             // [rad] or [m]; -infinity where there is no limit
     double upper[kMaxJoints];             // equal to `lower`: the joint stays there
-    const double* slack = nullptr;        // [6], target frame: error that counts as none; infinity: the axis is free
+    const double* slack = nullptr;        // [6], target frame: error that counts as none; infinity: free (slack.hpp)
     const double* q_preferred = nullptr;  // [dof]: null-space posture
     double preference_gain = 0.0;         // share of the way to it in one step
 
@@ -53,34 +56,23 @@ struct Iterate {
     V q[kMaxJoints];
     V axis[kMaxJoints][3], point[kMaxJoints][3];  // of the joints, base frame
     V tip[3];                                     // tool origin
-    V error[6];    // [position [m]; rotation vector [rad]] beyond the slack; base frame, target frame under slack
-    V pos2, rot2;  // squared norms of its halves
+    V error[6];    // [position [m]; rotation vector [rad]], base frame; under slack as in set_error
+    V rows[9];     // under slack alone: see set_error
+    V pos2, rot2;  // squared norms of the error's halves, beyond the slack
 };
-
-/// v <- R^T v.
-template <class V>
-MFIK_INLINE void rotate_back(const V* R, V* v) {
-    const V x = R[0] * v[0] + R[3] * v[1] + R[6] * v[2];
-    const V y = R[1] * v[0] + R[4] * v[1] + R[7] * v[2];
-    v[2] = R[2] * v[0] + R[5] * v[1] + R[8] * v[2];
-    v[0] = x, v[1] = y;
-}
 
 /// Fill in everything that depends on at.q. `constraints` of these functions: Constraints, or any type with its members
 /// (E).
 template <class V, class C, class E>
 MFIK_INLINE void linearize(const C& chain, const E& constraints, const TransformOf<V>& T_target, Iterate<V>& at) {
     const TransformOf<V> T = forward(chain, at.q, at.axis, at.point);
-    pose_error(T_target, T, at.error);
     for (int i = 0; i < 3; ++i) at.tip[i] = T.p[i];
     if (constraints.slack != nullptr) {
-        rotate_back(T_target.R, at.error);
-        rotate_back(T_target.R, at.error + 3);
-        for (int i = 0; i < 6; ++i) {
-            const V e = at.error[i], slack = splat<V>(constraints.slack[i]);
-            at.error[i] = select(e > slack, e - slack, select(e < -slack, e + slack, V()));
-        }
+        set_error(constraints.slack, T_target, T, at.error, at.rows);
+        squared_distance(constraints.slack, at.error, at.pos2, at.rot2);
+        return;
     }
+    pose_error(T_target, T, at.error);
     at.pos2 = squared_norm3(at.error);
     at.rot2 = squared_norm3(at.error + 3);
 }
@@ -123,10 +115,7 @@ MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformO
         if (constraints.locked(j)) continue;
         jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J[j]);
         if (constraints.slack != nullptr) {
-            rotate_back(T_target.R, J[j]);
-            rotate_back(T_target.R, J[j] + 3);
-            for (int a = 0; a < 6; ++a)
-                if (constraints.slack[a] == HUGE_VAL) J[j][a] = V();
+            set_column(constraints.slack, T_target, at.rows, J[j]);
         }
         for (int a = 0; a < 6; ++a)
             for (int b = 0; b <= a; ++b) A[a][b] += J[j][a] * J[j][b];
@@ -135,6 +124,54 @@ MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformO
             null_motion[j] = constraints.preference_gain * (constraints.q_preferred[j] - at.q[j]);
             for (int a = 0; a < 6; ++a) rest[a] -= J[j][a] * null_motion[j];
         }
+    }
+}
+
+/// Of the coordinates with finite slack, keep those in the normal equations that the step would take out of it: they
+/// are put onto the edge. The others may move as they like, and leave the equations.
+template <class V, class C, class E>
+MFIK_INLINE void choose_slack_rows(const C& chain, const E& constraints, const V& damping, V (*J)[6], V (*A)[6],
+                                   V* rest) {
+    bool loose[6];        // has slack
+    Mask<V> put[6] = {};  // onto the edge
+    V edge[6] = {};
+    for (int a = 0; a < 6; ++a) loose[a] = constraints.slack[a] > 0.0 && constraints.slack[a] != HUGE_VAL;
+    for (int pass = 0; pass < kSlackPasses; ++pass) {
+        V L[6][6], y[6];
+        for (int a = 0; a < 6; ++a) {
+            for (int b = 0; b <= a; ++b) {
+                L[a][b] = A[a][b];
+                if (loose[a]) L[a][b] = select(put[a], L[a][b], V());
+                if (loose[b]) L[a][b] = select(put[b], L[a][b], V());
+            }
+            L[a][a] += damping;
+            y[a] = loose[a] ? select(put[a], rest[a] - edge[a], V()) : rest[a];
+        }
+        solve6(L, y);
+        for (int a = 0; a < 6; ++a) {
+            if (!loose[a]) continue;
+            V left = rest[a];  // of the error, after the step
+            for (int j = 0; j < chain.dof; ++j) {
+                if (constraints.locked(j)) continue;
+                V along = V();
+                for (int b = 0; b < 6; ++b) along += J[j][b] * y[b];
+                left -= J[j][a] * along;
+            }
+            const V slack = splat<V>(constraints.slack[a]);
+            const Mask<V> above = and_not(left > slack, put[a]), below = and_not(left < -slack, put[a]);
+            edge[a] = select(above, slack, select(below, -slack, edge[a]));
+            put[a] = put[a] | above | below;
+        }
+    }
+    for (int a = 0; a < 6; ++a) {
+        if (!loose[a]) continue;
+        rest[a] = select(put[a], rest[a] - edge[a], V());
+        for (int b = 0; b < 6; ++b) {
+            V& cell = b <= a ? A[a][b] : A[b][a];
+            cell = select(put[a], cell, V());
+        }
+        for (int j = 0; j < chain.dof; ++j)
+            if (!constraints.locked(j)) J[j][a] = select(put[a], J[j][a], V());
     }
 }
 
@@ -150,6 +187,7 @@ MFIK_INLINE void dls_step(const C& chain, const E& constraints, const TransformO
     V J[kMaxJoints][6], null_motion[kMaxJoints], A[6][6] = {}, rest[6];
     assemble(chain, constraints, T_target, at, J, null_motion, A, rest);
     const V damping = kDampingGain * (at.pos2 + at.rot2) + damping_floor<V>();
+    if (constraints.slack != nullptr) choose_slack_rows(chain, constraints, damping, J, A, rest);
     Mask<V> fixed[kMaxJoints] = {};  // held at a limit for this step
     for (int pass = 0; pass < kActiveSetPasses; ++pass) {
         V L[6][6], y[6];

@@ -84,6 +84,126 @@ TEST_F(Kernels, JacobianIsTheDerivativeOfForwardKinematics) {
     }
 }
 
+/// T after the time `step` at the velocity v and the angular velocity w, base frame.
+Transform moved(const Transform& T, const double* v, const double* w, double step) {
+    const double speed = norm3(w), half = 0.5 * speed * step;
+    const double quat[4] = {std::cos(half), std::sin(half) * w[0] / speed, std::sin(half) * w[1] / speed,
+                            std::sin(half) * w[2] / speed};
+    double R[9];
+    quat_to_matrix(quat, R);
+    Transform out{};
+    for (int i = 0; i < 3; ++i) {
+        out.p[i] = T.p[i] + step * v[i];
+        for (int j = 0; j < 3; ++j)
+            for (int k = 0; k < 3; ++k) out.R[3 * i + j] += R[3 * i + k] * T.R[3 * k + j];
+    }
+    return out;
+}
+
+/// Two poses and a motion, and what the kernels say of them for a slack.
+struct Slack : ::testing::Test {
+    void draw() {
+        for (Transform* T : {&target, &tool}) {
+            double pose[7];
+            for (double& value : pose) value = normal(random);
+            ASSERT_TRUE(normalize_pose(pose, pose));
+            *T = from_pose(pose);
+        }
+        for (int i = 0; i < 3; ++i) v[i] = normal(random), w[i] = normal(random);
+    }
+
+    /// The error's derivative along the motion, by central differences minus by the rows; the largest difference.
+    double mismatch(const double* slack) const {
+        constexpr double kStep = 1e-6;
+        double before[6], after[6], at[6], rows[9], column[6] = {v[0], v[1], v[2], w[0], w[1], w[2]};
+        set_error(slack, target, moved(tool, v, w, -kStep), before, rows);
+        set_error(slack, target, moved(tool, v, w, kStep), after, rows);
+        set_error(slack, target, tool, at, rows);
+        set_column(slack, target, rows, column);
+        double largest = 0.0;
+        for (int a = 0; a < 6; ++a)
+            largest = std::fmax(largest, std::fabs((after[a] - before[a]) / (2 * kStep) + column[a]));
+        return largest;
+    }
+
+    /// Angle [rad] between the tool's axis k and the target's, from the first.
+    double opening(int k) const {
+        double c = 0.0;
+        for (int i = 0; i < 3; ++i) c += target.R[3 * i + k] * tool.R[3 * i + k];
+        return std::acos(std::fmin(std::fmax(c, -1.0), 1.0));
+    }
+
+    Transform target{}, tool{};
+    double v[3], w[3];
+    std::normal_distribution<double> normal;
+    std::mt19937 random{5};
+};
+
+constexpr double kFree = HUGE_VAL;
+constexpr double kSlacks[][6] = {
+    {0.0, 0.0, 0.0, 0.1, 0.1, 0.1},     {0.0, kFree, 0.1, 0.0, 0.0, 0.2},     {0.0, 0.0, 0.0, kFree, 0.0, 0.1},
+    {kFree, 0.0, 0.0, 0.0, kFree, 0.0}, {0.1, 0.0, 0.0, 0.3, 0.0, kFree},     {0.0, 0.0, 0.0, kFree, kFree, 0.1},
+    {0.0, 0.0, 0.0, kFree, 0.0, kFree}, {0.0, 0.1, kFree, 0.0, kFree, kFree}, {0.0, 0.0, 0.1, kFree, kFree, kFree},
+};
+
+TEST_F(Slack, RowsAreTheDerivativeOfTheError) {
+    for (const auto& slack : kSlacks) {
+        int checked = 0;
+        while (checked < 200) {
+            draw();
+            double error[6], rows[9];
+            set_error(slack, target, tool, error, rows);
+            bool near_the_end = norm3(error + 3) > 2.9;  // the rotation vector jumps at pi
+            for (int k = 0; k < 3; ++k) near_the_end = near_the_end || opening(k) > 2.9;
+            if (near_the_end) continue;
+            ++checked;
+            EXPECT_LT(mismatch(slack), 2e-7) << slack[3] << " " << slack[4] << " " << slack[5];
+        }
+    }
+}
+
+TEST_F(Slack, RowsAreTheDerivativeOfTheErrorOnTheSetAndNearIt) {
+    for (const auto& slack : kSlacks) {
+        for (const double angle : {0.0, 1e-7, 1e-3, 4.9e-3, 5.1e-3, 0.02}) {
+            draw();
+            tool = moved(target, v, w, angle / norm3(w));
+            EXPECT_LT(mismatch(slack), 1e-8) << angle << ": " << slack[3] << " " << slack[4] << " " << slack[5];
+        }
+    }
+}
+
+TEST_F(Slack, AFreeTurnOfAnyAngleIsNoError) {
+    for (int k = 0; k < 3; ++k) {
+        double slack[6] = {};
+        slack[3 + k] = kFree;
+        for (double angle = -3.1; angle < 3.2; angle += 0.1) {
+            draw();
+            const double axis[3] = {target.R[k], target.R[3 + k], target.R[6 + k]}, still[3] = {};
+            tool = moved(target, still, axis, angle);
+            double error[6], rows[9];
+            set_error(slack, target, tool, error, rows);
+            EXPECT_LT(norm3(error + 3), 1e-15) << k << " " << angle;
+        }
+    }
+}
+
+TEST_F(Slack, OppositeAxesAreHalfATurnApart) {
+    for (int k = 0; k < 3; ++k) {
+        double slack[6] = {};
+        slack[3 + k] = kFree;
+        draw();
+        const int i = (k + 1) % 3;
+        const double axis[3] = {target.R[i], target.R[3 + i], target.R[6 + i]}, still[3] = {};
+        for (const double angle : {kPi, kPi - 1e-10, kPi - 1e-4, kPi - 0.03}) {
+            tool = moved(target, still, axis, angle);
+            double error[6], rows[9];
+            set_error(slack, target, tool, error, rows);
+            EXPECT_NEAR(norm3(error + 3), angle, 2e-9);
+            for (const double row : rows) EXPECT_LT(std::fabs(row), 1e4);
+        }
+    }
+}
+
 TEST_F(Kernels, PrismaticJointMovesTheToolAlongItsAxis) {
     double q[kMaxJoints], axis[kMaxJoints][3], point[kMaxJoints][3];
     sample(q);

@@ -61,7 +61,9 @@ class Options:
         nearest: Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
         tool: T_tip_tool, the tool that the target speaks of in the robot's tip frame, [7] like a pose.
         slack: Error accepted along and about the axes of the target frame beyond the tolerances, [6]: x, y, z [m] and
-            rotation vector x, y, z [rad]; infinity frees the axis.
+            rotation vector x, y, z [rad]; infinity frees an axis. With one turn free, the others bound the swing that
+            is left after the best such turn; with two, the third bounds the twist about its own axis, which may point
+            anywhere.
         locked: Indices of the joints that stay at q_ref.
         q_preferred: Null-space posture: where the motion that the target leaves free leads to, [J]; None: nowhere.
         preference_gain: Share of the way to q_preferred taken in each step, 0 to 1.

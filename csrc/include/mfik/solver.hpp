@@ -95,7 +95,9 @@ struct Options {
     bool nearest = false;  ///< Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
     Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m].
     /// Error accepted along and about the axes of the target frame, beyond the tolerances: [x, y, z] [m], rotation
-    /// vector [x, y, z] [rad]; each >= 0, infinity frees the axis.
+    /// vector [x, y, z] [rad]; each >= 0. Infinity frees an axis: with one turn free, the others bound the swing that
+    /// is left after the best such turn; with two, the third bounds the twist about its own axis, which may point
+    /// anywhere.
     std::array<double, 6> slack{};
     std::uint32_t locked = 0;  ///< Bit j: joint j stays at q_ref[j].
     /// Null-space posture: joints to approach with the motion that the target leaves free, dof() values, or empty.
