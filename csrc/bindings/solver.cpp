@@ -215,12 +215,19 @@ py::tuple track(PySolver& self, const py::handle& pose, const py::handle& q_prev
                 const py::handle& options) {
     const Pose target = Vector::exactly<7>(pose, "pose");
     const Vector start(q_prev, "q_prev");
-    const double bound = read_number(max_step, "max_step");
     Doubles q(self.solver.dof());
-    return with_options(options, [&](const Options& read) {
-        return as_tuple(
-            self.solver.track(target, start.view(), bound, {q.mutable_data(), size_of(q)}, self.workspace, read), q);
-    });
+    const auto call = [&](const auto& bound) {
+        return with_options(options, [&](const Options& read) {
+            return as_tuple(
+                self.solver.track(target, start.view(), bound, {q.mutable_data(), size_of(q)}, self.workspace, read),
+                q);
+        });
+    };
+    if (PyFloat_Check(max_step.ptr()) || PyLong_CheckExact(max_step.ptr()))
+        return call(read_number(max_step, "max_step"));
+    const Vector bounds(max_step, "max_step");
+    if (bounds.view().size() != size_of(q)) refuse("max_step");
+    return call(bounds.view());
 }
 
 py::tuple solve_all(PySolver& self, const py::handle& pose, const py::handle& q_ref, int n, double min_distance,

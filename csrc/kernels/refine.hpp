@@ -24,6 +24,9 @@ constexpr int kSlackPasses = 2;
 /// Squared error [m^2 + rad^2] above which an attempt is given up once half of its steps are taken: 0.2 m or 11 deg.
 constexpr double kHopelessError2 = 4e-2;
 
+/// The last steps of a refinement that failed, which tell whether the error still falls.
+constexpr int kLastSteps = 4;
+
 /// What the joints have to keep to, beyond the pose.
 struct Constraints {
     double lower[kMaxJoints];             // [rad] or [m]; -infinity where there is no limit
@@ -69,7 +72,10 @@ MFIK_INLINE void linearize(const C& chain, const E& constraints, const Transform
     for (int i = 0; i < 3; ++i) at.tip[i] = T.p[i];
     if (constraints.slack != nullptr) {
         set_error(constraints.slack, T_target, T, at.error, at.rows);
-        squared_distance(constraints.slack, at.error, at.pos2, at.rot2);
+        V beyond[6];
+        beyond_slack(constraints.slack, at.error, beyond);
+        at.pos2 = squared_norm3(beyond);
+        at.rot2 = squared_norm3(beyond + 3);
         return;
     }
     pose_error(T_target, T, at.error);
@@ -183,10 +189,10 @@ MFIK_INLINE void choose_slack_rows(const C& chain, const E& constraints, const V
 /// right-hand side, and the others are solved for again: kActiveSetPasses passes of an active-set method.
 template <class V, class C, class E>
 MFIK_INLINE void dls_step(const C& chain, const E& constraints, const TransformOf<V>& T_target, const Iterate<V>& at,
-                          V* dq) {
+                          V* dq, double damping_gain = kDampingGain) {
     V J[kMaxJoints][6], null_motion[kMaxJoints], A[6][6] = {}, rest[6];
     assemble(chain, constraints, T_target, at, J, null_motion, A, rest);
-    const V damping = kDampingGain * (at.pos2 + at.rot2) + damping_floor<V>();
+    const V damping = damping_gain * (at.pos2 + at.rot2) + damping_floor<V>();
     if (constraints.slack != nullptr) choose_slack_rows(chain, constraints, damping, J, A, rest);
     Mask<V> fixed[kMaxJoints] = {};  // held at a limit for this step
     for (int pass = 0; pass < kActiveSetPasses; ++pass) {

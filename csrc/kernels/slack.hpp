@@ -160,16 +160,13 @@ MFIK_INLINE void set_column(const double* slack, const TransformOf<V>& T_target,
     for (int i = 0; i < 3; ++i) column[3 + i] = rows[3 * i] * x + rows[3 * i + 1] * y + rows[3 * i + 2] * z;
 }
 
-/// Error [6] beyond the slack: the nearest point of the set is 0. Squared norms of its halves.
+/// Error [6] beyond the slack.
 template <class V>
-MFIK_INLINE void squared_distance(const double* slack, const V* error, V& pos2, V& rot2) {
-    V beyond[6];
+MFIK_INLINE void beyond_slack(const double* slack, const V* error, V* beyond) {
     for (int a = 0; a < 6; ++a) {
         const V e = error[a], s = splat<V>(slack[a]);
         beyond[a] = select(e > s, e - s, select(e < -s, e + s, V()));
     }
-    pos2 = squared_norm3(beyond);
-    rot2 = squared_norm3(beyond + 3);
 }
 
 }  // namespace mfik

@@ -244,6 +244,17 @@ mfik_status mfik_track(const mfik_solver* solver, const double T_base_tool[7], c
                    });
 }
 
+mfik_status mfik_track_joints(const mfik_solver* solver, const double T_base_tool[7], const double* q_prev,
+                              const double* max_step, double* q_out, mfik_workspace* workspace,
+                              const mfik_options* options, mfik_result* result) noexcept {
+    if (max_step == nullptr) return report(refusal("max_step: expected no NULL"), result);
+    return checked(solver, T_base_tool, q_prev, q_out, workspace, options, result,
+                   [&](const Pose& pose, Span<const double> q, const Options& checked_options) {
+                       return solver->solver.track(pose, q, Span<const double>(max_step, q.size()), {q_out, q.size()},
+                                                   workspace->workspace, checked_options);
+                   });
+}
+
 mfik_status mfik_solve_all(const mfik_solver* solver, const double T_base_tool[7], const double* q_ref, size_t n,
                            double* q_out, double min_distance, mfik_workspace* workspace, const mfik_options* options,
                            mfik_result* result) noexcept {

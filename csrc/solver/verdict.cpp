@@ -8,9 +8,6 @@
 namespace mfik {
 namespace {
 
-/// Share of an error that kLastSteps steps leave at least where no joint motion lessens it.
-constexpr double kStalled = 0.9;
-
 bool within_limits(const Chain& chain, const double* q) {
     for (int j = 0; j < chain.dof; ++j) {
         if (chain.kind[j] != JointKind::kContinuous && !(q[j] >= chain.lower[j] && q[j] <= chain.upper[j]))

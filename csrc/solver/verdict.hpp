@@ -8,8 +8,8 @@ namespace mfik {
 
 constexpr char kSolvedReason[] = "both errors are within tolerance";
 
-/// The last steps of a refinement that failed, which tell why it did.
-constexpr int kLastSteps = 4;
+/// Share of an error that kLastSteps steps leave at least where no joint motion lessens it.
+constexpr double kStalled = 0.9;
 
 /// How a refinement went.
 struct Approach {

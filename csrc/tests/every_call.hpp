@@ -24,12 +24,14 @@ template <class Check>
 void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Check check) {
     constexpr double kInf = std::numeric_limits<double>::infinity();
     const Golden& rows = golden();
+    constexpr std::array<double, 7> bounds = {0.001, 0.1, 0.2, 1.0, 0.002, 0.1, 3.0};
     std::array<double, 7> q;
     std::array<double, 7 * 8> all;
     const auto calls = [&](const Pose& pose, Span<const double> q_ref, const Options& options) {
         const int bound = worst_case_iterations(solver, options);
         check(solver.solve(pose, q_ref, q, workspace, options), bound);
         check(solver.track(pose, q_ref, 0.05, q, workspace, options), options.max_iterations);
+        check(solver.track(pose, q_ref, bounds, q, workspace, options), options.max_iterations);
         check(solver.solve_all(pose, q_ref, all, workspace, 0.1, options), bound);
     };
     Pose pose;

@@ -161,6 +161,8 @@ void c_calls(const mfik_solver* solver, mfik_workspace* workspace) {
         const double* q_ref = golden().q_ref[0].data();
         mfik_solve(solver, pose, q_ref, q, workspace, &options, &result);
         mfik_track(solver, pose, q_ref, 0.05, q, workspace, &options, &result);
+        const double max_step[7] = {0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07};
+        mfik_track_joints(solver, pose, q_ref, max_step, q, workspace, &options, &result);
         mfik_solve_all(solver, pose, q_ref, 2, all, 0.1, workspace, &options, &result);
         mfik_fk(solver, q_ref, all);
     }

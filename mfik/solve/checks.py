@@ -69,10 +69,24 @@ def as_number(name: str, value: Any, low: float, high: float, default: str) -> f
 
 def as_positive(name: str, value: Any) -> float:
     """Return a finite number above 0."""
-    number = as_number(name, value, 0.0, math.inf, "0.1")
-    if number == 0:
-        raise ArgumentError(f"{name}: expected a number above 0, got {value!r}")
-    return number
+    try:
+        valid = bool(np.isfinite(value)) and value > 0
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise ArgumentError(f"{name}: expected a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def as_steps(name: str, value: Any, dof: int) -> float | np.ndarray:
+    """Return a finite number above 0, or one for each joint, [J]."""
+    if np.ndim(value) == 0:
+        return as_positive(name, value)
+    steps = as_joints(name, value, (dof,))
+    if not (steps > 0).all():
+        joint = int((steps > 0).argmin())
+        raise ArgumentError(f"{name}[{joint}]: expected a number above 0, got {steps[joint]}")
+    return steps
 
 
 def as_integer(name: str, value: Any, low: int, high: int) -> int:

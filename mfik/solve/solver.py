@@ -12,7 +12,7 @@ from mfik.files import NATIVE_FILE, document
 from mfik.kinematics import is_tensor
 from mfik.native import load_native
 from mfik.robots import Robot
-from mfik.solve.checks import as_integer, as_joints, as_poses, as_positive
+from mfik.solve.checks import as_integer, as_joints, as_poses, as_positive, as_steps
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Solver:
         self,
         pose: ArrayLike,
         q_prev: ArrayLike,
-        max_step: float,
+        max_step: float | ArrayLike,
         *,
         tol_pos: float = 1e-5,
         tol_rot: float = 1e-5,
@@ -188,15 +188,19 @@ class Solver:
         preference_gain: float = 0.1,
         options: Options | None = None,
     ) -> Result:
-        """Follow a path: refine from q_prev, no joint further than `max_step` from it whatever the status.
+        """Follow a path: move from q_prev towards the pose, no joint further than `max_step` whatever the status.
+
+        Where that bound binds, the whole step is shortened, so that the tool keeps its direction. At a pose, within
+        reach or as near as the arm gets, the joints come to rest.
 
         Of the options, `seed`, `max_attempts` and `nearest` have no meaning here. The tolerances decide on the status;
-        refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
+        refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps. Motion towards
+        `q_preferred` begins where the pose is reached.
 
         Args:
             pose: T_base_tool, see `solve`, [7].
             q_prev: Joints now [rad or m], [J].
-            max_step: Largest change of any joint [rad or m].
+            max_step: Largest change of any joint [rad or m], or of each, [J].
             options: The other keywords as one object, instead of them; they are described at `Options`.
 
         Raises:
@@ -212,7 +216,7 @@ class Solver:
         except ValueError:
             pass  # as in solve
         pose, q_prev = as_poses("pose", pose, (7,)), as_joints("q_prev", q_prev, (self.dof,))
-        max_step = as_positive("max_step", max_step)
+        max_step = as_steps("max_step", max_step, self.dof)
         checked = self._checked(options, given)
         return _as_result(_call(self._native.track, pose, q_prev, max_step, checked.native))
 

@@ -151,6 +151,12 @@ def test_track_solve_all_and_batch_answer_the_same_bits(library, handles, solver
         np.testing.assert_array_equal(q, expected.q)
         assert_same(result, status, expected)
 
+        bounds = np.linspace(0.01, 0.1, len(q_ref))
+        status = library.mfik_track_joints(c_solver, pose, q_ref, bounds, q, workspace, None, result)
+        expected = solver.track(pose, q_ref, bounds)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+
         found = np.empty((8, len(q_ref)))
         status = library.mfik_solve_all(c_solver, pose, q_ref, len(found), found, 0.1, workspace, None, result)
         expected = solver.solve_all(pose, len(found), q_ref)

@@ -44,7 +44,7 @@ enum {
     MFIK_NOT_CONVERGED = 1, /**< the error was still falling when the iterations ran out */
     MFIK_UNREACHABLE = 2,   /**< out of reach, or no joint motion lessens the error of the best attempt */
     MFIK_AT_LIMITS = 3,     /**< joint limits hold the best attempt back, or the raw network answer violates one */
-    MFIK_JUMP_BOUND = 4,    /**< mfik_track only: no answer within max_step of q_prev */
+    MFIK_JUMP_BOUND = 4,    /**< tracking only: no answer within max_step of q_prev */
     MFIK_INVALID_INPUT = 5, /**< bad argument, see mfik_result.reason; nothing was written to q_out */
     MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch only; nothing was written */
 };
@@ -137,11 +137,17 @@ MFIK_API mfik_status mfik_solve(const mfik_solver* solver, const double T_base_t
                                 double* q_out, mfik_workspace* workspace, const mfik_options* options,
                                 mfik_result* result) MFIK_NOEXCEPT;
 
-/** Follow a path: no joint of q_out is further than max_step > 0 [rad or m] from q_prev, whatever the status. Real-time
- * safe. q_prev: joints now [dof]. q_out: joints to command [dof]; may be q_prev. Else as mfik_solve. */
+/** Follow a path: no joint of q_out is further than max_step > 0 [rad or m] from q_prev, whatever the status; where
+ * that bound binds, the tool keeps its direction. Real-time safe. q_prev: joints now [dof]. q_out: joints to command
+ * [dof]; may be q_prev. Else as mfik_solve. */
 MFIK_API mfik_status mfik_track(const mfik_solver* solver, const double T_base_tool[7], const double* q_prev,
                                 double max_step, double* q_out, mfik_workspace* workspace, const mfik_options* options,
                                 mfik_result* result) MFIK_NOEXCEPT;
+
+/** The same with a bound for each joint, max_step [dof]. */
+MFIK_API mfik_status mfik_track_joints(const mfik_solver* solver, const double T_base_tool[7], const double* q_prev,
+                                       const double* max_step, double* q_out, mfik_workspace* workspace,
+                                       const mfik_options* options, mfik_result* result) MFIK_NOEXCEPT;
 
 /** Find up to n different solutions, the nearest to q_ref first. Real-time safe.
  * q_out: [n, dof] row-major; mfik_result.solutions rows are written. min_distance: two solutions differ when some joint

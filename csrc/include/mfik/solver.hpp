@@ -196,16 +196,24 @@ class Solver {
     [[nodiscard]] Result solve(const Pose& T_base_tool, Span<const double> q_ref, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
 
-    /// Follow a path: refine from q_prev, no joint further than max_step from it whatever the status. Real-time safe;
-    /// Result::iterations is at most options.max_iterations. Plain refinement: a network has nothing to add here.
+    /// Follow a path: move from q_prev towards the target, no joint further than max_step whatever the status. Where
+    /// that bound binds, the whole step is shortened, so that the tool keeps its direction; at a target, within reach
+    /// or as near as the arm gets, the joints come to rest. Real-time safe; Result::iterations is at most
+    /// options.max_iterations. A network has nothing to add here.
     /// @param[in] q_prev  Joints now [rad or m], dof() finite values.
     /// @param[in] max_step  Largest change of any joint [rad or m], > 0.
     /// @param[out] q_out  Joints to command [rad or m], dof() values; where the status is not kSolved, the nearest that
     ///     was found within the bound. May be q_prev's memory.
     /// @param[in] options  seed, max_attempts and nearest have no meaning here. The tolerances decide on the status;
-    ///     refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
+    ///     refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps. Motion towards
+    ///     q_preferred begins where the target is reached.
     [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
+
+    /// The same with a bound for each joint.
+    /// @param[in] max_step  Largest change of each joint [rad or m], dof() values > 0.
+    [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, Span<const double> max_step,
+                               Span<double> q_out, Workspace& workspace, const Options& options = {}) const noexcept;
 
     /// Find up to n = q_out.size() / dof() different solutions, spread over all that max_attempts seeds lead to.
     /// Real-time safe, bounded as solve() is.

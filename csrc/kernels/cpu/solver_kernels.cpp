@@ -166,11 +166,17 @@ RefineOutcome refine_one(const Chain& chain, const Constraints& constraints, con
     return refine(chain, constraints, T_target, q, max_iterations, tol_pos_m, tol_rot_rad, posture_steps);
 }
 
+FollowOutcome follow_one(const Chain& chain, const Constraints& constraints, const StepBounds& bounds,
+                         const Transform& T_target, double* q, int max_iterations, double tol_pos_m,
+                         double tol_rot_rad) noexcept {
+    return follow(chain, constraints, bounds, T_target, q, max_iterations, tol_pos_m, tol_rot_rad);
+}
+
 }  // namespace
 
 template <>
 const SolverKernels& compiled_kernels<SolverKernels, InstructionSet::MFIK_ISA>() noexcept {
-    static constexpr SolverKernels kTable{kIsa, kLanes, search, refine_one, search_rows};
+    static constexpr SolverKernels kTable{kIsa, kLanes, search, refine_one, follow_one, search_rows};
     return kTable;
 }
 

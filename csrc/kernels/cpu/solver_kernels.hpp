@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/dispatch.hpp"
+#include "kernels/follow.hpp"
 #include "kernels/search.hpp"
 
 namespace mfik::cpu {
@@ -14,6 +15,9 @@ struct SolverKernels {
     RefineOutcome (*refine_one)(const Chain& chain, const Constraints& constraints, const Transform& T_target,
                                 double* q, int max_iterations, double tol_pos_m, double tol_rot_rad,
                                 int posture_steps) noexcept;
+    FollowOutcome (*follow)(const Chain& chain, const Constraints& constraints, const StepBounds& bounds,
+                            const Transform& T_target, double* q, int max_iterations, double tol_pos_m,
+                            double tol_rot_rad) noexcept;
     /// Many poses, one in each lane.
     void (*search_rows)(const BatchTask& task, SearchRow* rows, int num_rows) noexcept;
 };
