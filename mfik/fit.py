@@ -128,6 +128,7 @@ def fit(
     """
     if (output / "bundle").exists() or (holds_run(output) and not resume):
         raise ArgumentError(f"output: {output} holds a run already; continue it with --resume, or give another folder")
+    config = _config(robot, settings)
     make_folder(output)
     on_gpu = torch.cuda.is_available()
     processes = 1 if on_gpu else settings.processes or len(os.sched_getaffinity(0))
@@ -136,7 +137,6 @@ def fit(
     if not (output / "checkpoints" / _FINAL).is_file():
         checkpoint = newest_checkpoint(output) if any((output / "checkpoints").glob("*.pth")) else None
         if checkpoint is None:
-            config = _config(robot, settings)
             config = _scheduled(config, _steps_within(robot, settings, config))
         else:
             config = load_settings(checkpoint).train_config

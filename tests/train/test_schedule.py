@@ -37,14 +37,14 @@ def test_unknown_length_holds_the_base_rate():
 
 
 class Slowing:
-    """A source on a machine that gets busy: the first five seconds a step takes 0.05 s, later ones take 0.2 s."""
+    """A source on a machine that gets busy: the first five seconds a step takes 0.05 s, then 0.2 s, after 50 s 3 s."""
 
     def __init__(self, source, monkeypatch):
         self.source, self.steps_per_epoch, self.now = source, source.steps_per_epoch, 100.0
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def batch(self, step):
-        self.now += 0.05 if self.now < 105 else 0.2
+        self.now += 0.05 if self.now < 105 else 0.2 if self.now < 150 else 3.0
         return self.source.batch(step)
 
 
@@ -105,6 +105,15 @@ def test_by_the_clock_a_continued_run_takes_the_rest_of_the_time(panda, tmp_path
     assert second.elapsed_s == pytest.approx(1)
     second.fit(source, source.source.validation_rows(20), seconds=10)  # the machine is still busy
     assert second.elapsed_s == pytest.approx(10, rel=0.03) and second.global_step in (65, 66)
+
+
+def test_by_the_clock_a_run_ends_with_the_step_that_outlasts_the_time(panda, tmp_path, monkeypatch):
+    run = clocked(panda, tmp_path)
+    source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
+    source.now += 60  # busy from the start: the time is over within the first step
+    metrics = run.fit(source, source.source.validation_rows(20), seconds=0.05)
+    assert run.global_step == 1 and metrics["val_loss"] > 0
+    assert (tmp_path / "checkpoints" / "final_model.pth").is_file()
 
 
 def test_time_without_a_length_of_the_schedules_is_refused(panda):

@@ -349,7 +349,7 @@ class MeanFlowTrainer:
                 now = time.perf_counter()
                 # By the clock, the middle of the next step counts, if that takes as long as this one.
                 position = self._schedule_position(now - start + 0.5 * (now - step_start), seconds)
-                bar.update(now - start - bar.n if seconds else 1)
+                bar.update(min(now - start, seconds) - bar.n if seconds else 1)
                 # The host waits for the device here and nowhere else.
                 ends = position >= self.total_steps
                 logs = self.global_step % config.log_interval == 0
@@ -393,7 +393,7 @@ class MeanFlowTrainer:
             )
         return ProgressBar(
             total=seconds,
-            initial=self.elapsed_s,
+            initial=min(self.elapsed_s, seconds),
             bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}",
             dynamic_ncols=True,
             disable=self.rank > 0,
