@@ -322,7 +322,14 @@ EXEMPT = {
 }
 
 
-def test_every_field_changes_the_run_it_configures(panda, data, tmp_path):
+@pytest.fixture
+def offline(monkeypatch):
+    """Keep Weights & Biases on this machine."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def test_every_field_changes_the_run_it_configures(panda, data, tmp_path, offline):
     """A field that does nothing is a defect: all but the exempt ones have to leave another network behind."""
     assert set(CHANGES) | set(EXEMPT) == {field.name for field in fields(TrainConfig)}
     assert not set(CHANGES) & set(EXEMPT)
@@ -440,10 +447,8 @@ def test_deterministic_runs_take_deterministic_algorithms_alone(panda, data):
 
 
 @pytest.mark.slow
-def test_wandb_gets_every_metric_offline(panda, data, tmp_path, monkeypatch):
+def test_wandb_gets_every_metric_offline(panda, data, tmp_path, offline):
     pytest.importorskip("wandb", reason="needs `pip install 'mfik[wandb]'`")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
     run = trainer(panda, tmp_path, wandb=True, num_epochs=1)
     fit(run, data)
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
@@ -451,6 +456,17 @@ def test_wandb_gets_every_metric_offline(panda, data, tmp_path, monkeypatch):
     content = record.read_bytes()
     for tag in (*rows_of(tmp_path), "learning_rate"):
         assert tag.encode() in content, tag
+
+
+def test_wandb_without_a_login_is_named(panda, data, tmp_path, offline, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="needs `pip install 'mfik[wandb]'`")
+
+    def refused(**_):
+        raise wandb.errors.UsageError("No API key configured")
+
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(ArgumentError, match=r"wandb: .*No API key.*WANDB_MODE=offline"):
+        fit(trainer(panda, tmp_path, wandb=True), data)
 
 
 def test_wandb_that_is_not_installed_is_named(panda, monkeypatch):

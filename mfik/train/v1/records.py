@@ -10,6 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from mfik.errors import ArgumentError
 from mfik.files import whole_file
 
 CSV_FILE = "metrics.csv"
@@ -38,9 +39,13 @@ class Records:
         if settings is not None:
             import wandb
 
-            self._wandb = wandb.init(
-                project=os.environ.get("WANDB_PROJECT", "mfik"), dir=folder, id=run, resume="allow", config=settings
-            )
+            project = os.environ.get("WANDB_PROJECT", "mfik")
+            try:
+                self._wandb = wandb.init(project=project, dir=folder, id=run, resume="allow", config=settings)
+            except wandb.errors.Error as error:
+                raise ArgumentError(
+                    f"wandb: it cannot be logged to ({error}); `wandb login`, or WANDB_MODE=offline"
+                ) from error
         self._csv = csv.writer(self._file, lineterminator="\n")
 
     def add(self, group: str, metrics: Mapping[str, float], step: int, seconds: float) -> None:
