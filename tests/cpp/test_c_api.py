@@ -68,6 +68,7 @@ def library():
         ("options_init", None, options, size),
         ("solve", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
         ("track", ctypes.c_int32, pointer, DOUBLES, DOUBLES, real, DOUBLES, pointer, options, result),
+        ("track_joints", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
         ("solve_all", ctypes.c_int32, pointer, DOUBLES, DOUBLES, size, DOUBLES, real, pointer, options, result),
         ("solve_batch", ctypes.c_int32, pointer, size, DOUBLES, DOUBLES, DOUBLES, result, options, ctypes.c_int32),
     ):
