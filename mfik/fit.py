@@ -10,7 +10,7 @@ import shlex
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -134,22 +134,35 @@ def fit(
     processes = 1 if on_gpu else settings.processes or len(os.sched_getaffinity(0))
     if not resume:
         _write_start(output, robot, settings, command)
-    if not (output / "checkpoints" / _FINAL).is_file():
-        checkpoint = newest_checkpoint(output) if any((output / "checkpoints").glob("*.pth")) else None
-        if checkpoint is None:
-            config = _scheduled(config, _steps_within(robot, settings, config))
-        else:
-            config = load_settings(checkpoint).train_config
-        arguments = (robot, output, settings, config, checkpoint)
-        if processes == 1:
-            _train(*arguments)
-        else:
-            _train_group(processes, arguments)
-        if not (output / "checkpoints" / _FINAL).is_file():
+    signalled = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal signalled
+        signalled = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        """Raise anew what Python drops where it cannot be passed on, in a destructor or a callback."""
+        if signalled:
             raise KeyboardInterrupt
-    plot_run(output)
-    device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
-    return publish(output, settings, hardware=device, processes=processes, command=command)
+
+    with _handled((signal.SIGINT, signal.SIGTERM), stop):
+        if not (output / "checkpoints" / _FINAL).is_file():
+            checkpoint = newest_checkpoint(output) if any((output / "checkpoints").glob("*.pth")) else None
+            if checkpoint is None:
+                config = _scheduled(config, _steps_within(robot, settings, config))
+            else:
+                config = load_settings(checkpoint).train_config
+            check()
+            arguments = (robot, output, settings, config, checkpoint)
+            if processes > 1:
+                _train_group(processes, arguments)
+            elif _train(*arguments):
+                raise KeyboardInterrupt
+        check()
+        plot_run(output)
+        device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
+        return publish(output, settings, hardware=device, processes=processes, command=command, check=check)
 
 
 def read_fit(output: Path) -> tuple[Robot, FitSettings, list[str]]:
@@ -176,7 +189,13 @@ def read_fit(output: Path) -> tuple[Robot, FitSettings, list[str]]:
 
 
 def publish(
-    output: Path, settings: FitSettings, *, hardware: str, processes: int, command: Sequence[str]
+    output: Path,
+    settings: FitSettings,
+    *,
+    hardware: str,
+    processes: int,
+    command: Sequence[str],
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Measure a finished run's network by the protocol, and write its bundle with the card, whole or not at all.
 
@@ -188,6 +207,7 @@ def publish(
         hardware: What it ran on.
         processes: Processes that trained together.
         command: `sys.argv`, for the card.
+        check: Called between the parts of the work; what it raises ends the call.
 
     Returns:
         The report of `run_protocol`.
@@ -212,7 +232,7 @@ def publish(
             write_native(Path(folder) / NATIVE_FILE, model, document(model, robot))
             solver = Solver.load(folder)
         with ProgressBar(desc="evaluation", bar_format="{desc}: {n} parts done, {elapsed}{postfix}") as bar:
-            report = run_protocol(solver, n=settings.num, seed=0, progress=partial(_show_part, bar))
+            report = run_protocol(solver, n=settings.num, seed=0, progress=partial(_show_part, bar, check))
         with whole_file(evaluation) as file:
             file.write((json.dumps(report, indent=2) + "\n").encode())
         report = json.loads(evaluation.read_text())
@@ -220,6 +240,7 @@ def publish(
         name: {key: rows["network"][key] for key in ("pos_mm", "rot_deg", "within_5mm_5deg", "solved")}
         for name, rows in report["one_attempt"].items()
     }
+    check()
     curve = read_validations(output, CURVE_METRICS)
     rows_a_step = settings.batch_size * processes
     card = model_card(
@@ -231,7 +252,8 @@ def publish(
     return report
 
 
-def _show_part(bar: ProgressBar, part: str) -> None:
+def _show_part(bar: ProgressBar, check: Callable[[], None], part: str) -> None:
+    check()
     bar.set_postfix_str(part, refresh=False)
     bar.update()
 
@@ -317,8 +339,8 @@ def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> On
     )
 
 
-def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfig, checkpoint: Path | None) -> None:
-    """Train to the end of the time, or to an interruption, which leaves a checkpoint."""
+def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfig, checkpoint: Path | None) -> bool:
+    """Train to the end of the time, or to an interruption, which leaves a checkpoint; tell whether there was one."""
     torch.manual_seed(settings.seed)
     trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot, output)
     trainer.data = {"rows": "online", "coupling": settings.coupling, "sigma": settings.sigma}
@@ -329,6 +351,7 @@ def _train(robot: Robot, output: Path, settings: FitSettings, config: TrainConfi
     if trainer.rank == 0:
         write_run(output, trainer, command=command, arguments=_arguments(robot, settings))
     trainer.fit(source, source.validation_rows(_VAL_ROWS), seconds=60 * settings.minutes)
+    return trainer.stop_requested
 
 
 def _train_group(processes: int, arguments: tuple[Any, ...]) -> None:

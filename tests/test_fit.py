@@ -81,11 +81,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def start(*args, cwd):
-    """Start scripts/fit.py as a terminal does: with its processes in a group of their own, which Ctrl-C reaches."""
+    """Start scripts/fit.py as a terminal does: with its processes in a group of their own, which Ctrl-C reaches.
+
+    Even where the tests run in the background of a shell, whose children ignore SIGINT.
+    """
     command = [sys.executable, str(ROOT / "scripts" / "fit.py"), *map(str, args)]
     return subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def interrupt(process, wait_for: Path, everyone: bool, text: str = "") -> str:
 def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_path, processes, everyone):
     run = tmp_path / "run"
     urdf = (ROOT / "examples" / "gantry.urdf", "--base_link", "world", "--tip_link", "flange")
-    settings = ("--minutes", 0.1, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
+    settings = ("--minutes", 0.3, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
     out = interrupt(start(*urdf, *settings, "--output", "run", cwd=tmp_path), run / "run.json", everyone)
     (command,) = (line.partition("continue with: ")[2] for line in out.splitlines() if "continue with: " in line)
     resume = command.split()[2:]
@@ -116,7 +119,7 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     interrupt(start(*resume, cwd=tmp_path), run / "metrics.csv", everyone, ",train/loss,")
     (checkpoint,) = (run / "checkpoints").glob("checkpoint_step_*.pth")
     before = load_checkpoint(checkpoint)
-    assert before["elapsed_s"] < 6 and before["global_step"] >= 1
+    assert before["elapsed_s"] < 18 and before["global_step"] >= 1
     interrupt(start(*resume, cwd=tmp_path), run / "checkpoints" / "final_model.pth", everyone)
     after = load_checkpoint(run / "checkpoints" / "final_model.pth")
     assert after["global_step"] > before["global_step"] and after["run"] == before["run"]
@@ -124,7 +127,7 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     training = Solver.load(run / "bundle").metadata["training"]
-    assert took(training, 0.1)
+    assert took(training, 0.3)
     assert training["steps"] == after["global_step"], "only evaluation and export were left to do"
     assert "evaluation: " in out and "export: " in out, "progress"
     assert (run / "report" / "index.html").is_file() and (run / "plots" / "loss.png").is_file()

@@ -68,6 +68,7 @@ class MeanFlowTrainer:
             increments it.
         ema: Averaged weights; `ema.module` is the network to evaluate and export.
         run: Identity of the run, which its checkpoints carry: continuing one takes it over.
+        stop_requested: A signal came while the last `fit` ran, be it too late to end it (`interrupted` then is false).
         data: What the run trains on, in plain types, which its checkpoints carry: `resume` refuses other data. Empty:
             not known.
 
@@ -146,7 +147,7 @@ class MeanFlowTrainer:
         self.accuracy: dict[str, float] = {}  # last validation
         self._seconds: float | None = None  # that `fit` was given
         self.interrupted = False  # the last `fit` was ended by a signal
-        self._stop_requested = False
+        self.stop_requested = False
 
     def _use_amp(self, dtype: torch.dtype) -> None:
         self._amp_dtype = dtype
@@ -328,7 +329,7 @@ class MeanFlowTrainer:
             records = Records(self.output_dir, self.global_step, self.run, config.to_dict() if config.wandb else None)
         advance = self._advance if self._captured is None else self._captured
         pause_s = 0.0  # that the end of an epoch takes; known before the clock runs, so that none begins too late
-        self.interrupted = self._stop_requested = False
+        self.interrupted = self.stop_requested = False
         with _signals_set(self), self._bar(seconds) as bar:
             if seconds and self.rank == 0:
                 start = time.perf_counter()
@@ -356,7 +357,7 @@ class MeanFlowTrainer:
                 epoch_ends = self.global_step % source.steps_per_epoch == 0 or ends
                 saves = config.save_interval and self.global_step % config.save_interval == 0
                 if logs or epoch_ends or not self.distributed:
-                    self.interrupted = self._any_process(self._stop_requested)
+                    self.interrupted = self._any_process(self.stop_requested)
                 if logs or epoch_ends or saves or self.interrupted:
                     self._report_bad_steps(source.batch)
                 now = time.perf_counter()
@@ -556,7 +557,7 @@ def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
     previous: dict[int, Any] = {}
 
     def stop(number: int, frame: Any) -> None:
-        trainer._stop_requested = True
+        trainer.stop_requested = True
         signal.signal(number, previous[number])
 
     try:
