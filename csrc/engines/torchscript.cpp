@@ -17,8 +17,8 @@ constexpr int kPoseSize = 7;
 class TorchScriptEngine final : public Engine {
   public:
     TorchScriptEngine(const torch::jit::Module& module, int dof) : forward_(module.get_method("forward")), dof_(dof) {
-        // One row, which libtorch evaluates on this thread alone. MKL chooses its kernels in a function's first call, and
-        // where two threads make that call together one of them may compute with low accuracy, 3e-5 rad off in the
+        // One row, which libtorch evaluates on this thread alone. MKL chooses its kernels in a function's first call,
+        // and where two threads make that call together one of them may compute with low accuracy, 3e-5 rad off in the
         // golden set (https://github.com/pytorch/pytorch/issues/188792).
         const std::vector<float> q(static_cast<std::size_t>(dof)), pose{0, 0, 0, 1, 0, 0, 0};
         std::vector<float> u(q.size());
