@@ -10,8 +10,7 @@ import shlex
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from mfik.data.generate import check_coupling
 from mfik.errors import ArgumentError, MfikError
 from mfik.eval import CURVE_METRICS, model_card, run_protocol
 from mfik.export import NATIVE_FILE, document, export_bundle, write_native
-from mfik.files import make_folder, whole_file
 from mfik.model import NETWORK_TYPES, make_network
 from mfik.progress import ProgressBar
 from mfik.report import cpu_name
@@ -44,6 +42,8 @@ from mfik.train.v1 import (
     write_run,
 )
 from mfik.train.v1.run_folder import RUN_FILE
+from mfik.train.v1.signals import ENDING, handled
+from mfik.writing import make_folder, whole_file
 
 _NETWORK = "v2"  # type that is trained
 PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
@@ -146,7 +146,7 @@ def fit(
         if signalled:
             raise KeyboardInterrupt
 
-    with _handled((signal.SIGINT, signal.SIGTERM), stop):
+    with handled(ENDING, stop):
         if not (output / "checkpoints" / _FINAL).is_file():
             checkpoint = newest_checkpoint(output) if any((output / "checkpoints").glob("*.pth")) else None
             if checkpoint is None:
@@ -366,7 +366,7 @@ def _train_group(processes: int, arguments: tuple[Any, ...]) -> None:
     """
     stopped = False
     with tempfile.TemporaryDirectory() as folder:
-        with _handled((signal.SIGINT,), signal.SIG_IGN):
+        with handled((signal.SIGINT,), signal.SIG_IGN):
             group = torch.multiprocessing.spawn(
                 _train_process, (processes, Path(folder), *arguments), nprocs=processes, join=False
             )
@@ -379,7 +379,7 @@ def _train_group(processes: int, arguments: tuple[Any, ...]) -> None:
                 raise KeyboardInterrupt
             stopped = True
 
-        with _handled((signal.SIGINT, signal.SIGTERM), stop):
+        with handled(ENDING, stop):
             try:
                 while not group.join():
                     pass
@@ -391,22 +391,6 @@ def _train_group(processes: int, arguments: tuple[Any, ...]) -> None:
                     raise
     if stopped:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def _handled(numbers: tuple[int, ...], handler: Any) -> Iterator[None]:
-    """Handle signals within a block; elsewhere than in the main thread they stay as they are."""
-    previous = {}
-    try:
-        for number in numbers:
-            previous[number] = signal.signal(number, handler)
-    except ValueError:
-        pass
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
 
 
 def _train_process(

@@ -10,11 +10,11 @@ import numpy as np
 
 from mfik.cli import HelpFormatter, run_script
 from mfik.errors import ArgumentError, DataError
-from mfik.files import make_folder
 from mfik.report import has_matplotlib
 from mfik.train.v1 import read_run
 from mfik.train.v1.records import CSV_FILE, read_csv
 from mfik.train.v1.run_folder import RUN_FILE
+from mfik.writing import make_folder
 
 # Columns of the table: the tag of a validation, its format, and whether more is better.
 _METRICS = {

@@ -9,9 +9,9 @@ from pathlib import Path
 from mfik.cli import HelpFormatter, run_script
 from mfik.data import COUPLINGS, generate, save_dataset
 from mfik.errors import DataError
-from mfik.files import make_folder
 from mfik.progress import ProgressBar
 from mfik.robots import load_robot
+from mfik.writing import make_folder
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ import torch
 from mfik.cli import HelpFormatter, run_script
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, Source, generate, load_dataset
 from mfik.errors import ArgumentError, DataError
-from mfik.files import make_folder
 from mfik.model import NETWORK_TYPES, build_network, make_network
 from mfik.robots import Robot, load_robot
 from mfik.train.v1 import (
@@ -31,6 +30,7 @@ from mfik.train.v1 import (
 )
 from mfik.train.v1.records import CSV_FILE
 from mfik.train.v1.run_folder import RUN_FILE, folder_of
+from mfik.writing import make_folder
 
 _QUICK_TEST_ROWS = 50_000  # that --quick_test makes
 _MAX_VAL_ROWS = 10_000  # rows held out for validation, at most

@@ -12,6 +12,7 @@ ALLOWED = {
     "native": set(),
     "cli": set(),
     "progress": set(),
+    "writing": set(),
     "kinematics": set(),
     "robots": {"kinematics"},
     "ops": {"kinematics"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots"},
 }
-OPEN = {"errors", "files", "native", "progress", "_native", "__version__"}
+OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
 MODULES = {
     ".".join(("mfik", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")

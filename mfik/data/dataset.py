@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mfik import ops
 from mfik.errors import DataError
-from mfik.files import whole_file
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import Robot
+from mfik.writing import whole_file
 
 DATA_FORMAT = 1  # "version" of the file
 _COLUMNS = ("q", "target_pose", "q_target", "r", "t")

@@ -18,7 +18,6 @@ import logging
 import math
 import os
 import shutil
-import uuid
 import warnings
 import zlib
 from pathlib import Path
@@ -37,10 +36,10 @@ from mfik.files import (
     NATIVE_FILE,
     ONNX_FILE,
     TORCHSCRIPT_FILE,
-    make_folder,
 )
 from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
+from mfik.writing import left_partials, make_folder, partial_of
 
 _METADATA_KEY = "mfik"
 # The header begins so, behind its length; eight digits of the checksum and a quote follow.
@@ -114,9 +113,9 @@ def export_bundle(
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise BundleError("model: has weights that are not finite; export an earlier checkpoint")
     make_folder(output.parent)
-    for left in output.parent.glob(f"{output.name}????????.partial"):  # by exports that were killed
+    for left in left_partials(output):  # by exports that were killed
         shutil.rmtree(left, ignore_errors=True)
-    partial = output.parent / f"{output.name}{uuid.uuid4().hex[:8]}.partial"
+    partial = partial_of(output)
     partial.mkdir()  # with the umask's mode
     try:
         write_native(partial / NATIVE_FILE, model, description)

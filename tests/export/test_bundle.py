@@ -184,7 +184,7 @@ def test_nothing_is_overwritten_unasked(bundle, tmp_path):
 
 def test_a_full_disk_is_named_and_what_killed_exports_left_is_removed(tmp_path):
     """A limit on the size of files stands for the disk: the same error, from the same call."""
-    left = tmp_path / "run01234567.partial"
+    left = tmp_path / "run.01234567.mfik-partial"
     left.mkdir()
     (left / NATIVE_FILE).write_bytes(b"half")
     script = Path(__file__).parents[2] / "scripts" / "export.py"

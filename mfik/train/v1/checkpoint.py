@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 from mfik.errors import BundleError, MfikError
-from mfik.files import whole_file
 from mfik.model import Network, build_network
 from mfik.robots import Robot
 from mfik.train.v1.config import TrainConfig
+from mfik.writing import whole_file
 
 CHECKPOINT_FORMAT = 1  # "version" of the file
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from mfik.errors import ArgumentError
-from mfik.files import whole_file
+from mfik.writing import whole_file
 
 CSV_FILE = "metrics.csv"
 CSV_COLUMNS = ("step", "seconds", "tag", "value")

@@ -12,9 +12,9 @@ import torch
 
 from mfik import __version__
 from mfik.errors import BundleError, DataError
-from mfik.files import whole_file
 from mfik.report import cpu_name
 from mfik.train.v1.checkpoint import load_checkpoint
+from mfik.writing import whole_file
 
 if TYPE_CHECKING:
     from mfik.train.v1.trainer import MeanFlowTrainer

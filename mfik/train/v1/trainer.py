@@ -23,7 +23,6 @@ from mfik import ops
 from mfik.data import IKDataset, Source, StepRows
 from mfik.data.device import resolve_device
 from mfik.errors import ArgumentError, BundleError, TrainingError
-from mfik.files import whole_file
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import Network
 from mfik.progress import ProgressBar
@@ -35,8 +34,10 @@ from mfik.train.v1.records import Records
 from mfik.train.v1.run_folder import new_run_id
 from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
+from mfik.train.v1.signals import ENDING, handled
 from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
 from mfik.train.v1.validation import VAL_REFINEMENTS, measure
+from mfik.writing import whole_file
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
 _VECTOR_MATHS = (
@@ -554,19 +555,11 @@ def _call_vector_maths_once() -> None:
 @contextmanager
 def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the run after the current step; a second one acts as it did before."""
-    previous: dict[int, Any] = {}
+    before = {number: signal.getsignal(number) for number in ENDING}
 
     def stop(number: int, frame: Any) -> None:
         trainer.stop_requested = True
-        signal.signal(number, previous[number])
+        signal.signal(number, before[number])
 
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, stop)
-    except ValueError:  # not the main thread: signals stay as they are
-        pass
-    try:
+    with handled(ENDING, stop):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from mfik.errors import WriteError
-from mfik.files import make_folder, whole_file
 from mfik.progress import ProgressBar
+from mfik.writing import make_folder, whole_file
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_file_has_the_umasks_mode_and_appears_when_it_is_whole(tmp_path, umask
 KILLED = """
 import os, sys
 from pathlib import Path
-from mfik.files import whole_file
+from mfik.writing import whole_file
 with whole_file(Path(sys.argv[1])) as file:
     file.write(b"half")
     os.kill(os.getpid(), 9)
@@ -45,15 +45,17 @@ with whole_file(Path(sys.argv[1])) as file:
 
 def test_what_a_killed_program_left_goes_with_the_next_save_and_nothing_else_does(tmp_path):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "first")], check=False)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mfik-partial"]
+    others = tmp_path / "film.01234567.partial"  # of another program's download
+    others.touch()
     with whole_file(tmp_path / "second") as file:
-        (one,) = tmp_path.glob("*.partial")
+        (one,) = tmp_path.glob("*.mfik-partial")
         assert one.name.startswith("second"), "the killed program's is gone"
         with whole_file(tmp_path / "third"):  # another program that writes at the same time
             pass
         assert one.exists()
         file.write(b"whole")
-    assert {path.name for path in tmp_path.iterdir()} == {"second", "third"}
+    assert {path.name for path in tmp_path.iterdir()} == {"second", "third", others.name}
 
 
 def test_a_full_disk_is_named_with_the_file_and_the_bytes(tmp_path, monkeypatch):
