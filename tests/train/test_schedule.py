@@ -79,6 +79,15 @@ def test_by_the_clock_every_schedule_follows_elapsed_time(panda, tmp_path, monke
     assert rates[-1] < 2e-6, "the decay has ended with the time"
 
 
+def test_by_the_clock_records_are_evenly_spread_over_the_time(panda, tmp_path, monkeypatch):
+    run = clocked(panda, tmp_path, log_interval=200)
+    source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)
+    run.fit(source, source.source.validation_rows(20), seconds=10)
+    assert run.global_step < 200, "fewer steps than an interval has"
+    seconds = [float(line.split(",")[1]) for line in open(tmp_path / "metrics.csv") if ",train/loss," in line]
+    assert seconds == pytest.approx([2, 4, 6, 8, 10], abs=0.2)
+
+
 def test_by_the_clock_no_validation_begins_that_would_outlast_the_time(panda, tmp_path, monkeypatch):
     run = clocked(panda, tmp_path)
     source = Slowing(OnlineSource(panda, 32, seed=0, epoch_rows=640), monkeypatch)

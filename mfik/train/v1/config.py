@@ -59,7 +59,7 @@ class TrainConfig:
         hard_ratio: Online hard-example mining: share of a batch's rows, those of the largest loss, that are trained on.
         ema_decay: Decay of the averaged weights that are validated and exported.
         val_fraction: Share of the file's rows (its last ones) held out for validation, at most 10,000 rows.
-        log_interval: Steps between TensorBoard records.
+        log_interval: Steps between TensorBoard records; by the clock, that share of `max_steps` in time.
         save_interval: Steps between `checkpoint_step_{n}.pth` files; 0 writes none.
         keep_checkpoints: How many `checkpoint_*` files stay, the newest, beside those of every tenth epoch (of more
             than 100 epochs about ten round ones); 0 keeps all.

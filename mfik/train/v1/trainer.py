@@ -350,11 +350,11 @@ class MeanFlowTrainer:
                 self.global_step += 1
                 now = time.perf_counter()
                 # By the clock, the middle of the next step counts, if that takes as long as this one.
-                position = self._schedule_position(now - start + 0.5 * (now - step_start), seconds)
+                before, position = position, self._schedule_position(now - start + 0.5 * (now - step_start), seconds)
                 bar.update(min(now - start, seconds) - bar.n if seconds else 1)
                 # The host waits for the device here and nowhere else.
                 ends = position >= self.total_steps
-                logs = self.global_step % config.log_interval == 0
+                logs = position // config.log_interval > before // config.log_interval
                 epoch_ends = self.global_step % source.steps_per_epoch == 0 or ends
                 saves = config.save_interval and self.global_step % config.save_interval == 0
                 if logs or epoch_ends or not self.distributed:
