@@ -85,8 +85,9 @@ struct SearchTask {
     SeedFeature feature;  // of the target, for the table
     Transform T_target;
     double tol_pos_m, tol_rot_rad;
-    double q_ref[kMaxJoints];       // within the limits: solutions near it are preferred
-    double first_seed[kMaxJoints];  // likewise
+    const double* q_near;           // [dof]: solutions near it are preferred
+    double q_ref[kMaxJoints];       // the same within the limits: an attempt begins there
+    double first_seed[kMaxJoints];  // within the limits
     bool has_first_seed;            // else the first seed is q_ref
     int max_iterations;             // steps of each attempt, at least 1
     int max_attempts;
@@ -132,7 +133,7 @@ struct SearchResult {
     bool solved;
     int iterations;        // steps taken one after the other
     int attempts;          // seeds begun
-    double q[kMaxJoints];  // the solution nearest to q_ref, else the best attempt
+    double q[kMaxJoints];  // the solution nearest to q_near, else the best attempt
 };
 
 }  // namespace mfik

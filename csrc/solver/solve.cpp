@@ -27,6 +27,7 @@ SearchTask search_task(const Core& core, const Problem& problem, const double* q
     task.tol_rot_rad = options.tol_rot_rad;
     task.max_iterations = options.max_iterations;
     task.max_attempts = problem.too_far ? 1 : options.max_attempts;
+    task.q_near = q_ref;
     clamp(core.chain(), problem.constraints, q_ref, task.q_ref);
     return task;
 }
@@ -85,7 +86,7 @@ void spread(const Core& core, const Problem& problem, const double* q_ref, const
     double gap[SolutionPool::kCapacity];
     for (int i = 0; i < pool.size; ++i) {
         unwind(chain, q_ref, pool.q[i]);
-        gap[i] = -joint_distance(chain, pool.q[i], q_ref);
+        gap[i] = -distance_to_reference(chain, pool.q[i], q_ref);
     }
     for (result.solutions = 0; static_cast<std::size_t>(result.solutions) < wanted && result.solutions < pool.size;
          ++result.solutions) {
@@ -95,7 +96,7 @@ void spread(const Core& core, const Problem& problem, const double* q_ref, const
         result.pos_error_m = std::max(result.pos_error_m, one.pos_error_m);
         result.rot_error_rad = std::max(result.rot_error_rad, one.rot_error_rad);
         for (int i = 0; i < pool.size; ++i) {
-            const double distance = joint_distance(chain, pool.q[i], pool.q[taken]);
+            const double distance = posture_difference(chain, pool.q[i], pool.q[taken]);
             gap[i] = result.solutions == 0 ? distance : std::min(gap[i], distance);
         }
         gap[taken] = -1.0;

@@ -403,6 +403,7 @@ TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
             task.tol_pos_m = task.tol_rot_rad = 1e-8;
             task.max_iterations = 12, task.max_attempts = 160;
             sample(task.q_ref);
+            task.q_near = task.q_ref;
             SearchResult result{};
             kernels.search(task, result, nullptr);
             ASSERT_TRUE(result.solved) << kernels.lanes;

@@ -194,6 +194,20 @@ def test_nearest_keeps_the_nearest_of_all_attempts(panda):
     assert np.median(distance[1]) < 0.8 * np.median(distance[0])
 
 
+def test_the_nearest_is_nearer_than_any_other_solution_found(solver):
+    """Of all solutions on the turns that the limits allow: the UR10's joints turn twice."""
+    rng = np.random.default_rng(30)
+    lower, upper = limits(solver)
+    for q, q_ref in zip(
+        rng.uniform(lower, upper, (100, solver.dof)), rng.uniform(lower, upper, (100, solver.dof)), strict=True
+    ):
+        pose = solver.robot.fk(q)
+        nearest, found = solver.solve(pose, q_ref, nearest=True), solver.solve_all(pose, 32, q_ref)
+        distances = np.abs(found.q - q_ref).max(axis=1)
+        assert distances[0] == distances.min()
+        assert np.abs(nearest.q - q_ref).max() <= distances[0] + ROUNDING
+
+
 def test_tool_is_brought_to_the_target(solver):
     tool = np.array([0.02, -0.05, 0.15, *np.array([0.9, 0.1, -0.3, 0.2]) / np.linalg.norm([0.9, 0.1, -0.3, 0.2])])
     judge = Judge(solver.robot)

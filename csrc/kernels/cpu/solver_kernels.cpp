@@ -25,7 +25,7 @@ MFIK_INLINE void take_row(const SearchTask& task, int row, double* q) {
 MFIK_INLINE void add(const Chain& chain, const double* q, SolutionPool& pool) {
     if (pool.size == SolutionPool::kCapacity) return;
     for (int i = 0; i < pool.size; ++i)
-        if (joint_distance(chain, q, pool.q[i]) <= pool.min_distance) return;
+        if (posture_difference(chain, q, pool.q[i]) <= pool.min_distance) return;
     for (int j = 0; j < chain.dof; ++j) pool.q[pool.size][j] = q[j];
     ++pool.size;
 }
@@ -39,7 +39,7 @@ struct Attempts {
     int reference;    // lane of the attempt from q_ref
     int grace;        // steps that it may still take after another has solved
     int next_row;     // of the table, for the next attempt
-    double nearest;   // joint distance to q_ref of the solution that is kept
+    double nearest;   // distance from q_near of the solution that is kept
     double best_error2;
 };
 
@@ -101,7 +101,7 @@ MFIK_INLINE unsigned collect(const SearchTask& task, Attempts& attempts, SearchR
         for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j][lane];
         bool keep = false;
         if (solved) {
-            const double distance = joint_distance(chain, q, task.q_ref);
+            const double distance = distance_to_reference(chain, q, task.q_near);
             if (pool != nullptr) add(chain, q, *pool);
             keep = distance < attempts.nearest;
             if (keep) attempts.nearest = distance;
