@@ -307,6 +307,7 @@ void bind_solver(const py::module_& m) {
     m.attr("SEEDS") = seeds;
     m.attr("STATUSES") = statuses;
     m.attr("QUAT_NORM_TOLERANCE") = kQuatNormTolerance;
+    m.attr("MAX_TOOL_LENGTH") = kMaxToolLength;
     m.attr("MAX_ITERATIONS") = kMaxIterations;
     m.attr("MAX_ATTEMPTS") = kMaxAttempts;
 }

@@ -54,7 +54,7 @@ struct ThreadMemory {
 void seed_rows(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, ThreadMemory& memory) {
     double tip_poses[kNetworkRows * kPoseSize];
     Transform T_tip_tool;
-    if (!read_pose(batch.options.T_tip_tool.data(), T_tip_tool)) return;  // every row will be refused
+    if (!read_tool(batch.options, T_tip_tool)) return;  // every row will be refused
     for (std::size_t first = begin; first < end; first += kNetworkRows) {
         const std::size_t rows = std::min<std::size_t>(kNetworkRows, end - first);
         for (std::size_t i = 0; i < rows; ++i) {
@@ -123,7 +123,7 @@ void solve_in_lanes(const Core& core, const Batch& batch, std::size_t begin, std
     const Clock::time_point start = Clock::now();
     const Options& options = batch.options;
     Transform T_tip_tool;
-    const bool refused = refusal(options, batch.dof) != nullptr || !read_pose(options.T_tip_tool.data(), T_tip_tool);
+    const bool refused = refusal(options, batch.dof) != nullptr || !read_tool(options, T_tip_tool);
     std::size_t count = 0;
     for (std::size_t i = begin; i < end; ++i) {
         const double* network_seed = batch.together ? memory.seeds.data() + (i - begin) * batch.dof : nullptr;

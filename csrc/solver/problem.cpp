@@ -88,6 +88,11 @@ bool read_pose(const double* pose, Transform& T) {
     return true;
 }
 
+bool read_tool(const Options& options, Transform& T_tip_tool) {
+    return read_pose(options.T_tip_tool.data(), T_tip_tool) &&
+           std::all_of(T_tip_tool.p, T_tip_tool.p + 3, [](double x) { return std::abs(x) <= kMaxToolLength; });
+}
+
 bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip) {
     if (!read_pose(pose, T_target)) return false;
     T_tip = times_inverse(T_target, T_tip_tool);
@@ -122,8 +127,8 @@ Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const doubl
     if (!is_finite(q_ref)) return refuse("q_ref: expected finite values");
     if (const char* error = refusal(options, dof)) return refuse(error);
     Transform T_tip_tool;
-    if (!read_pose(options.T_tip_tool.data(), T_tip_tool))
-        return refuse("T_tip_tool: expected finite values with a unit quaternion in the last four");
+    if (!read_tool(options, T_tip_tool))
+        return refuse("T_tip_tool: expected up to kMaxToolLength (1e9 m), and a unit quaternion in the last four");
     if (!read_target(T_base_tool.data(), T_tip_tool, problem.T_target, problem.T_tip))
         return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
     if (!read_constraints(chain, q_ref, options, problem.constraints))

@@ -45,6 +45,9 @@ struct Problem {
 /// Transform of a pose [7]; false where it is not finite or its quaternion is no unit (kQuatNormTolerance).
 [[nodiscard]] bool read_pose(const double* pose, Transform& T);
 
+/// Transform of the options' tool; false where it is no pose or beyond kMaxToolLength.
+[[nodiscard]] bool read_tool(const Options& options, Transform& T_tip_tool);
+
 [[nodiscard]] bool is_finite(Span<const double> values);
 
 }  // namespace mfik

@@ -16,9 +16,12 @@ bool within_limits(const Chain& chain, const double* q) {
     return true;
 }
 
+/// Whether a joint that may move is at a limit.
 bool at_a_limit(const Constraints& constraints, int dof, const double* q) {
-    for (int j = 0; j < dof; ++j)
-        if (q[j] - constraints.lower[j] < kAtLimit || constraints.upper[j] - q[j] < kAtLimit) return true;
+    for (int j = 0; j < dof; ++j) {
+        const bool at = q[j] - constraints.lower[j] < kAtLimit || constraints.upper[j] - q[j] < kAtLimit;
+        if (at && !constraints.locked(j)) return true;
+    }
     return false;
 }
 

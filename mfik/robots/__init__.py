@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike, fspath
 from pathlib import Path
 
-from mfik.errors import RobotError
+from mfik.errors import ArgumentError, RobotError
 from mfik.robots.robot import Robot
 
 __all__ = ["PRESETS", "Robot", "load_robot"]
@@ -24,8 +24,14 @@ def load_robot(name_or_path: str | PathLike[str], base_link: str | None = None, 
     Returns:
         The robot.
     Raises:
+        ArgumentError: `name_or_path` is neither text nor a path.
         RobotError: The name is unknown, or the file cannot be used.
     """
+    if not isinstance(name_or_path, (str, PathLike)):
+        raise ArgumentError(
+            f"name_or_path: expected a preset ({', '.join(PRESETS)}) or the path of a URDF file, got "
+            f"{name_or_path!r:.60}; give text or a Path"
+        )
     name = fspath(name_or_path)
     if name in PRESETS:
         base, tip = _PRESET_ENDS[name]

@@ -22,14 +22,19 @@ def as_array(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.n
             raise ArgumentError(f"{name}: expected a tensor on cpu, got one on {value.device}; call .cpu()")
         value = value.detach()
     try:
-        array = np.asarray(value, dtype=np.float64)
+        given = np.asarray(value)
+        if np.iscomplexobj(given):
+            raise TypeError("complex numbers are none")
+        array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name}: expected numbers, got {type(value).__name__} ({error})") from error
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
         expected = ", ".join("N" if size is None else str(size) for size in shape)
-        other = "solve_batch" if array.ndim == 2 else "solve"
-        known = name in ("pose", "q_ref") and array.ndim != len(shape)
-        remedy = f"Solver.{other} takes that many dimensions" if known else "check its size"
+        remedy = "check its size"
+        if name in ("pose", "q_ref") and array.ndim in (1, 2) and array.ndim != len(shape):
+            remedy = f"Solver.{'solve_batch' if array.ndim == 2 else 'solve'} takes that many dimensions"
+        if name == "pose" and array.shape[-2:] != (4, 4):
+            remedy += "; a pose may also be a transform, [4, 4]"
         raise ArgumentError(f"{name}: expected shape [{expected}], got {list(array.shape)}; {remedy}")
     return array
 
@@ -40,7 +45,12 @@ def as_joints(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.
 
 
 def as_poses(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return poses of the given shape, [7] or [N, 7], after checking values and quaternion norms."""
+    """Return poses of the given shape, [7] or [N, 7], after checking values and quaternion norms.
+
+    Each may also be given as a transform, [4, 4].
+    """
+    if np.shape(value)[-2:] == (4, 4):
+        return _poses_of_transforms(_finite(as_array(name, value, (*shape[:-1], 4, 4)), name), name)
     poses = _finite(as_array(name, value, shape), name)
     norm = np.linalg.norm(poses[..., 3:], axis=-1)
     wrong = np.abs(norm - 1.0) > load_native().QUAT_NORM_TOLERANCE
@@ -53,6 +63,34 @@ def as_poses(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.n
             f"of norm {norm[tuple(row)]:.6g}; divide it by its norm, and check the order [x, y, z, qw, qx, qy, qz]"
         )
     return poses
+
+
+def _poses_of_transforms(transforms: np.ndarray, name: str) -> np.ndarray:
+    R, p = transforms[..., :3, :3], transforms[..., :3, 3]
+    tolerance = load_native().QUAT_NORM_TOLERANCE
+    rigid = np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)).max((-1, -2)) <= tolerance
+    rigid &= (np.linalg.det(R) > 0) & (transforms[..., 3, :] == [0, 0, 0, 1]).all(-1)
+    if not rigid.all():
+        row = np.argwhere(~rigid)[0]
+        where = f"{name}[{row[0]}]" if transforms.ndim == 3 else name
+        raise ArgumentError(
+            f"{where}: expected a transform, a rotation matrix and a position over the row [0, 0, 0, 1], got "
+            f"{transforms[tuple(row)].tolist()}; check that it is row-major, and rigid to {tolerance:g}"
+        )
+    xx, yy, zz = (R[..., i, i] for i in range(3))
+    wx, wy, wz = (R[..., k, j] - R[..., j, k] for j, k in ((1, 2), (2, 0), (0, 1)))
+    xy, xz, yz = (R[..., j, k] + R[..., k, j] for j, k in ((0, 1), (0, 2), (1, 2)))
+    outer = np.array(  # 4 quat quat^T, of which the row with the longest diagonal is the most accurate
+        [
+            [1 + xx + yy + zz, wx, wy, wz],
+            [wx, 1 + xx - yy - zz, xy, xz],
+            [wy, xy, 1 - xx + yy - zz, yz],
+            [wz, xz, yz, 1 - xx - yy + zz],
+        ]
+    )
+    longest = np.einsum("ii...->i...", outer).argmax(0)
+    quat = np.moveaxis(np.take_along_axis(outer, longest[None, None], 0)[0], 0, -1)
+    return np.concatenate([p, quat / np.linalg.norm(quat, axis=-1, keepdims=True)], -1)
 
 
 def as_number(name: str, value: Any, low: float, high: float, default: str) -> float:

@@ -107,8 +107,11 @@ class Solver:
         """Return a solver for any robot, without a network.
 
         Raises:
+            ArgumentError: `robot` is no Robot.
             ImportError: The native extension is missing.
         """
+        if not isinstance(robot, Robot):
+            raise ArgumentError(f"robot: expected a Robot, got {robot!r:.60}; load it with mfik.robots.load_robot(...)")
         native = load_native().Solver.from_description(json.dumps(document(None, robot)))
         return cls(native, robot, json.loads(native.metadata_json), None)
 
@@ -149,7 +152,7 @@ class Solver:
 
         Args:
             pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [7]: an array, a list, a
-                tuple, or a tensor on the CPU.
+                tuple, or a tensor on the CPU; or the transform, [4, 4].
             q_ref: Joints to start from [rad or m], finite, may lie outside the limits, [J].
             options: The other keywords as one object, instead of them; they are described at `Options`.
 
@@ -167,6 +170,7 @@ class Solver:
             pass  # something has to be converted, or the checks say what is wrong with it
         pose, q_ref = as_poses("pose", pose, (7,)), as_joints("q_ref", q_ref, (self.dof,))
         checked = self._checked(options, given)
+        checked.check_locked(self.robot, "q_ref", q_ref)
         return _as_result(_call(self._native.solve, pose, q_ref, checked.native))
 
     def track(
@@ -218,6 +222,7 @@ class Solver:
         pose, q_prev = as_poses("pose", pose, (7,)), as_joints("q_prev", q_prev, (self.dof,))
         max_step = as_steps("max_step", max_step, self.dof)
         checked = self._checked(options, given)
+        checked.check_locked(self.robot, "q_prev", q_prev)
         return _as_result(_call(self._native.track, pose, q_prev, max_step, checked.native))
 
     def solve_all(
@@ -267,6 +272,7 @@ class Solver:
         q_ref = as_joints("q_ref", q_ref, (self.dof,))
         min_distance = as_positive("min_distance", min_distance)
         checked = self._checked(options, given)
+        checked.check_locked(self.robot, "q_ref", q_ref)
         return _as_result(_call(self._native.solve_all, pose, q_ref, n, min_distance, checked.native))
 
     def solve_batch(
@@ -305,7 +311,7 @@ class Solver:
         INVALID_INPUT. Of the options, CUDA takes tol_pos, tol_rot, max_iterations, max_attempts and seed.
 
         Args:
-            pose: T_base_tool, see `solve`, [N, 7]; on CUDA float32 or float64.
+            pose: T_base_tool, see `solve`, [N, 7] or [N, 4, 4]; on CUDA [N, 7], float32 or float64.
             q_ref: Joints to start from [rad or m], [N, J]; on CUDA pose's dtype and device.
             time_each: Report the time of each solve, with `throughput` an equal share of the time of rows that were
                 solved together; without meaning on CUDA.
@@ -329,6 +335,7 @@ class Solver:
         q_ref = as_joints("q_ref", q_ref, (len(pose), self.dof))
         threads = as_integer("threads", threads, 1, 1024)
         checked = self._checked(options, given)
+        checked.check_locked(self.robot, "q_ref", q_ref)
         asked = (checked.native, bool(time_each), threads, bool(throughput))
         return BatchResult(*_call(self._native.solve_batch, pose, q_ref, *asked))
 
@@ -354,7 +361,16 @@ class Solver:
         return network
 
     def explain(self, result: Result) -> str:
-        """Return a result of `solve` or `track` in a sentence or two, with numbers and the joints at their limits."""
+        """Return a result of `solve` or `track` in a sentence or two, with numbers and the joints at their limits.
+
+        Raises:
+            ArgumentError: `result` is another result, such as that of a batch.
+        """
+        if not isinstance(result, Result):
+            raise ArgumentError(
+                f"result: expected the Result of solve or track, got {type(result).__name__}; "
+                "solve the row of interest by itself"
+            )
         fields = (result.pos_error, result.rot_error, result.iterations, result.attempts, result.reason)
         return self._native.explain(result.q, int(result.status), *fields)
 

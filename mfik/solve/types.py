@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
+    from mfik.robots import Robot
+
 
 class Status(IntEnum):
     """Outcome of a solve. The numbers are those of `mfik::Status`, `mfik._native.STATUSES`."""
@@ -94,9 +96,9 @@ class Options:
             "max_iterations": as_integer("max_iterations", self.max_iterations, 0, native.MAX_ITERATIONS),
             "max_attempts": as_integer("max_attempts", self.max_attempts, 1, native.MAX_ATTEMPTS),
             "seed": _as_seed(self.seed),
-            "nearest": bool(self.nearest),
+            "nearest": _as_bool("nearest", self.nearest),
             "slack": _as_slack(self.slack),
-            "tool": tuple(as_poses("tool", self.tool, (7,)).tolist()),
+            "tool": _as_tool(self.tool),
             "locked": _as_joint_indices(self.locked),
         }
         if self.q_preferred is not None:
@@ -120,6 +122,21 @@ class Options:
         if self.q_preferred is not None:
             as_array("q_preferred", self.q_preferred, (dof,))
 
+    def check_locked(self, robot: Robot, name: str, q_ref: np.ndarray) -> None:
+        """Raise ArgumentError where a locked joint of q_ref, [J] or [N, J], is outside its limits."""
+        for joint in self.locked:
+            if robot.kinds[joint] == "continuous":
+                continue
+            lower, upper, q = robot.lower[joint], robot.upper[joint], q_ref[..., joint]
+            outside = (q < lower) | (q > upper)
+            if outside.any():
+                row = [int(i) for i in np.argwhere(outside)[0]]
+                raise ArgumentError(
+                    f"{name}{[*row, joint]}: expected locked joints within their limits, got {q[tuple(row)]:.6g} for "
+                    f"'{robot.joint_names[joint]}', limited to [{lower:.6g}, {upper:.6g}]; clamp it with robot.clamp, "
+                    "or do not lock it"
+                )
+
     def _fields(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__dataclass_fields__)
 
@@ -137,8 +154,23 @@ def _as_slack(value: ArrayLike) -> tuple[float, ...]:
     return tuple(slack.tolist())
 
 
+def _as_tool(value: ArrayLike) -> tuple[float, ...]:
+    tool = as_poses("tool", value, (7,))
+    if np.abs(tool[:3]).max() > (longest := load_native().MAX_TOOL_LENGTH):
+        raise ArgumentError(
+            f"tool: expected coordinates of up to {longest:g} m, got {tool[:3].tolist()}; check its unit"
+        )
+    return tuple(tool.tolist())
+
+
+def _as_bool(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_, int)) or value not in (0, 1):
+        raise ArgumentError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
 def _as_joint_indices(value: Any) -> tuple[int, ...]:
-    if isinstance(value, (int, np.integer, str)):
+    if isinstance(value, str) or not np.iterable(value):
         raise ArgumentError(f"locked: expected indices of joints, such as [2], got {value!r}")
     return tuple(as_integer("locked", joint, 0, MAX_JOINTS - 1) for joint in value)
 

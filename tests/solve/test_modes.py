@@ -264,8 +264,19 @@ def test_locked_joints_stay(panda):
     assert solved == 100
     outside = robot.upper + 1.0
     for call, arguments in ((panda.solve, (pose, outside)), (panda.solve_batch, ([pose, pose], [q_ref, outside]))):
-        with pytest.raises(ArgumentError, match="locked joints within their limits"):
+        row = "1, " if call == panda.solve_batch else ""
+        message = (
+            rf"q_ref\[{row}0\]: expected locked joints within their limits, got 3.89.* for 'panda_joint1', limited"
+        )
+        with pytest.raises(ArgumentError, match=message):
             call(*arguments, locked=[0])
+
+
+def test_locked_joints_that_block_a_target_are_no_joint_limits(panda):
+    midpoint = 0.5 * sum(limits(panda))
+    pose = panda.robot.fk(midpoint + 0.3)
+    blocked = panda.solve(pose, midpoint, locked=list(range(6)))
+    assert blocked.status is Status.UNREACHABLE and "limits" not in blocked.reason
 
 
 def test_a_redundant_arm_is_led_to_its_null_space_posture(panda):
@@ -338,6 +349,10 @@ def test_continuous_joints_turn_the_short_way(tmp_path):
         ({"slack": [0, 0, -1, 0, 0, 0]}, "slack: expected 6 numbers of at least 0"),
         ({"slack": [0, 0, float("nan"), 0, 0, 0]}, "slack"),
         ({"tool": [0, 0, 0, 1, 1, 0, 0]}, "tool: expected a unit quaternion"),
+        ({"tool": [1e200, 0, 0, 1, 0, 0, 0]}, r"tool: expected coordinates of up to 1e\+09 m, got \[1e\+200"),
+        ({"nearest": "no"}, "nearest: expected True or False, got 'no'"),
+        ({"locked": None}, "locked: expected indices of joints, such as .*, got None"),
+        ({"q_preferred": [1j] * 7}, "q_preferred: expected numbers, got list .*complex"),
         ({"locked": [7]}, "locked: expected an integer from 0 to 6, got 7"),
         ({"locked": 2}, r"locked: expected indices of joints, such as \[2\], got 2"),
         ({"q_preferred": [0.0] * 6}, r"q_preferred: expected shape \[7\]"),
@@ -362,3 +377,35 @@ def test_bad_arguments_of_track_and_solve_all(panda):
         panda.solve_all(pose, 4, min_distance=0.0)
     with pytest.raises(ArgumentError, match="max_iterations"):
         panda.solve_all(pose, 4, max_iterations=0)
+
+
+def test_a_pose_may_be_a_transform(panda):
+    rng = np.random.default_rng(31)
+    q = rng.uniform(*limits(panda), (200, 7))
+    poses, transforms = panda.robot.fk(q), np.array([Judge(panda.robot).tool(row).homogeneous for row in q])
+    for pose, transform, q_ref in zip(poses[:20], transforms, q + 0.01, strict=False):
+        np.testing.assert_allclose(panda.solve(transform, q_ref).q, panda.solve(pose, q_ref).q, atol=1e-9)
+        np.testing.assert_allclose(panda.track(transform, q_ref, 0.1).q, panda.track(pose, q_ref, 0.1).q, atol=1e-9)
+    out = panda.solve_batch(transforms, q)
+    assert (out.status == Status.SOLVED).all() and out.iterations.max() == 0
+    sheared = transforms[0] + 0.1 * np.eye(4)
+    with pytest.raises(ArgumentError, match="pose: expected a transform, a rotation matrix"):
+        panda.solve(sheared, q[0])
+    with pytest.raises(ArgumentError, match=r"pose\[3\]: expected a transform"):
+        panda.solve_batch(np.where(np.arange(200)[:, None, None] == 3, sheared, transforms), q)
+
+
+def test_what_is_no_pose_robot_or_result_is_refused_by_name(panda):
+    with pytest.raises(ArgumentError, match=r"pose: expected .*; a pose may also be a transform, \[4, 4\]"):
+        panda.solve(np.eye(3), np.zeros(7))
+    with pytest.raises(ArgumentError, match="pose: expected"):
+        panda.solve(None, np.zeros(7))
+    with pytest.raises(ArgumentError, match="q_ref: expected numbers, got ndarray .*complex"):
+        panda.solve([0.5, 0, 0.5, 1, 0, 0, 0], np.zeros(7, dtype=complex))
+    with pytest.raises(ArgumentError, match="robot: expected a Robot, got 'panda'; load it"):
+        Solver.from_robot("panda")
+    with pytest.raises(ArgumentError, match="name_or_path: expected a preset .* got None"):
+        load_robot(None)
+    batch = panda.solve_batch([[0.5, 0, 0.5, 1, 0, 0, 0]], np.zeros((1, 7)))
+    with pytest.raises(ArgumentError, match="result: expected the Result of solve or track, got BatchResult"):
+        panda.explain(batch)

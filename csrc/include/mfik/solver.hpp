@@ -27,6 +27,8 @@ using Pose = std::array<double, 7>;
 
 /// Largest accepted deviation of a quaternion's norm from 1; smaller ones are normalised away.
 constexpr double kQuatNormTolerance = 1e-3;
+/// Largest accepted coordinate of a tool's origin [m]: beyond, squares of lengths would lose the arm in rounding.
+constexpr double kMaxToolLength = 1e9;
 /// Largest accepted Options::max_iterations.
 constexpr int kMaxIterations = 1000;
 /// Largest accepted Options::max_attempts.
@@ -93,7 +95,7 @@ struct Options {
     int max_attempts = 160;     ///< Seeds to try, 1 to kMaxAttempts; lanes() are refined at a time. 1: the first alone.
     Seed seed = Seed::kReference;  ///< Where the first attempt begins.
     bool nearest = false;  ///< Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
-    Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m].
+    Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m]; kMaxToolLength.
     /// Error accepted along and about the axes of the target frame, beyond the tolerances: [x, y, z] [m], rotation
     /// vector [x, y, z] [rad]; each >= 0. Infinity frees an axis: with one turn free, the others bound the swing that
     /// is left after the best such turn; with two, the third bounds the twist about its own axis, which may point
