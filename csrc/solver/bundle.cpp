@@ -158,8 +158,11 @@ void read_document(const JsonReader& reader, const Json& document, Bundle& bundl
 std::string read_file(const std::string& file) {
     namespace fs = std::filesystem;
     std::error_code code;
-    if (!fs::exists(file, code)) throw Error(file + ": no such file; make a bundle with scripts/export.py");
-    if (!fs::is_regular_file(file, code)) throw Error(file + ": expected a regular file or a bundle folder");
+    const fs::file_type type = fs::status(file, code).type();
+    if (type == fs::file_type::not_found) throw Error(file + ": no such file; make a bundle with scripts/export.py");
+    if (type == fs::file_type::none)
+        throw Error(file + ": cannot be read (" + code.message() + "); check the path and its permissions");
+    if (type != fs::file_type::regular) throw Error(file + ": expected a regular file or a bundle folder");
     const std::uintmax_t size = fs::file_size(file, code);
     if (size > kMaxFileBytes) {
         throw Error(file + ": size: expected at most " + std::to_string(kMaxFileBytes) + " bytes, got " +

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections import Counter
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -69,9 +70,13 @@ def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link:
 
 def _parse(path: Path) -> ET.Element:
     try:
-        root = ET.fromstring(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise RobotError(f"{path}: cannot read the file ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise RobotError(f"{str(path)!r}: cannot read the file ({error}); check the path") from None
+    try:
+        root = ET.fromstring(text)
     except ET.ParseError as error:
         line, column = error.position
         raise RobotError(f"{path}: malformed XML at line {line}, column {column} ({error}); correct it there") from None
@@ -103,25 +108,30 @@ def _read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, _J
             raise RobotError(f'{path}: joint number {index} has no name; add name="..."')
     _check_unique(path, "joint", [element.attrib["name"] for element in elements])
     parent_joint: dict[str, _Joint] = {}
+    known = set(links)
     for element in elements:
-        joint = _read_joint(path, element, links)
+        joint = _read_joint(path, element, known)
         if joint.child in parent_joint:
             raise RobotError(
                 f"{path}: link '{joint.child}' is the child of joints '{parent_joint[joint.child].name}' and "
                 f"'{joint.name}'; a link may have one parent: remove one joint"
             )
         parent_joint[joint.child] = joint
+    rooted: set[str] = set()  # links from which a way up to a root is known
     for link in links:
-        seen = [link]
-        while seen[-1] in parent_joint:
-            seen.append(parent_joint[seen[-1]].parent)
-            if seen[-1] in seen[:-1]:
-                cycle = seen[seen.index(seen[-1]) :]
+        seen = {link: None}  # in order
+        while link in parent_joint and link not in rooted:
+            link = parent_joint[link].parent
+            if link in seen:
+                way = list(seen)
+                cycle = [*way[way.index(link) :], link]
                 raise RobotError(f"{path}: links {' -> '.join(cycle[::-1])} form a cycle; remove one of its joints")
+            seen[link] = None
+        rooted.update(seen)
     return parent_joint
 
 
-def _read_joint(path: Path, element: ET.Element, links: list[str]) -> _Joint:
+def _read_joint(path: Path, element: ET.Element, links: set[str]) -> _Joint:
     name, kind = element.attrib["name"], element.get("type")
     where = f"{path}: joint '{name}'"
     if kind not in JOINT_TYPES:
@@ -175,9 +185,9 @@ def _read_number(where: str, tag: str, key: str, word: str) -> float:
 
 
 def _check_unique(path: Path, tag: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise RobotError(f"{path}: {tag} '{name}' occurs {names.count(name)} times; rename all but one")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise RobotError(f"{path}: {tag} '{name}' occurs {times} times; rename all but one")
 
 
 def _find_base(path: Path, links: list[str], parent_joint: dict[str, _Joint], base_link: str | None) -> str:
@@ -214,9 +224,13 @@ def _check_link(path: Path, argument: str, links: list[str], link: str) -> None:
 
 
 def _links_below(parent_joint: dict[str, _Joint], base_link: str) -> list[str]:
-    return sorted(
-        link for link in parent_joint if any(joint.parent == base_link for joint in _joints_above(parent_joint, link))
-    )
+    children: dict[str, list[str]] = {}
+    for link, joint in parent_joint.items():
+        children.setdefault(joint.parent, []).append(link)
+    below = list(children.get(base_link, ()))
+    for link in below:  # which grows
+        below += children.get(link, ())
+    return sorted(below)
 
 
 def _joints_above(parent_joint: dict[str, _Joint], link: str) -> list[_Joint]:
@@ -233,7 +247,7 @@ def _find_path(
 ) -> tuple[list[_Joint], list[_Joint]]:
     """Return the fixed joints to climb from the base, and those to descend to the tip, in order of travel."""
     above_tip = _joints_above(parent_joint, tip_link)
-    meeting_links = [tip_link, *(joint.parent for joint in above_tip)]
+    meeting_links = {link: place for place, link in enumerate([tip_link, *(joint.parent for joint in above_tip)])}
     up: list[_Joint] = []
     link = base_link
     while link not in meeting_links:
@@ -246,7 +260,7 @@ def _find_path(
             )
         up.append(joint)
         link = joint.parent
-    return up, above_tip[: meeting_links.index(link)][::-1]
+    return up, above_tip[: meeting_links[link]][::-1]
 
 
 def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint], down: list[_Joint]) -> Description:

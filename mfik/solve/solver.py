@@ -68,10 +68,17 @@ class Solver:
             robot: The robot that will be driven, to make sure that the bundle is for it; default any.
 
         Raises:
+            ArgumentError: `path` is neither text nor a path.
             BundleError: The bundle is missing, malformed, foreign, of another version, or for another robot.
             ImportError: The native extension is missing.
         """
-        native = load_native().Solver.load(os.fsencode(path))
+        try:
+            name = os.fsencode(path)
+        except TypeError:
+            raise ArgumentError(f"path: expected a bundle's path, got {path!r:.60}; give text or a Path") from None
+        if b"\0" in name:
+            raise BundleError(f"path: expected one without NUL, got {name!r:.60}; check where it comes from")
+        native = load_native().Solver.load(name)
         metadata = json.loads(native.metadata_json)
         try:
             own = Robot.from_dict(metadata["robot"])

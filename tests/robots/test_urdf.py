@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,24 @@ def test_unreadable_file_is_a_robot_error(tmp_path, name):
     (tmp_path / "folder.urdf").mkdir()
     with pytest.raises(RobotError, match=rf"{re.escape(name)}: cannot read the file \(.+\); check the path"):
         load_robot(tmp_path / name)
+
+
+def test_paths_that_lead_nowhere_are_robot_errors(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(RobotError, match="cannot read the file .*symbolic links"):
+        load_robot(tmp_path / "loop" / "arm.urdf")
+    with pytest.raises(RobotError, match=r"'a\\x00b.urdf': cannot read the file \(embedded null byte\)"):
+        load_robot("a\0b.urdf")
+
+
+def test_thousands_of_links_are_read_in_linear_time(tmp_path):
+    n = 3000  # 46 s in quadratic time
+    links = [f"l{i}" for i in range(n)]
+    joints = [joint(f"j{i}", links[i - 1], links[i], kind="revolute" if i % 500 == 0 else "fixed") for i in range(1, n)]
+    begin = time.perf_counter()
+    arm = load(tmp_path, robot(link(*links), *joints))
+    assert arm.dof == 5 and arm.tip_link == links[-1]
+    assert time.perf_counter() - begin < 5
 
 
 def test_unknown_encoding_is_a_robot_error(tmp_path):

@@ -286,6 +286,13 @@ def test_load_accepts_the_right_robot_only():
 def test_load_errors_are_bundle_errors(tmp_path):
     with pytest.raises(BundleError, match="no such file"):
         Solver.load(tmp_path / "none")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(BundleError, match=r"loop: cannot be read \(.*symbolic links\); check the path"):
+        Solver.load(tmp_path / "loop")
+    with pytest.raises(BundleError, match="path: expected one without NUL, got b'a"):
+        Solver.load("a\0b")
+    with pytest.raises(ArgumentError, match="path: expected a bundle's path, got None"):
+        Solver.load(None)
     (tmp_path / "noise").write_bytes(b"\xff" * 100)
     with pytest.raises(BundleError, match="header length"):
         Solver.load(tmp_path / "noise")
