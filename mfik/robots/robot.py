@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mfik.collision.body import Body
+from mfik.collision.pairs import NEVER_SAMPLES
 from mfik.errors import ArgumentError, RobotError
 from mfik.kinematics.chain import Chain, read_only
 from mfik.kinematics.tensors import is_tensor, keep, to_tensor
+from mfik.robots.attach import attached, detached, resampled
+from mfik.robots.body import read_body
 from mfik.robots.urdf import read_urdf
 
 if TYPE_CHECKING:
@@ -42,8 +47,9 @@ class Robot:
         joint_names: Unique joint names from base to tip, length J.
         lower: Lower limits [rad or m], -pi for continuous joints, [J], float64; kept as a read-only copy.
         upper: Upper limits [rad or m], pi for continuous joints, [J], float64; likewise.
+        body: Spheres on the links, for collision; None where none are known.
     Raises:
-        RobotError: Names or limits do not fit the chain.
+        RobotError: Names, limits or the body do not fit the chain.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Robot:
     joint_names: tuple[str, ...]
     lower: np.ndarray
     upper: np.ndarray
+    body: Body | None = None
     tensors: dict[Any, Tensor] = field(init=False, repr=False, default_factory=dict)  # what `keep` keeps
 
     def __post_init__(self) -> None:
@@ -68,14 +75,26 @@ class Robot:
                 raise RobotError(f"joint '{name}': expected finite limits, lower < upper, got [{lower}, {upper}]")
             if kind == "continuous" and (lower, upper) != (-math.pi, math.pi):
                 raise RobotError(f"joint '{name}': expected [-pi, pi] as it is continuous, got [{lower}, {upper}]")
+        for link in self.body.links if self.body is not None else ():
+            if not 0 <= link.frame <= self.dof:
+                raise RobotError(f"link '{link.name}': expected a frame from 0 to {self.dof}, got {link.frame}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle through the constructor, so that a copy's limits are read-only too."""
         return Robot, tuple(getattr(self, field.name) for field in fields(self) if field.init)
 
     @classmethod
-    def from_urdf(cls, path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Robot:
-        """Read the serial chain between two links of a URDF file.
+    def from_urdf(
+        cls,
+        path: str | PathLike[str],
+        base_link: str | None = None,
+        tip_link: str | None = None,
+        *,
+        joint_positions: Mapping[str, float] | None = None,
+        spheres: str | PathLike[str] | Mapping[str, ArrayLike] | None = None,
+        srdf: str | PathLike[str] | None = None,
+    ) -> Robot:
+        """Read the serial chain between two links of a URDF file, and the body that moves with it.
 
         The base may also hang off the chain by fixed joints, as UR's `base` does.
 
@@ -83,17 +102,24 @@ class Robot:
             path: URDF file.
             base_link: First link; default the root link.
             tip_link: Last link; default the only leaf below base_link.
+            joint_positions: Values [rad or m] of joints outside the chain, by name, at which the links that hang from
+                it are held; others stand at 0, and a fixed joint's value has no effect.
+            spheres: Spheres on the links, centre in the link's frame and radius [m], [S, 4] by link, or the path of a
+                YAML file with them (scripts/fit_spheres.py); default the file's collision geometry, if it consists of
+                spheres.
+            srdf: SRDF file, whose disabled pairs of links are not checked against each other.
         Returns:
             The robot, named as in the file.
         Raises:
+            ArgumentError: joint_positions, spheres or srdf name what does not exist, or cannot be read.
             RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
         """
         description = read_urdf(path, base_link, tip_link)
         chain = Chain(description.origins, description.kinds)
         lower, upper = description.limits.T
-        return cls(
-            description.name, description.base_link, description.tip_link, chain, description.joint_names, lower, upper
-        )
+        ends = description.base_link, description.tip_link
+        body = read_body(path, chain, (lower, upper), ends, joint_positions, spheres, srdf)
+        return cls(description.name, *ends, chain, description.joint_names, lower, upper, body)
 
     @property
     def dof(self) -> int:
@@ -296,6 +322,53 @@ class Robot:
             tol_rot=tol_rot,
         )
 
+    def attach(
+        self,
+        name: str,
+        spheres: ArrayLike,
+        *,
+        link: str | None = None,
+        pose: ArrayLike = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        touching: Sequence[str] = (),
+    ) -> Robot:
+        """Return the robot with an object on one of its links: a tool, a gripped box.
+
+        It is checked against all links that move against it, but for those that it touches in nearly all
+        configurations.
+
+        Args:
+            name: The object's name, for messages and `detach`; no link of the body may have it.
+            spheres: Centre in the object's frame and radius of each [m], [S, 4]; `collision.box_spheres` and the like
+                make them.
+            link: Link that holds it; default the tip.
+            pose: T_link_object [x, y, z, qw, qx, qy, qz], [m].
+            touching: Links that it may touch.
+        Raises:
+            ArgumentError: A name does not exist, or is taken; a number is not finite.
+        """
+        return replace(self, body=attached(self, name, spheres, link or self.tip_link, pose, touching))
+
+    def detach(self, name: str) -> Robot:
+        """Return the robot without an attached object, or without the spheres of a link.
+
+        Raises:
+            ArgumentError: The body has nothing of that name.
+        """
+        return replace(self, body=detached(self.body, name))
+
+    def sample_pairs(self, samples: int = NEVER_SAMPLES) -> Robot:
+        """Return the robot with its pairs of links decided anew by sampled configurations.
+
+        Pairs that stay clear of each other by 0.05 m in all of at least 100,000 are "never" in contact: they are not
+        checked, which saves time. Leave it out where a margin above that is asked of the solver.
+
+        Args:
+            samples: Number of configurations, uniform within the limits.
+        Raises:
+            ArgumentError: The robot has no spheres, or `samples` is out of range.
+        """
+        return replace(self, body=resampled(self, samples))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the document that data files and exported models carry; exact through JSON."""
         origins = self.chain.origins.reshape(-1, 12).tolist()
@@ -309,6 +382,7 @@ class Robot:
                 for name, kind, lower, upper, origin in joints
             ],
             "tool": origins[-1],
+            **({} if self.body is None else {"body": self.body.to_dict()}),
         }
 
     @classmethod
@@ -352,6 +426,7 @@ class Robot:
                 joint_names=tuple(joint["name"] for joint in joints),
                 lower=np.array([joint["lower"] for joint in joints], dtype=np.float64),
                 upper=np.array([joint["upper"] for joint in joints], dtype=np.float64),
+                body=None if document.get("body") is None else Body.from_dict(document["body"]),
             )
         except KeyError as error:
             raise RobotError(f"robot document: expected key {error}, found none; write it with Robot.to_dict") from None

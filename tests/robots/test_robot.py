@@ -138,7 +138,8 @@ def test_limits_are_given_as_tensors(robot):
 
 def test_document_survives_json_bit_by_bit(robot):
     document = robot.to_dict()
-    assert list(document) == ["name", "base_link", "tip_link", "joints", "tool"]
+    keys = ["name", "base_link", "tip_link", "joints", "tool"]
+    assert list(document) == keys + ["body"] * (robot.body is not None)
     assert list(document["joints"][0]) == ["name", "kind", "lower", "upper", "origin"]
     parsed = json.loads(json.dumps(document))
     assert parsed == document

@@ -1,0 +1,116 @@
+"""Collision geometry of a URDF file's links."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from mfik.errors import RobotError
+from mfik.robots.urdf import _Joint, _origin_matrix, _parse, _read_number, _read_vector
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A collision element of a link.
+
+    Attributes:
+        kind: "sphere", "box", "cylinder", "capsule" or "mesh".
+        transform: T_link_shape, [4, 4].
+        size: Radius; edges; radius and length (along z; of a capsule between the centres of its ends); scale [m].
+        file: Of a mesh, as written in the URDF file.
+    """
+
+    kind: str
+    transform: np.ndarray
+    size: tuple[float, ...]
+    file: str = ""
+
+
+def read_shapes(path: Path, root: ET.Element) -> dict[str, list[Shape]]:
+    """Read the collision elements of every link of a parsed URDF file, by the link's name.
+
+    Raises:
+        RobotError: An element is malformed, or has a size that is not above 0.
+    """
+    return {element.attrib["name"]: _read_link(path, element) for element in root.findall("link")}
+
+
+def read_geometry(path: str | PathLike[str]) -> dict[str, list[Shape]]:
+    """Read the collision elements of every link of a URDF file, by the link's name.
+
+    Raises:
+        RobotError: The file or an element of it cannot be used.
+    """
+    return read_shapes(Path(path), _parse(Path(path)))
+
+
+def mesh_path(shape: Shape, folder: Path) -> Path:
+    """Find the file of a mesh.
+
+    Args:
+        shape: The mesh; its file may be `package://package/path`, `file://path` or a path relative to the URDF file.
+        folder: Of the URDF file. A package is the nearest folder of that name above it, or in a folder above it.
+    Raises:
+        RobotError: There is no such file.
+    """
+    name = shape.file
+    if name.startswith("package://"):
+        package, _, rest = name.removeprefix("package://").partition("/")
+        above = [folder.resolve(), *folder.resolve().parents]
+        tried = [place / rest for place in above if place.name == package] + [place / package / rest for place in above]
+    else:
+        tried = [folder / name.removeprefix("file://")]
+    for path in tried:
+        if path.is_file():
+            return path
+    places = ", ".join(str(path) for path in tried[:4])
+    raise RobotError(f"mesh {name!r}: no such file (tried {places}); put the package beside the URDF file, or mend it")
+
+
+def _read_link(path: Path, link: ET.Element) -> list[Shape]:
+    shapes = []
+    for index, element in enumerate(link.findall("collision")):
+        where = f"{path}: link '{link.get('name')}': collision number {index}"
+        geometry = element.find("geometry")
+        kinds = [] if geometry is None else list(geometry)
+        if len(kinds) != 1:
+            raise RobotError(f"{where}: expected one shape in <geometry>, got {len(kinds)}; give one, or remove it")
+        origin = _Joint(
+            "", "fixed", "", "", _read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
+            _read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)), (), element,
+        )  # fmt: skip
+        transform, shape = _origin_matrix(origin), kinds[0]
+        if shape.tag == "sphere":
+            shapes.append(Shape("sphere", transform, (_read_size(where, shape, "radius"),)))
+        elif shape.tag == "box":
+            size = _read_vector(where, geometry, "box", "size", ())  # type: ignore[arg-type]
+            if len(size) != 3 or min(size) <= 0:
+                raise RobotError(f"{where}: <box size>: expected three edges > 0 [m], got {size}; correct it")
+            shapes.append(Shape("box", transform, size))
+        elif shape.tag in ("cylinder", "capsule"):
+            size = (_read_size(where, shape, "radius"), _read_size(where, shape, "length"))
+            shapes.append(Shape(shape.tag, transform, size))
+        elif shape.tag == "mesh":
+            file = shape.get("filename")
+            if not file:
+                raise RobotError(f'{where}: <mesh> has no filename; add filename="..."')
+            scale = _read_vector(where, geometry, "mesh", "scale", (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+            if 0.0 in scale:
+                raise RobotError(f"{where}: <mesh scale>: expected numbers other than 0, got {scale}; correct it")
+            shapes.append(Shape("mesh", transform, scale, file))
+        else:
+            raise RobotError(
+                f"{where}: unknown shape <{shape.tag}>; use sphere, box, cylinder, capsule or mesh, or remove it"
+            )
+    return shapes
+
+
+def _read_size(where: str, shape: ET.Element, key: str) -> float:
+    value = _read_number(where, shape.tag, key, shape.get(key, ""))
+    if value <= 0:
+        raise RobotError(f"{where}: <{shape.tag} {key}>: expected a length > 0 [m], got {value}; correct it")
+    return value
