@@ -250,6 +250,31 @@ void bind_cpu(py::module_& m) {
                   cpu::refine(chain, refine_args<T>(in, out, n, max_iterations, tol_pos_m, tol_rot_rad), max_threads);
               });
           });
+    m.def("geometry_cpu",
+          [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, const std::array<Address, 2>& out, std::int64_t n, int max_threads) {
+              const Geometry geometry(make_chain(origins, kinds, lower, upper));
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cpu::geometry(geometry,
+                                GeometryArgs<T>{pointer<const T>(in[0]), pointer<const T>(in[1]), pointer<T>(out[0]),
+                                                pointer<T>(out[1]), n},
+                                max_threads);
+              });
+          });
+    m.def("geometry_backward_cpu",
+          [](bool is_double, const std::array<Address, 4>& in, Address origins, const std::vector<int>& kinds,
+             Address lower, Address upper, Address by_q, std::int64_t n, int max_threads) {
+              const Geometry geometry(make_chain(origins, kinds, lower, upper));
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  cpu::geometry_backward(
+                      geometry,
+                      GeometryBackwardArgs<T>{pointer<const T>(in[0]), pointer<const T>(in[1]), pointer<const T>(in[2]),
+                                              pointer<const T>(in[3]), pointer<T>(by_q), n},
+                      max_threads);
+              });
+          });
     m.def("solve_cpu",
           [](bool is_double, const std::array<Address, 3>& in, Address origins, const std::vector<int>& kinds,
              Address lower, Address upper, const std::array<Address, 6>& out, std::int64_t n, std::int64_t num_seeds,

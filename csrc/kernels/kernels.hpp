@@ -5,6 +5,7 @@
 
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
+#include "kernels/geometry.hpp"
 #include "kernels/sample_batch.hpp"
 #include "kernels/solve_rows.hpp"
 #include "kernels/weighted_residual_loss.hpp"
@@ -36,6 +37,25 @@ struct RefineArgs {
     int max_iterations;
     double tol_pos_m;
     double tol_rot_rad;
+};
+
+template <typename T>
+struct GeometryArgs {
+    const T* q;            // [n, dof]
+    const T* target_pose;  // [n, 7]
+    T* features;           // [n, geometry.size]
+    T* error2;             // [n]
+    std::int64_t n;
+};
+
+template <typename T>
+struct GeometryBackwardArgs {
+    const T* q;            // [n, dof]
+    const T* target_pose;  // [n, 7]
+    const T* by_features;  // [n, geometry.size]
+    const T* by_error2;    // [n]
+    T* by_q;               // [n, dof]
+    std::int64_t n;
 };
 
 // `max_threads` bounds the threads; results do not depend on it. Instantiated for float and double.
@@ -74,6 +94,14 @@ void refine(const Chain& chain, const RefineArgs<T>& args, int max_threads);
 /// finish what float cannot. Rows that cannot be used: see `refine`; their errors are NaN, their attempts 0.
 template <typename T>
 void solve(const Chain& chain, const SolveArgs<T>& args, int max_threads);
+
+/// Features of network type v2 and the squared pose error, lengths / L. Computed in double whatever T.
+template <typename T>
+void geometry(const Geometry& geometry, const GeometryArgs<T>& args, int max_threads);
+
+/// Their gradient by the joints. Computed in double whatever T.
+template <typename T>
+void geometry_backward(const Geometry& geometry, const GeometryBackwardArgs<T>& args, int max_threads);
 
 }  // namespace cpu
 

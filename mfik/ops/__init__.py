@@ -8,6 +8,7 @@ inside a differentiated network, to which they are constants.
 from mfik.ops._backend import has_kernel
 from mfik.ops._reference import MIN_REMAINING, Batch, SolveRows, draw_normal
 from mfik.ops.adaptive_weight import adaptive_weight
+from mfik.ops.geometry import GeometryRobot, geometry, geometry_backward, has_geometry
 from mfik.ops.kinematics import fk, jacobian, refine, solve
 from mfik.ops.sample_batch import draw_batch, sample_batch
 from mfik.ops.weighted_residual_loss import weighted_residual_loss
@@ -15,11 +16,15 @@ from mfik.ops.weighted_residual_loss import weighted_residual_loss
 __all__ = [
     "MIN_REMAINING",
     "Batch",
+    "GeometryRobot",
     "SolveRows",
     "adaptive_weight",
     "draw_batch",
     "draw_normal",
     "fk",
+    "geometry",
+    "geometry_backward",
+    "has_geometry",
     "has_kernel",
     "jacobian",
     "refine",

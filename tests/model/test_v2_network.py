@@ -9,16 +9,17 @@ from mfik.errors import ArgumentError
 from mfik.kinematics import pose_error, quat_to_matrix
 from mfik.model import SingleStep, build_network, make_network
 from mfik.model.v2 import Geometry, MeanFlowNet, ModelConfig
+from mfik.model.v2.network import _BoundedGradient
 from mfik.robots import load_robot
 from mfik.train.v1.loss import total_derivative
 
 SIZES_M = {"default": 17.84, "medium": 4.14, "small": 1.05, "mini": 0.235, "tiny": 0.1075, "nano": 0.0292}
 
 
-def random_net(robot, width=32, dtype=torch.float64):
+def random_net(robot, width=32, dtype=torch.float64, passes=2):
     """A network whose head is not zero, so that every layer matters."""
     torch.manual_seed(0)
-    model = MeanFlowNet(ModelConfig(robot.dof, width, 2), robot).to(dtype)
+    model = MeanFlowNet(ModelConfig(robot.dof, width, 2, passes), robot).to(dtype)
     torch.nn.init.normal_(model.head.weight, std=0.2)
     return model.eval()
 
@@ -41,7 +42,7 @@ def test_a_network_for_other_joints_is_refused(panda):
         build_network(ModelConfig(dof=7, width=8, num_blocks=1).to_dict(), load_robot("ur10"))
 
 
-@pytest.mark.parametrize("field", ["dof", "width", "num_blocks"])
+@pytest.mark.parametrize("field", ["dof", "width", "num_blocks", "passes"])
 def test_bad_configuration_names_the_field(field):
     for value in (0, -1, 1.5, "8", None):
         with pytest.raises(ArgumentError, match=field):
@@ -143,26 +144,67 @@ def test_turning_target_and_end_joint_together_changes_no_feature(any_robot, end
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)  # AXIS_FLOOR: 1e-6 m^2 beside the radius
 
 
-def test_an_untrained_network_takes_a_damped_step(any_robot, rng):
+def test_an_untrained_network_takes_damped_steps(any_robot, rng):
     robot = any_robot
-    net = SingleStep(make_network("v2", "nano", robot).double().eval())
     q = robot.sample(200, rng, torch.float64)
     lower, upper = robot.limits()
     span = (upper - lower).clamp_max(math.pi)
     q_ref = robot.clamp(q + 0.01 * span * (2 * torch.rand(q.shape, generator=rng, dtype=torch.float64) - 1))
     pose = robot.fk(q)
 
-    def errors(joints):
-        return pose_error(pose, robot.fk(joints)).norm(dim=-1)
+    def errors(passes):
+        config = ModelConfig(robot.dof, width=8, num_blocks=1, passes=passes)
+        with torch.no_grad():
+            return pose_error(pose, robot.fk(SingleStep(MeanFlowNet(config, robot).double())(q_ref, pose))).norm(dim=-1)
 
+    before, once, twice = pose_error(pose, robot.fk(q_ref)).norm(dim=-1), errors(1), errors(2)
+    assert (once < 0.5 * before).double().mean() > 0.9
+    assert once.median() < 0.1 * before.median() and twice.median() < 0.02 * once.median()  # nearly Newton's
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", ["nano", "tiny"])
+def test_a_solution_stays_where_it_is(any_robot, size, dtype, rng):
+    """u = 0 for every r and t, whatever the weights."""
+    robot = any_robot
+    model = make_network("v2", size, robot).to(dtype).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.5)
+    lower, upper = robot.limits()
+    q = robot.sample(1000, rng, torch.float64).clamp(lower + 1e-3, upper - 1e-3)
+    pose = robot.fk(q).to(dtype)
+    r = 0.9 * torch.rand(1000, 1, generator=rng).to(dtype)
+    moved = (1 - r) * model(q.to(dtype), pose, r, r + 0.1)
+    # Rounding of the pose, through a step whose damping is 1e-5: at most 1 / (2 sqrt(1e-5)) = 158 times as much.
+    eps = torch.finfo(dtype).eps
+    assert moved.norm(dim=-1).median() < 20 * eps and moved.norm(dim=-1).max() < 2000 * eps
+
+
+def test_answers_lie_within_the_limits(any_robot, rng):
+    robot = any_robot
+    model = random_net(robot, dtype=torch.float32)
+    torch.nn.init.normal_(model.head.weight, std=3.0)
+    q, pose, _, _ = inputs(robot, 5000, rng, torch.float32)
+    q = torch.cat((q, robot.clamp(2 * q)))  # also references on the limits
     with torch.no_grad():
-        answer = net(q_ref, pose)
-    before, after = errors(q_ref), errors(answer)
-    refined = errors(robot.refine(q_ref, pose, max_iterations=1).q)
-    assert (after < 0.5 * before).double().mean() > 0.9
-    assert after.median() < 0.1 * before.median()
-    assert refined.median() < before.median()  # the first step of refinement, damped less, goes further
-    torch.testing.assert_close(net(q_ref, robot.fk(q_ref)), q_ref, rtol=0, atol=1e-6)  # solved: it stays
+        answer = SingleStep(model)(q, torch.cat((pose, pose))).double()
+    lower, upper = robot.limits()
+    assert (answer >= lower).all() and (answer <= upper).all()
+    near = (answer - lower).abs().minimum((answer - upper).abs()) < 1e-5
+    assert near.double().mean() > 0.1, "few answers would have left the limits: a test of nothing"
+
+
+def test_between_looks_no_row_drowns_the_others_in_training():
+    """A row's gradient is bounded by four times the median; one that is not finite is none."""
+    q = torch.zeros(5, 2, requires_grad=True)
+    _BoundedGradient.apply(q).backward(torch.tensor([[1.0, 0], [0, 2], [3, 0], [3000, 4000], [torch.nan, 1]]))
+    torch.testing.assert_close(q.grad, torch.tensor([[1.0, 0], [0, 2], [3, 0], [7.2, 9.6], [0, 0]]))
+
+
+def test_evaluated_gradients_are_exact(panda, rng):
+    model = random_net(panda)
+    q, pose, r, t = inputs(panda, 3, rng)
+    q[0] = 0.0
+    assert torch.autograd.gradcheck(lambda q: model(q, pose, r, t), (q.requires_grad_(),))
 
 
 def test_features_are_finite_where_they_could_divide_by_zero(any_robot, rng):
@@ -172,8 +214,8 @@ def test_features_are_finite_where_they_could_divide_by_zero(any_robot, rng):
     pose = robot.fk(q)  # reached: no rotation error
     base = robot.chain.transforms(like=q)[0]
     pose[2:, :3] = base[:, 3] + 0.5 * base[:, 2]  # on the first joint's axis
-    features, step = geometry(q, pose)
+    features, error2 = geometry(q, pose)
     _, tangent = torch.func.jvp(lambda joints: geometry(joints, pose)[0], (q,), (torch.ones_like(q),))
-    assert features.shape == (4, geometry.size) and torch.equal(features[:, -robot.dof :], step)
+    assert features.shape == (4, geometry.size) and error2.shape == (4, 1)
     assert features.isfinite().all() and tangent.isfinite().all()
-    assert step[:2].abs().max() < 1e-4
+    assert features[:2, -robot.dof :].abs().max() < 1e-4 and error2[:2].max() < 1e-12

@@ -19,6 +19,7 @@ constexpr std::int64_t kLossGrain = 8192;     // 5 to 10 ns
 constexpr std::int64_t kFkGrain = 4096;       // 30 ns
 constexpr std::int64_t kRefineGrain = 64;     // 1 us
 constexpr std::int64_t kSolveGrain = 64;      // 10 us
+constexpr std::int64_t kGeometryGrain = 256;  // 300 ns to 1 us
 
 template <class T>
 const RowKernelsOf<T>& rows_of() {
@@ -92,6 +93,18 @@ void solve(const Chain& chain, const SolveArgs<T>& args, int max_threads) {
     parallel_for(args.n, kSolveGrain, max_threads, [&](auto begin, auto end) { rows(chain, args, begin, end); });
 }
 
+template <class T>
+void geometry(const Geometry& geometry, const GeometryArgs<T>& args, int max_threads) {
+    const auto rows = rows_of<T>().geometry;
+    parallel_for(args.n, kGeometryGrain, max_threads, [&](auto begin, auto end) { rows(geometry, args, begin, end); });
+}
+
+template <class T>
+void geometry_backward(const Geometry& geometry, const GeometryBackwardArgs<T>& args, int max_threads) {
+    const auto rows = rows_of<T>().geometry_backward;
+    parallel_for(args.n, kGeometryGrain, max_threads, [&](auto begin, auto end) { rows(geometry, args, begin, end); });
+}
+
 #define MFIK_INSTANTIATE(T)                                                                     \
     template void adaptive_weight(const AdaptiveWeightArgs<T>&, int);                           \
     template std::int64_t sample_batch(const SampleBatchArgs<T>&, int);                         \
@@ -101,7 +114,9 @@ void solve(const Chain& chain, const SolveArgs<T>& args, int max_threads) {
     template void fk(const Chain&, const FkArgs<T>&, int);                                      \
     template void jacobian(const Chain&, const JacobianArgs<T>&, int);                          \
     template void refine(const Chain&, const RefineArgs<T>&, int);                              \
-    template void solve(const Chain&, const SolveArgs<T>&, int)
+    template void solve(const Chain&, const SolveArgs<T>&, int);                                \
+    template void geometry(const Geometry&, const GeometryArgs<T>&, int);                       \
+    template void geometry_backward(const Geometry&, const GeometryBackwardArgs<T>&, int)
 MFIK_INSTANTIATE(float);
 MFIK_INSTANTIATE(double);
 

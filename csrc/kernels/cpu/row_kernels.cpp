@@ -124,7 +124,7 @@ MFIK_INLINE void refine_rows(const Chain& chain, const RefineArgs<T>& args, std:
     }
 }
 
-/// Joints of rows i, i + 1, ...; beyond the last row that one again.
+/// Rows i, i + 1, ... of an array [.., n]; beyond the last row that one again.
 template <class T>
 MFIK_INLINE void load_rows(const T* from, int n, std::int64_t i, std::int64_t end, Lanes* q) {
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -157,6 +157,39 @@ MFIK_INLINE void jacobian_rows(const Chain& chain, const JacobianArgs<T>& args, 
                 for (int a = 0; a < 6; ++a)
                     args.jacobian[((i + lane) * 6 + a) * n + j] = static_cast<T>(column[a][lane]);
         }
+    }
+}
+
+template <class T>
+MFIK_INLINE void geometry_rows(const Geometry& geometry, const GeometryArgs<T>& args, std::int64_t begin,
+                               std::int64_t end) {
+    Lanes q[kMaxJoints], pose[7] = {}, features[kMaxFeatures];
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+        load_rows(args.q, geometry.chain.dof, i, end, q);
+        load_rows(args.target_pose, 7, i, end, pose);
+        const Look<Lanes> look(geometry, q, pose);
+        look.features(q, features);
+        for (int lane = 0; lane < kLanes && i + lane < end; ++lane) {
+            for (int f = 0; f < geometry.size; ++f)
+                args.features[(i + lane) * geometry.size + f] = static_cast<T>(features[f][lane]);
+            args.error2[i + lane] = static_cast<T>(look.step.error2[lane]);
+        }
+    }
+}
+
+template <class T>
+MFIK_INLINE void geometry_backward_rows(const Geometry& geometry, const GeometryBackwardArgs<T>& args,
+                                        std::int64_t begin, std::int64_t end) {
+    const int n = geometry.chain.dof;
+    Lanes q[kMaxJoints], pose[7] = {}, by_features[kMaxFeatures], by_error2 = {}, by_q[kMaxJoints];
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+        load_rows(args.q, n, i, end, q);
+        load_rows(args.target_pose, 7, i, end, pose);
+        load_rows(args.by_features, geometry.size, i, end, by_features);
+        load_rows(args.by_error2, 1, i, end, &by_error2);
+        Look<Lanes>(geometry, q, pose).backward(by_features, by_error2, by_q);
+        for (int lane = 0; lane < kLanes && i + lane < end; ++lane)
+            for (int j = 0; j < n; ++j) args.by_q[(i + lane) * n + j] = static_cast<T>(by_q[j][lane]);
     }
 }
 
@@ -307,6 +340,17 @@ void solve(const Chain& chain, const SolveArgs<T>& args, std::int64_t begin, std
 }
 
 template <class T>
+void geometry(const Geometry& geometry, const GeometryArgs<T>& args, std::int64_t begin, std::int64_t end) noexcept {
+    geometry_rows(geometry, args, begin, end);
+}
+
+template <class T>
+void geometry_backward(const Geometry& geometry, const GeometryBackwardArgs<T>& args, std::int64_t begin,
+                       std::int64_t end) noexcept {
+    geometry_backward_rows(geometry, args, begin, end);
+}
+
+template <class T>
 constexpr RowKernelsOf<T> kRows{adaptive_weight<T>,
                                 sample_batch<T>,
                                 draw_batch<T>,
@@ -315,7 +359,9 @@ constexpr RowKernelsOf<T> kRows{adaptive_weight<T>,
                                 fk<T>,
                                 jacobian<T>,
                                 refine<T>,
-                                solve<T>};
+                                solve<T>,
+                                geometry<T>,
+                                geometry_backward<T>};
 
 }  // namespace
 

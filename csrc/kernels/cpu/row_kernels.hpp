@@ -22,6 +22,9 @@ struct RowKernelsOf {
     void (*jacobian)(const Chain&, const JacobianArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*refine)(const Chain&, const RefineArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*solve)(const Chain&, const SolveArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
+    void (*geometry)(const Geometry&, const GeometryArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
+    void (*geometry_backward)(const Geometry&, const GeometryBackwardArgs<T>&, std::int64_t begin,
+                              std::int64_t end) noexcept;
 };
 
 struct RowKernels {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/dispatch.hpp"
-#include "solver/networks/geometry.hpp"
+#include "kernels/geometry.hpp"
 
 namespace mfik {
 
@@ -22,11 +22,11 @@ struct NetworkKernels {
     const char* isa;  // see kIsa
     void (*evaluate_v1)(const v1::Layers& layers, const v1::Buffers& buffers, int rows, const float* q,
                         const float* poses, int num_poses, float* u) noexcept;
-    /// Features of rows, `step` floats apart in `out`.
+    /// Features of rows, `step` floats apart in `out`, and their squared pose errors.
     void (*features)(const Geometry& geometry, int rows, const float* q, const float* poses, int num_poses, float* out,
-                     int step) noexcept;
-    /// From buffers.features.
-    void (*evaluate_v2)(const v2::Layers& layers, const v2::Buffers& buffers, int rows, float* u) noexcept;
+                     int step, float* error2) noexcept;
+    /// Moves buffers.at by what the network makes of buffers.features and buffers.error2.
+    void (*pass_v2)(const v2::Layers& layers, const v2::Buffers& buffers, int rows) noexcept;
 };
 MFIK_DECLARE_KERNELS(NetworkKernels);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "solver/networks/network_kernels.hpp"
 #include "solver/networks/v2_layers.hpp"
@@ -9,14 +10,29 @@
 namespace mfik::v2 {
 namespace {
 
+constexpr int kMaxPasses = 64;              // that a file may ask for; the same in mfik/model/v2/config.py
+constexpr double kLimitMargin = 0x1.0p-23;  // LIMIT_MARGIN in mfik/model/v2/network.py
+
 std::string block_name(int i) {
     return "blocks." + std::to_string(i) + ".";
 }
 
-Layers pack(const Chain& chain, int width, int num_blocks, const Tensors& weights) {
-    Layers layers{Geometry(chain), width, {}, {}, {}};
+struct Size {
+    int width, num_blocks, passes;
+};
+
+Layers pack(const Chain& chain, const Size& size, const Tensors& weights) {
+    const int width = size.width;
+    Layers layers{Geometry(chain), width, size.passes, {}, {}, {}, {}, {}};
+    for (int j = 0; j < chain.dof; ++j) {
+        const double lower = chain.lower[j], upper = chain.upper[j];
+        const double margin = kLimitMargin * (upper - lower + std::max(std::abs(lower), std::abs(upper)));
+        const bool endless = chain.kind[j] == JointKind::kContinuous;
+        layers.lower[j] = endless ? -HUGE_VALF : static_cast<float>(lower + margin);
+        layers.upper[j] = endless ? HUGE_VALF : static_cast<float>(upper - margin);
+    }
     layers.input = pack_linear(weights, "input", 0, layers.geometry.size, kPanel, {0.0, 1.0});
-    for (int i = 0; i < num_blocks; ++i) {
+    for (int i = 0; i < size.num_blocks; ++i) {
         layers.blocks.push_back({pack_linear(weights, block_name(i) + "linear1", 0, width, kPanel),
                                  pack_linear(weights, block_name(i) + "linear2", 0, width, kPanel)});
     }
@@ -38,13 +54,18 @@ class Network final : public Engine {
     void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
                   float* scratch) const noexcept override {
         const Buffers buffers(layers_, std::min(rows, kMaxRows), scratch);
-        const int step = stride(layers_.geometry.size);
+        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
         const auto piece = [&](int count, const float* its_q, const float* its_poses, int its_num_poses, float* its_u) {
             const cpu::NetworkKernels& by_rows = count == 1 ? kernels_of_one_ : kernels_;
-            by_rows.features(layers_.geometry, count, its_q, its_poses, its_num_poses, buffers.features, step);
-            kernels_.evaluate_v2(layers_, buffers, count, its_u);
+            std::copy_n(its_q, count * dof, buffers.at);
+            for (int pass = 0; pass < layers_.passes; ++pass) {
+                by_rows.features(layers_.geometry, count, buffers.at, its_poses, its_num_poses, buffers.features, step,
+                                 buffers.error2);
+                kernels_.pass_v2(layers_, buffers, count);
+            }
+            std::transform(buffers.at, buffers.at + count * dof, its_q, its_u, std::minus<float>());
         };
-        in_pieces(rows, layers_.geometry.chain.dof, q, poses, num_poses, u, piece);
+        in_pieces(rows, dof, q, poses, num_poses, u, piece);
     }
 
   private:
@@ -57,17 +78,16 @@ class Network final : public Engine {
 
 class Description final : public NetworkDescription {
   public:
-    Description(const Chain& chain, int width, int num_blocks)
-        : chain_(chain), width_(width), num_blocks_(num_blocks) {}
+    Description(const Chain& chain, const Size& size) : chain_(chain), size_(size) {}
 
     [[nodiscard]] Shapes tensors() const override {
         Shapes tensors;
-        add_linear(tensors, "input", width_, Geometry(chain_).size + 2);  // and r, t
-        for (int i = 0; i < num_blocks_; ++i) {
-            add_linear(tensors, block_name(i) + "linear1", width_, width_);
-            add_linear(tensors, block_name(i) + "linear2", width_, width_);
+        add_linear(tensors, "input", size_.width, Geometry(chain_).size + 2);  // and r, t
+        for (int i = 0; i < size_.num_blocks; ++i) {
+            add_linear(tensors, block_name(i) + "linear1", size_.width, size_.width);
+            add_linear(tensors, block_name(i) + "linear2", size_.width, size_.width);
         }
-        add_linear(tensors, "head", chain_.dof, width_);
+        add_linear(tensors, "head", chain_.dof, size_.width);
         return tensors;
     }
 
@@ -75,12 +95,12 @@ class Description final : public NetworkDescription {
 
     [[nodiscard]] std::unique_ptr<const Engine> make_engine(const Tensors& weights,
                                                             cpu::InstructionSet instructions) const override {
-        return std::make_unique<const Network>(pack(chain_, width_, num_blocks_, weights), instructions);
+        return std::make_unique<const Network>(pack(chain_, size_, weights), instructions);
     }
 
   private:
     Chain chain_;
-    int width_, num_blocks_;
+    Size size_;
 };
 
 }  // namespace
@@ -90,14 +110,17 @@ Buffers::Buffers(const Layers& layers, int rows, float* scratch) {
     features = parts.take(stride(layers.geometry.size));
     for (float** buffer : {&x, &activated, &h, &sum}) *buffer = parts.take(stride(layers.width));
     head = parts.take(kHeadPanel);
+    at = parts.take(kMaxJoints);
+    error2 = parts.take(1);
     size = parts.size;
 }
 
 std::unique_ptr<const NetworkDescription> read(const JsonReader& reader, const Json& model, const Chain& chain) {
     const int width = reader.integer(model, "width", "model", 1, kMaxWidth);
     const int num_blocks = reader.integer(model, "num_blocks", "model", 1, kMaxBlocks);
+    const int passes = reader.integer(model, "passes", "model", 1, kMaxPasses);
     if (std::isinf(Geometry(chain).scale)) reader.fail("robot", "links that have a length", "none");
-    return std::make_unique<const Description>(chain, width, num_blocks);
+    return std::make_unique<const Description>(chain, Size{width, num_blocks, passes});
 }
 
 }  // namespace mfik::v2

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "solver/networks/geometry.hpp"
+#include "kernels/geometry.hpp"
 #include "solver/networks/layers.hpp"
 
 namespace mfik::v2 {
@@ -16,13 +16,16 @@ struct Block {
 struct Layers {
     Geometry geometry;
     int width;
+    int passes;  // looks at the geometry in one evaluation
     Linear input, head;
     std::vector<Block> blocks;
+    float lower[kMaxJoints], upper[kMaxJoints];  // within the limits by more than rounding
 };
 
 /// Scratch memory of one evaluation of up to kMaxRows rows; the distance of rows is stride() of what they hold.
 struct Buffers {
     float *features, *x, *activated, *h, *sum, *head;
+    float *at, *error2;  // joints [rows][dof] and squared pose errors [rows], without gaps
     std::size_t size;
 
     Buffers(const Layers& layers, int rows, float* scratch);

@@ -15,7 +15,10 @@ MFIK_INLINE void begin_block(const float* x, const float* bias, int n, float* ac
     }
 }
 
-MFIK_INLINE void evaluate_rows(const Layers& layers, const Buffers& buffers, int rows, float* u) {
+constexpr float kGate2 = 0.2f * 0.2f;  // GATE2 in mfik/model/v2/network.py
+
+/// Move the joints of rows by what the network makes of their features.
+MFIK_INLINE void pass_rows(const Layers& layers, const Buffers& buffers, int rows) {
     const Geometry& geometry = layers.geometry;
     const int wide = stride(layers.width), columns = padded(layers.width), features_step = stride(geometry.size);
     float *x = buffers.x, *activated = buffers.activated, *h = buffers.h, *sum = buffers.sum, *head = buffers.head;
@@ -34,7 +37,12 @@ MFIK_INLINE void evaluate_rows(const Layers& layers, const Buffers& buffers, int
     const int dof = geometry.chain.dof;
     for (int r = 0; r < rows; ++r) {
         const float* step = buffers.features + r * features_step + geometry.size - dof;
-        for (int j = 0; j < dof; ++j) u[r * dof + j] = step[j] + head[r * kHeadPanel + j];
+        const float gate = buffers.error2[r] / (buffers.error2[r] + kGate2);
+        float* q = buffers.at + r * dof;
+        for (int j = 0; j < dof; ++j) {
+            const float next = q[j] + step[j] + gate * head[r * kHeadPanel + j];
+            q[j] = next < layers.lower[j] ? layers.lower[j] : next > layers.upper[j] ? layers.upper[j] : next;
+        }
     }
 }
 

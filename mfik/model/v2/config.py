@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from mfik.model.interface import MAX_BLOCKS, MAX_WIDTH, NetworkConfig
 
+MAX_PASSES = 64  # that a file may ask for; the same in csrc/solver/networks/v2.cpp
+
 
 @dataclass
 class ModelConfig(NetworkConfig):
@@ -19,6 +21,7 @@ class ModelConfig(NetworkConfig):
         dof: Number of joints J.
         width: Width of the residual blocks.
         num_blocks: Number of residual blocks.
+        passes: Looks at the geometry in one evaluation, all with the same weights.
     """
 
     TYPE: ClassVar = "v2"
@@ -28,12 +31,13 @@ class ModelConfig(NetworkConfig):
         "small": {"width": 320, "num_blocks": 5},
         "mini": {"width": 192, "num_blocks": 3},
         "tiny": {"width": 128, "num_blocks": 3},
-        "nano": {"width": 64, "num_blocks": 3},
+        "nano": {"width": 64, "num_blocks": 3, "passes": 8},
     }
-    LIMITS: ClassVar = {"width": MAX_WIDTH, "num_blocks": MAX_BLOCKS}
+    LIMITS: ClassVar = {"width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES}
 
     width: int = 1216
     num_blocks: int = 6
+    passes: int = 4
 
 
 PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes

@@ -2,26 +2,30 @@
 
 Invariant under the two symmetries of a serial chain: turning the target about the first joint's axis together with that
 joint, and about the last joint's axis together with that one. Only the joints' places within their limits tell such
-states apart. Plain tensor operations without matrix products: `torch.func.jvp` differentiates it, autocast leaves it in
-float32, and it is part of every exported graph. csrc/solver/networks/geometry.hpp computes the same in C++.
+states apart. csrc/kernels/geometry.hpp computes the same, and its gradient, in C++.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
+from mfik import ops
 from mfik.kinematics import quat_to_matrix
 from mfik.robots import Robot
 
-# These three also stand in csrc/solver/networks/geometry.hpp.
-DAMPING = 2.5e-3  # of the damped-least-squares step, with lengths in halves of the arm's
+# These four also stand in csrc/kernels/geometry.hpp.
+DAMPING_GAIN = 0.02  # damping of the step by squared pose error, with lengths in halves of the arm's
+DAMPING_FLOOR = 1e-5  # its least value
 AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
 
 
 class Geometry(nn.Module):
-    """Features of (q, target_pose), and the damped-least-squares step that they end in.
+    """Features of (q, target_pose), which end in a damped-least-squares step, and the squared pose error.
 
     F is the frame of the first joint before its motion, turned about its axis to the azimuth of the target (where that
     joint turns); L half the sum of the link offsets; M the frame of the last joint before its motion, M* that frame as
@@ -31,16 +35,19 @@ class Geometry(nn.Module):
     - sines, then cosines of the turning joints but the last joint, the first one's angle counted from the azimuth
     - position of M* from the first joint, in F, / L, [3], and its rotation, [9]; the same of M, [3 + 9]
     - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
-    - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), scaled
-      by `1 / (1 + |d|^4)`, as a long step tells little
+    - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), damped
+      by `DAMPING_GAIN e^2 + DAMPING_FLOOR`, where e^2 is the squared pose error, so that it becomes Newton's near a
+      solution (Sugihara 2011), and scaled by `1 / (1 + |d|^4)`, as a long step tells little
 
-    All are smooth but for a rotation vector of length pi.
+    e^2 is |position error / L|^2 + |rotation vector|^2 of the tool, [1]. All are smooth but for a rotation vector of
+    length pi.
 
     Args:
         robot: The robot.
 
     Attributes:
         size: Number of features.
+        constants: What the native kernels take of the robot.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -62,25 +69,41 @@ class Geometry(nn.Module):
         for name, value in constants.items():  # they follow from the robot, which every file describes
             self.register_buffer(name, value.float(), persistent=False)
         # On the device: a list as an index would be copied there anew in every call.
-        self.register_buffer("turning", torch.tensor(turning, device=origins.device), persistent=False)
+        self.register_buffer(
+            "turning", torch.tensor(turning, device=origins.device, dtype=torch.long), persistent=False
+        )
         self.size = 2 * len(self.kinds) + 2 * len(turning) + 30
+        self.constants = ops.GeometryRobot.of(robot, self.size)
 
     def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the features.
+        """Compute the features: by native kernels where they run, else, in forward mode and in graphs that are traced,
+        by `reference`.
 
         Args:
-            q: Joints [rad or m], float32, [N, J].
+            q: Joints [rad or m], [N, J].
             target_pose: T_base_tool [m], unit quaternion of either sign, [N, 7].
 
         Returns:
-            Features [N, size], and their last J, the step [rad or m], [N, J].
+            Features [N, size], the last J of which are the step [rad or m], and squared pose errors, [N, 1].
+        """
+        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        if traced or not ops.has_geometry(q) or _is_dual(q) or _is_dual(target_pose):
+            return self.reference(q, target_pose)
+        return _Fused.apply(q, target_pose, self)
+
+    def reference(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what `forward` does in plain tensor operations without matrix products, which autocast leaves alone.
+
+        They are what exported graphs hold, and what derivatives of higher order go through.
         """
         sin, cos = q.sin(), q.cos()
         rotation, position, axes, points, last = self._frames(q, sin, cos)
         target, target_position = quat_to_matrix(target_pose[:, 3:]), target_pose[:, :3]
         tool_error = self.scale * (target_position - position)
         turn = _rotation_vector(_product(target, rotation.mT))
-        step = self._step(axes, points, position, torch.cat((tool_error, turn), -1))
+        error = torch.cat((tool_error, turn), -1)
+        error2 = error.square().sum(-1, keepdim=True)
+        step = self._step(axes, points, position, error, DAMPING_GAIN * error2 + DAMPING_FLOOR)
 
         # M* = target * tool^-1 * (motion of the last joint)^-1
         wanted = _product(target, self.origins[-1, :, :3].T)
@@ -111,7 +134,7 @@ class Geometry(nn.Module):
             _apply(frame, turn),
             step,
         )
-        return torch.cat(features, dim=-1), step
+        return torch.cat(features, dim=-1), error2
 
     def _frames(self, q: Tensor, sin: Tensor, cos: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Compute the frames of the chain.
@@ -138,8 +161,8 @@ class Geometry(nn.Module):
         rotation = _product(rotation, self.origins[-1, :, :3])
         return rotation, position, torch.stack(axes, dim=1), torch.stack(points, dim=1), last
 
-    def _step(self, axes: Tensor, points: Tensor, position: Tensor, error: Tensor) -> Tensor:
-        """Return J^T (J J^T + DAMPING I)^-1 error, scaled; error [N, 6] with lengths / L."""
+    def _step(self, axes: Tensor, points: Tensor, position: Tensor, error: Tensor, damping: Tensor) -> Tensor:
+        """Return J^T (J J^T + damping I)^-1 error, scaled; error [N, 6] with lengths / L, damping [N, 1]."""
         linear = self.turns * torch.linalg.cross(axes, position.unsqueeze(1) - points) + (1 - self.turns) * axes
         rows = torch.cat((self.scale * linear, self.turns * axes), dim=-1).unbind(-1)  # of J: six [N, J]
         gram = [[(rows[a] * rows[b]).sum(-1) for b in range(a + 1)] for a in range(6)]
@@ -152,7 +175,8 @@ class Geometry(nn.Module):
                 for k in range(b):
                     rest = rest - factor[a][k] * factor[b][k]
                 if a == b:
-                    inverse.append((rest + DAMPING).rsqrt())
+                    # Rounding of float32 may leave less than the damping.
+                    inverse.append((rest + damping.squeeze(-1)).clamp_min(0.1 * DAMPING_FLOOR).rsqrt())
                 else:
                     factor[a].append(rest * inverse[b])
         solution = list(error.unbind(-1))
@@ -167,6 +191,45 @@ class Geometry(nn.Module):
         step = sum(row * value.unsqueeze(-1) for row, value in zip(rows, solution, strict=True))
         square = step.square().sum(-1, keepdim=True)
         return step / (1 + square * square)
+
+
+def _is_dual(value: Tensor) -> bool:
+    """Tell whether a value carries a forward-mode tangent."""
+    return forward_ad.unpack_dual(value).tangent is not None
+
+
+class _Fused(torch.autograd.Function):
+    """`Geometry.forward` by native kernels.
+
+    The gradient by the joints is native; those by the pose and of higher order go through the reference.
+    """
+
+    @staticmethod
+    def forward(q: Tensor, target_pose: Tensor, module: Geometry) -> tuple[Tensor, Tensor]:
+        return ops.geometry(module.constants, q, target_pose)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        q, target_pose, ctx.module = inputs
+        ctx.save_for_backward(q, target_pose)
+
+    @staticmethod
+    def backward(ctx: Any, by_features: Tensor, by_error2: Tensor) -> tuple[Tensor | None, ...]:
+        q, target_pose = ctx.saved_tensors
+        if torch.is_grad_enabled() or ctx.needs_input_grad[1]:
+            _, pull_back = torch.func.vjp(ctx.module.reference, q, target_pose)
+            return *pull_back((by_features, by_error2)), None
+        return ops.geometry_backward(ctx.module.constants, q, target_pose, by_features, by_error2), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], q: Tensor, target_pose: Tensor, module: Geometry) -> Any:
+        size = info.batch_size
+        q, target_pose = (
+            x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+            for x, dim in zip((q, target_pose), in_dims, strict=False)
+        )
+        features, error2 = _Fused.apply(q.flatten(0, 1), target_pose.flatten(0, 1), module)
+        return (features.unflatten(0, (size, -1)), error2.unflatten(0, (size, -1))), (0, 0)
 
 
 def _apply(matrix: Tensor, vector: Tensor) -> Tensor:

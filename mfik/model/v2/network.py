@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mfik.errors import ArgumentError
-from mfik.model import dual
 from mfik.model.interface import Network
 from mfik.model.v2.config import ModelConfig
 from mfik.model.v2.features import Geometry
 from mfik.ops import MIN_REMAINING
 from mfik.robots import Robot
 
+# The next two also stand in csrc/solver/networks/v2_rows.hpp and v2.cpp.
+GATE2 = 0.2**2  # squared pose error, with lengths in halves of the arm's, at which half of the learned part counts
+LIMIT_MARGIN = 2.0**-23  # of a joint's largest difference and value, which float32 rounding of q + u stays below
 _BLOCK_GAIN = 0.5  # of the initial weights that end a block: without normalisation the sum of blocks would grow
+_GRADIENT_BOUND = 4.0  # times the batch's median norm: largest gradient of a row that passes from look to look
 
 
 class ResidualBlock(nn.Module):
@@ -30,19 +35,21 @@ class ResidualBlock(nn.Module):
         """Map [N, width] to [N, width]."""
         return x + self.linear2(nn.functional.silu(self.linear1(nn.functional.silu(x))))
 
-    def forward_with_tangent(self, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-        """Evaluate `forward` on all rows, and push the tangents dx [n, width] of the first n, without gradient."""
-        h, dh = dual.linear(self.linear1, *dual.silu(x, dx))
-        h, dh = dual.linear(self.linear2, *dual.silu(h, dh))
-        return x + h, dx + dh
-
 
 class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
-    u = (d(q) + N(features, r, t)) / (1 - r): d is the damped-least-squares step of `Geometry`, N a residual MLP whose
-    head starts at zero. On a straight line to a solution u is the rest of the way over the rest of the time, so near a
-    solution an untrained network takes a step of damped least squares, and N learns what that step misses.
+    An iteration of `config.passes` looks at the robot's geometry, all with the same weights, from q_0 = q:
+
+        q_k+1 = clamp(q_k + d(q_k) + g(q_k) N(features(q_k), r, t)),  u = (q_K - q) / (1 - r)
+
+    d is the damped-least-squares step of `Geometry`, N a residual MLP whose head starts at zero, and g = e^2 / (e^2 +
+    GATE2) vanishes with the pose error e, as d does: where q solves the pose, u is zero for all r and t, and another
+    evaluation moves nothing. On a straight line to a solution u is the rest of the way over the rest of the time, so an
+    untrained network takes steps of damped least squares, and N learns what they miss. Answers lie within the limits.
+
+    In training a row's gradient, on its way from one look to the one before, is bounded to a multiple of the batch's
+    median norm: rotation errors near half a turn and nearly singular steps would drown the others.
 
     Args:
         config: Size.
@@ -63,48 +70,47 @@ class MeanFlowNet(Network):
         self.head = nn.Linear(config.width, config.dof)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        lower, upper = robot.limits()
+        margin = LIMIT_MARGIN * (upper - lower + torch.maximum(lower.abs(), upper.abs()))
+        endless = torch.tensor([kind == "continuous" for kind in robot.kinds], device=lower.device)
+        limits = {
+            "lower": (lower + margin).masked_fill(endless, -torch.inf),
+            "upper": (upper - margin).masked_fill(endless, torch.inf),
+        }
+        for name, value in limits.items():
+            self.register_buffer(name, value.float(), persistent=False)
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
         """Evaluate the mean velocity; see `Network.forward`."""
-        features, step = self.geometry(q, target_pose)
-        x = self.input(torch.cat((features, r, t), dim=-1))
-        for block in self.blocks:
-            x = block(x)
-        return (step + self.head(nn.functional.silu(x))) / (1 - r).clamp_min(MIN_REMAINING)
+        times, at = torch.cat((r, t), dim=-1), q
+        for look in range(self.config.passes):
+            if look > 0 and self.training and at.requires_grad:
+                at = _BoundedGradient.apply(at)
+            features, error2 = self.geometry(at, target_pose)
+            x = self.input(torch.cat((features, times), dim=-1))
+            for block in self.blocks:
+                x = block(x)
+            learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
+            at = (at + features[:, -self.config.dof :] + learned).clamp(self.lower, self.upper)
+        return (at - q) / (1 - r).clamp_min(MIN_REMAINING)
 
-    def forward_with_tangent(
-        self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, v: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Evaluate the mean velocity, and along a trajectory its derivative D = du/dr + v . grad_q u, in one pass.
 
-        The same as `torch.func.jvp(forward, (q, r), (v, 1))` on the first n rows. The features are differentiated by
-        `torch.func.jvp`, the MLP in closed form.
+class _BoundedGradient(torch.autograd.Function):
+    """The identity, whose gradient is bounded row by row; a row whose gradient is not finite gets none."""
 
-        Args:
-            q: As for `forward`, [N, J].
-            target_pose: As for `forward`, [N, 7].
-            r: As for `forward`, [N, 1].
-            t: As for `forward`, [N, 1].
-            v: Velocity at the first n rows, 0 <= n <= N, [rad] or [m] per unit time, [n, J].
+    generate_vmap_rule = True
 
-        Returns:
-            u [N, J], with gradient, and D of the first n rows, [rad] or [m] per unit time squared, [n, J], without.
-        """
-        n = len(v)
-        with torch.no_grad():  # nothing before the input layer is trained
-            (first, first_step), (dfeatures, dstep) = torch.func.jvp(
-                lambda joints: self.geometry(joints, target_pose[:n]), (q[:n],), (v.detach(),)
-            )
-            features, step = self.geometry(q[n:], target_pose[n:])
-            features, step = torch.cat((first, features)), torch.cat((first_step, step))
-            dtimes = torch.cat((torch.ones_like(v[:, :1]), torch.zeros_like(v[:, :1])), dim=-1)
-        x, dx = dual.linear(self.input, torch.cat((features, r, t), dim=-1), torch.cat((dfeatures, dtimes), dim=-1))
-        for block in self.blocks:
-            x, dx = block.forward_with_tangent(x, dx)
-        h, dh = dual.linear(self.head, *dual.silu(x, dx))
-        remaining = (1 - r).clamp_min(MIN_REMAINING)
-        u = (step + h) / remaining
-        # d(1 / remaining)/dr = 1 / remaining^2 but where it is clamped.
-        free = (1 - r[:n] > MIN_REMAINING).to(dh)
-        derivative = (dstep + dh + free * u.detach()[:n]) / remaining[:n]
-        return u, derivative
+    @staticmethod
+    def forward(q: Tensor) -> Tensor:
+        return q.view_as(q)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        norm = gradient.norm(dim=-1, keepdim=True)
+        finite = norm.isfinite()
+        bound = _GRADIENT_BOUND * norm.where(finite, norm.new_tensor(torch.inf)).median()
+        return (gradient * (bound / norm.clamp_min(1e-30)).clamp(max=1)).where(finite, gradient.new_zeros(()))

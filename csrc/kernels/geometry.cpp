@@ -1,4 +1,4 @@
-#include "solver/networks/geometry.hpp"
+#include "kernels/geometry.hpp"
 
 #include <cmath>
 
