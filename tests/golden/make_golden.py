@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mfik.export.bundle import document, write_native
+from mfik.export import document, write_native
 from mfik.model import SingleStep, v1, v2
 from mfik.robots import Robot, load_robot
 
