@@ -52,13 +52,12 @@ _FINAL = "final_model.pth"  # checkpoint of a finished training
 _EPOCH_ROWS = 500_000  # rows between two validations
 _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
-_REFLOW_AFTER = 0.1  # share of the steps that are taken before rows are coupled anew
 _WARMUP = 0.03  # share of the steps over which the learning rate rises
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width
-_JVP_CLIP = 0.3  # norm of the correction (t - r) D in units of ||v||; without it type v2 hardly learns
+_FK_LOSS_WEIGHT = 2.0  # of the error of the one-step solutions beside the distance to the rows' own
 _EMA_SHARE, _MAX_EMA_STEPS = 0.02, 1000.0  # steps that the averaged weights look back: share of the run, and at most
-_LEAST_STEPS = 20  # however short the time: fewer leave no step for some phase
-_TRIAL_STEPS = 8  # steps of each phase that are timed
+_LEAST_STEPS = 20  # however short the time: fewer leave no step for the warm-up
+_TRIAL_STEPS = 8  # steps that are timed
 _STEP_SHARE = 0.85  # of the time is left for steps beside validation, checkpoints and waiting for other processes
 
 
@@ -80,7 +79,7 @@ class FitSettings:
     """
 
     minutes: float = 10.0
-    preset: str = "tiny"
+    preset: str = "nano"
     coupling: str = "seeding"
     sigma: float = 0.3
     batch_size: int = 1024
@@ -281,8 +280,8 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         loss_weight_type="uniform",
         flow_matching_ratio=0.0,
         endpoint_ratio=1.0,
-        jvp_clip=_JVP_CLIP,
-        limit_loss_weight=1.0,
+        fk_loss_weight=_FK_LOSS_WEIGHT,
+        reflow_start=1,
         save_interval=0,
         best_by="success",
         seed=settings.seed,
@@ -290,39 +289,33 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
 
 
 def _scheduled(config: TrainConfig, steps: int) -> TrainConfig:
-    """Fit warm-up, reflow and averaging to the number of steps."""
+    """Fit warm-up and averaging to the number of steps."""
     return replace(
         config,
         max_steps=steps,
         num_epochs=steps,
         warmup_steps=round(_WARMUP * steps),
-        reflow_start=max(1, round(_REFLOW_AFTER * steps)),
         ema_decay=1 - 1 / max(2.0, min(_MAX_EMA_STEPS, _EMA_SHARE * steps)),
         log_interval=max(1, min(50, steps // 10)),
     )
 
 
 def _steps_within(robot: Robot, settings: FitSettings, config: TrainConfig) -> int:
-    """Time a few steps of each phase and tell how many fit into the minutes."""
+    """Time a few steps and tell how many fit into the minutes."""
     torch.manual_seed(settings.seed)
-    trial = replace(config, reflow_start=_TRIAL_STEPS + 1)
     threads = torch.get_num_threads()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), trial, robot)
+    trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot)
     source = _source(robot, settings, trainer)
-    seconds = []
-    for _ in range(2):
-        trainer.train_step(source.batch(trainer.global_step))  # the first one of a phase allocates
+    for step in range(_TRIAL_STEPS + 2):
+        if step == 2:  # the first one begins without reflow, and both allocate
+            start = time.perf_counter()
+        trainer.train_step(source.batch(trainer.global_step))
         trainer.global_step += 1
-        start = time.perf_counter()
-        for _ in range(_TRIAL_STEPS):
-            trainer.train_step(source.batch(trainer.global_step))
-            trainer.global_step += 1
-        seconds.append((time.perf_counter() - start) / _TRIAL_STEPS)
+    seconds = (time.perf_counter() - start) / _TRIAL_STEPS
     torch.set_num_threads(threads)
-    mean = _REFLOW_AFTER * seconds[0] + (1 - _REFLOW_AFTER) * seconds[1]
-    return max(_LEAST_STEPS, round(_STEP_SHARE * 60 * settings.minutes / mean))
+    return max(_LEAST_STEPS, round(_STEP_SHARE * 60 * settings.minutes / seconds))
 
 
 def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> OnlineSource:

@@ -9,6 +9,7 @@ namespace mfik {
 constexpr double kFeatureDampingGain =
     0.02;  // damping of the step by squared pose error; lengths in halves of the arm's
 constexpr double kFeatureDampingFloor = 1e-5;  // its least value
+constexpr double kAtLimit = 1.0 - 1e-5;        // of half a joint's range from its midpoint: there it is at its limit
 constexpr double kAxisFloor = 1e-6;            // [m^2]: keeps the azimuth of a target on the first joint's axis finite
 constexpr double kAngleFloor = 1e-12;          // keeps the axis of a vanishing rotation error finite
 
@@ -23,6 +24,12 @@ struct Geometry {
     double midpoint[kMaxJoints];  // of the limits [rad] or [m]
     double per_range[kMaxJoints];
     int size;  // number of features, the last dof of which are the step
+
+    /// Place in its range of joint j at q [rad] or [m]: -1 at the lower limit to 1 at the upper one, 0 without limits.
+    template <class V>
+    MFIK_INLINE V place(int j, const V& q) const {
+        return (q - midpoint[j]) * per_range[j];
+    }
 };
 
 /// Rotation vector w [3] of D = R_target * R^T, smooth at 0, as its axis divides by sqrt(sin^2 + kAngleFloor), and what
@@ -60,17 +67,26 @@ struct FeatureTurn {
 };
 
 /// The step d = s / (1 + |s|^4), s = J^T (J J^T + damping I)^-1 error [dof], lengths / L, and what its gradient needs.
+/// J lacks the joints that are at a limit which the error, by J^T error, pulls them beyond: the others make up for
+/// them.
 template <class V>
 struct FeatureStep {
-    V error[6], error2, J[kMaxJoints][6], A[6][6] = {}, y[6], s[kMaxJoints], square = V(), shorten;
+    V error[6], error2, J[kMaxJoints][6], free[kMaxJoints], A[6][6] = {}, y[6], s[kMaxJoints], square = V(), shorten;
 
-    MFIK_INLINE FeatureStep(const Chain& chain, const V& scale, const V (*axis)[3], const V (*point)[3], const V* tip,
+    MFIK_INLINE FeatureStep(const Geometry& geometry, const V* q, const V (*axis)[3], const V (*point)[3], const V* tip,
                             const V* target, const V* w) {
-        for (int i = 0; i < 3; ++i) error[i] = scale * (target[i] - tip[i]), error[3 + i] = w[i];
+        const Chain& chain = geometry.chain;
+        for (int i = 0; i < 3; ++i) error[i] = geometry.scale * (target[i] - tip[i]), error[3 + i] = w[i];
         error2 = squared_norm3(error) + squared_norm3(error + 3);
         for (int j = 0; j < chain.dof; ++j) {
             jacobian_column(chain.kind[j], axis[j], point[j], tip, J[j]);
-            for (int i = 0; i < 3; ++i) J[j][i] *= scale;
+            for (int i = 0; i < 3; ++i) J[j][i] *= geometry.scale;
+            V pull = V();
+            for (int a = 0; a < 6; ++a) pull += J[j][a] * error[a];
+            const V place = geometry.place(j, q[j]);
+            const Mask<V> held = ((place >= kAtLimit) & (pull > 0.0)) | ((place <= -kAtLimit) & (pull < 0.0));
+            free[j] = select(held, V(), splat<V>(1.0));
+            for (int a = 0; a < 6; ++a) J[j][a] *= free[j];
             for (int a = 0; a < 6; ++a)
                 for (int b = 0; b <= a; ++b) A[a][b] += J[j][a] * J[j][b];
         }
@@ -110,7 +126,7 @@ struct FeatureStep {
         for (int j = 0; j < dof; ++j) {
             V xJ = V();
             for (int a = 0; a < 6; ++a) xJ += x[a] * J[j][a];
-            for (int a = 0; a < 6; ++a) by_J[j][a] = (by_s[j] - xJ) * y[a] - s[j] * x[a];
+            for (int a = 0; a < 6; ++a) by_J[j][a] = free[j] * ((by_s[j] - xJ) * y[a] - s[j] * x[a]);
         }
     }
 };
@@ -202,7 +218,7 @@ struct Look {
           first_cosine(cosine[0]),
           F{chain.origin[0], splat<V>(1.0), splat<V>(0.0)},
           turn(target.R, tool.R),
-          step(chain, splat<V>(of.scale), axis, point, tool.p, target.p, turn.w) {
+          step(of, q, axis, point, tool.p, target.p, turn.w) {
         for (int i = 0; i < 3; ++i) {
             from_joint1[i] = wanted.p[i] - F.base[4 * i + 3];
             from_joint1_to_is[i] = is.p[i] - F.base[4 * i + 3];
@@ -221,7 +237,7 @@ struct Look {
     /// out [geometry.size]
     MFIK_INLINE void features(const V* q, V* out) const {
         const double scale = geometry.scale;
-        for (int j = 0; j <= last; ++j) *out++ = (q[j] - geometry.midpoint[j]) * geometry.per_range[j];
+        for (int j = 0; j <= last; ++j) *out++ = geometry.place(j, q[j]);
         for (int j = 0; j < last; ++j)
             if (chain.kind[j] != JointKind::kPrismatic) *out++ = j == 0 ? first_sine : sine[j];
         for (int j = 0; j < last; ++j)

@@ -27,6 +27,7 @@ SETS: dict[str, dict[str, Any]] = {
 STARTS_WITHOUT_REFERENCE = ("midpoint", "azimuth", "stored")
 TOLERANCES = {"1e-3": 1e-3, "1e-5": 1e-5, "1e-6": 1e-6}  # [m] and [rad]
 REFINEMENTS = (1, 2, 3, 5, 10, 20)  # after which an attempt is looked at
+EVALUATIONS = (2, 3)  # of the network, each at the answer of the one before, after which its errors are looked at, too
 STORED = 20_000  # configurations from which the start "stored" takes the one of the nearest pose
 
 _TIMED_ROWS = 1000  # solves whose times make the quantiles
@@ -89,6 +90,9 @@ def run_protocol(
             if start not in STARTS_WITHOUT_REFERENCE or arguments["kind"] != "local":
                 progress(f"{name}, one attempt from {start}")
                 attempts[start] = measure_attempt(solver, targets, start, q)
+            if start == Seed.NETWORK.value:
+                progress(f"{name}, further evaluations")
+                attempts[start]["evaluations"] = measure_evaluations(solver, targets, q)
         rows = dict(solves(solver))
         if solver.num_parameters > 0:
             rows["8 seeds, network first"] = {"seed": Seed.NETWORK, "max_attempts": 8}
@@ -144,7 +148,6 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
         ATTEMPT_REFINEMENTS to 1e-5 (the network's evaluation included, the search among stored configurations not).
     """
     one = {"seed": Seed.REFERENCE, "max_attempts": 1}
-    raw = _solve(solver, targets.pose, q, max_iterations=0, **one)
     solved = {}
     for name, tolerance in TOLERANCES.items():
         out = _solve(
@@ -154,12 +157,33 @@ def measure_attempt(solver: Solver, targets: Targets, start: str, q: np.ndarray)
         solved[name] = {str(k): float((ok & (out.iterations <= k)).mean()) for k in REFINEMENTS}
     seed, q_ref = (Seed.REFERENCE, q) if start == "stored" else (Seed(start), targets.q_ref)
     return {
-        "pos_mm": summary(1e3 * raw.pos_error),
-        "rot_deg": summary(np.rad2deg(raw.rot_error)),
-        "within_5mm_5deg": float(within(solver.robot, raw, 5e-3, np.deg2rad(5)).mean()),
-        "limit_violations": int(outside_limits(solver.robot, raw.q).sum()),
+        **_errors(solver, _solve(solver, targets.pose, q, max_iterations=0, **one)),
         "solved": solved,
         "us": _time(solver, targets.pose, q_ref, seed=seed, max_attempts=1, max_iterations=ATTEMPT_REFINEMENTS),
+    }
+
+
+def measure_evaluations(solver: Solver, targets: Targets, q: np.ndarray) -> dict[str, Any]:
+    """Measure the network's answers q [N, J] after as many evaluations as EVALUATIONS has, without refinement.
+
+    Returns:
+        By the number of evaluations what `measure_attempt` returns of errors.
+    """
+    errors = {}
+    for count in range(2, max(EVALUATIONS) + 1):
+        out = _solve(solver, targets.pose, q, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
+        q = out.q
+        if count in EVALUATIONS:
+            errors[str(count)] = _errors(solver, out)
+    return errors
+
+
+def _errors(solver: Solver, out: BatchResult) -> dict[str, Any]:
+    return {
+        "pos_mm": summary(1e3 * out.pos_error),
+        "rot_deg": summary(np.rad2deg(out.rot_error)),
+        "within_5mm_5deg": float(within(solver.robot, out, 5e-3, np.deg2rad(5)).mean()),
+        "limit_violations": int(outside_limits(solver.robot, out.q).sum()),
     }
 
 

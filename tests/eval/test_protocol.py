@@ -42,7 +42,28 @@ def test_a_perfect_network_has_no_error_and_is_solved_at_once(panda):
         row = rows["network"]
         assert max(row["pos_mm"].values()) <= 1e-6 and max(row["rot_deg"].values()) <= math.degrees(1e-9)
         assert row["within_5mm_5deg"] == 1 and row["limit_violations"] == 0
+        assert list(row["evaluations"]) == ["2", "3"]
+        assert all(again["within_5mm_5deg"] == 1 for again in row["evaluations"].values())
         assert all(share == 1 for shares in row["solved"].values() for share in shares.values())
+
+
+class HalvingNetwork(PerfectNetwork):
+    """A network that goes half of the way to a solution at each evaluation."""
+
+    def solve_batch(self, pose, q_ref, **options):
+        out = super().solve_batch(pose, q_ref, **options)
+        if options.get("seed") is not Seed.NETWORK:
+            return out
+        plain = {**options, "seed": Seed.REFERENCE, "max_attempts": 1}
+        return super().solve_batch(pose, q_ref + 0.5 * (out.q - q_ref), **plain)
+
+
+def test_further_evaluations_begin_at_the_answers_before(panda):
+    report = run_protocol(HalvingNetwork.from_robot(panda), n=60, diversity_poses=3)
+    row = report["one_attempt"]["local 0.1"]["network"]
+    errors = [row["pos_mm"]["mean"], *(again["pos_mm"]["mean"] for again in row["evaluations"].values())]
+    assert errors[1] < 0.7 * errors[0] and errors[2] < 0.7 * errors[1]
+    assert "\nlocal 0.1       2 times |" in format_protocol(report)
 
 
 def test_a_network_that_answers_the_reference_has_the_reference_s_row(tmp_path, panda):
@@ -51,6 +72,7 @@ def test_a_network_that_answers_the_reference_has_the_reference_s_row(tmp_path, 
     report = run_protocol(Solver.load(tmp_path), n=60, diversity_poses=3)
     for rows in report["one_attempt"].values():
         network, reference = ({k: v for k, v in rows[name].items() if k != "us"} for name in ("network", "reference"))
+        assert all(again.items() <= reference.items() for again in network.pop("evaluations").values())
         assert network == reference
     rows = report["diversity"]["rows"]
     assert rows["network, refined"] == rows["reference, refined"] and rows["network, one step"]["reached"] < 0.1

@@ -9,7 +9,7 @@ from mfik.errors import ArgumentError
 from mfik.kinematics import pose_error, quat_to_matrix
 from mfik.model import SingleStep, build_network, make_network
 from mfik.model.v2 import Geometry, MeanFlowNet, ModelConfig
-from mfik.model.v2.network import _BoundedGradient
+from mfik.model.v2.network import _BoundedGradient, _Limited
 from mfik.robots import load_robot
 from mfik.train.v1.loss import total_derivative
 
@@ -19,7 +19,7 @@ SIZES_M = {"default": 17.84, "medium": 4.14, "small": 1.05, "mini": 0.235, "tiny
 def random_net(robot, width=32, dtype=torch.float64, passes=2):
     """A network whose head is not zero, so that every layer matters."""
     torch.manual_seed(0)
-    model = MeanFlowNet(ModelConfig(robot.dof, width, 2, passes), robot).to(dtype)
+    model = MeanFlowNet(ModelConfig(robot.dof, width, 2, passes, passes), robot).to(dtype)
     torch.nn.init.normal_(model.head.weight, std=0.2)
     return model.eval()
 
@@ -42,7 +42,7 @@ def test_a_network_for_other_joints_is_refused(panda):
         build_network(ModelConfig(dof=7, width=8, num_blocks=1).to_dict(), load_robot("ur10"))
 
 
-@pytest.mark.parametrize("field", ["dof", "width", "num_blocks", "passes"])
+@pytest.mark.parametrize("field", ["dof", "width", "num_blocks", "passes", "training_passes"])
 def test_bad_configuration_names_the_field(field):
     for value in (0, -1, 1.5, "8", None):
         with pytest.raises(ArgumentError, match=field):
@@ -139,6 +139,10 @@ def test_turning_target_and_end_joint_together_changes_no_feature(any_robot, end
         tool = robot.chain.transforms()[-1]
         frame = quat_to_matrix(pose[:, 3:]) @ tool[:, :3].T
         turned = turn_about(frame[..., 2], pose[:, :3] - (frame @ tool[:, 3:]).squeeze(-1), angle, pose)
+    lower, upper = robot.limits()
+    rows = ((moved > lower) & (moved < upper) | torch.tensor([kind == "continuous" for kind in robot.kinds])).all(-1)
+    assert rows.sum() > 20, "beyond a limit a joint is held"
+    q, pose, moved, turned = (x[rows] for x in (q, pose, moved, turned))
     before, after = (without_places(geometry, geometry(*x)[0]) for x in ((q, pose), (moved, turned)))
     assert (geometry(moved, pose)[0] - geometry(q, pose)[0]).abs().max() > 0.1  # each alone changes them
     torch.testing.assert_close(after, before, rtol=0, atol=1e-6)  # AXIS_FLOOR: 1e-6 m^2 beside the radius
@@ -153,13 +157,37 @@ def test_an_untrained_network_takes_damped_steps(any_robot, rng):
     pose = robot.fk(q)
 
     def errors(passes):
-        config = ModelConfig(robot.dof, width=8, num_blocks=1, passes=passes)
+        model = MeanFlowNet(ModelConfig(robot.dof, width=8, num_blocks=1, passes=passes), robot).double().eval()
         with torch.no_grad():
-            return pose_error(pose, robot.fk(SingleStep(MeanFlowNet(config, robot).double())(q_ref, pose))).norm(dim=-1)
+            return pose_error(pose, robot.fk(SingleStep(model)(q_ref, pose))).norm(dim=-1)
 
     before, once, twice = pose_error(pose, robot.fk(q_ref)).norm(dim=-1), errors(1), errors(2)
     assert (once < 0.5 * before).double().mean() > 0.9
     assert once.median() < 0.1 * before.median() and twice.median() < 0.02 * once.median()  # nearly Newton's
+
+
+@pytest.mark.parametrize("implementation", ["forward", "reference"])
+def test_joints_that_are_pulled_beyond_a_limit_are_left_out_of_the_step(any_robot, implementation, rng):
+    """The step against damped least squares on the Jacobian of the joints that are left."""
+    robot, (lower, upper) = any_robot, any_robot.limits()
+    geometry = Geometry(robot).double()
+    limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
+    q = robot.sample(500, rng, torch.float64)
+    side = torch.randint(3, q.shape, generator=rng)
+    q = torch.where(limited & (side == 0), lower, torch.where(limited & (side == 1), upper, q))
+    pose = robot.fk(robot.sample(500, rng, torch.float64))
+    features, error2 = getattr(geometry, implementation)(q, pose)
+    weight = torch.tensor([geometry.scale] * 3 + [1.0] * 3, dtype=q.dtype)
+    error, jacobian = weight * pose_error(robot.fk(q), pose), weight.unsqueeze(-1) * robot.jacobian(q)
+    pull = (jacobian.mT @ error.unsqueeze(-1)).squeeze(-1)
+    held = ((q == upper) & (pull > 0)) | ((q == lower) & (pull < 0))
+    jacobian[held.unsqueeze(1).expand_as(jacobian)] = 0
+    gram = jacobian @ jacobian.mT + (0.02 * error2 + 1e-5).unsqueeze(-1) * torch.eye(6, dtype=q.dtype)
+    step = (jacobian.mT @ torch.linalg.solve(gram, error).unsqueeze(-1)).squeeze(-1)
+    step = step / (1 + step.square().sum(-1, keepdim=True).square())
+    assert held.double().mean() > 0.1 and ((q == upper) & ~held).any(), "both kinds are there"
+    torch.testing.assert_close(features[:, -robot.dof :], step, rtol=1e-5, atol=1e-7)
+    assert (features[:, -robot.dof :][held] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -198,6 +226,38 @@ def test_between_looks_no_row_drowns_the_others_in_training():
     q = torch.zeros(5, 2, requires_grad=True)
     _BoundedGradient.apply(q).backward(torch.tensor([[1.0, 0], [0, 2], [3, 0], [3000, 4000], [torch.nan, 1]]))
     torch.testing.assert_close(q.grad, torch.tensor([[1.0, 0], [0, 2], [3, 0], [7.2, 9.6], [0, 0]]))
+
+
+def test_a_joint_beyond_a_limit_learns_what_leads_back_and_nothing_else():
+    lower, upper = torch.tensor([-1.0, -1.0]), torch.tensor([1.0, torch.inf])
+    q = torch.tensor([[2.0, 5.0], [2.0, 5.0], [-2.0, -2.0], [-2.0, -2.0], [0.5, 0.5]], requires_grad=True)
+    limited = _Limited.apply(q, lower, upper)
+    assert limited.tolist() == [[1, 5], [1, 5], [-1, -1], [-1, -1], [0.5, 0.5]]
+    limited.backward(torch.tensor([[3.0, 3], [-3, -3], [3, 3], [-3, -3], [2, -2]]))
+    assert q.grad.tolist() == [[3, 3], [0, -3], [0, 0], [-3, -3], [2, -2]]
+
+
+def test_in_training_a_network_looks_as_often_as_its_configuration_says(panda, rng):
+    robot = panda
+    models = [MeanFlowNet(ModelConfig(7, 16, 1, *passes), robot) for passes in ((5, 2), (2, 2))]
+    torch.nn.init.normal_(models[0].head.weight, std=0.2)
+    models[1].load_state_dict(models[0].state_dict())
+    rows = inputs(robot, 50, rng, torch.float32)
+    trained, evaluated, other = models[0].train()(*rows), models[0].eval()(*rows), models[1].eval()(*rows)
+    torch.testing.assert_close(trained, other, rtol=0, atol=0)
+    assert (trained - evaluated).abs().max() > 0.01
+
+
+def test_a_network_learns_at_its_limits_by_every_kind_of_derivative(panda, rng):
+    """Backward and by a Jacobian-vector product, in training mode, also where looks end at limits."""
+    model = random_net(panda).train()
+    torch.nn.init.normal_(model.head.weight, std=3.0)
+    q, pose, r, t = inputs(panda, 20, rng)
+    model(q, pose, r, t).square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in model.parameters())
+    u, derivative = total_derivative(model, q, pose, r, t, torch.ones_like(q))  # with gradients
+    (u + derivative).square().mean().backward()
+    torch.testing.assert_close(total_derivative(model.eval(), q, pose, r, t, torch.ones_like(q))[1], derivative)
 
 
 def test_evaluated_gradients_are_exact(panda, rng):

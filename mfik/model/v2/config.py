@@ -22,6 +22,8 @@ class ModelConfig(NetworkConfig):
         width: Width of the residual blocks.
         num_blocks: Number of residual blocks.
         passes: Looks at the geometry in one evaluation, all with the same weights.
+        training_passes: The same while the network trains. Few learn to get far with each look, and more of these in an
+            evaluation get further than as many in training would (docs/measurements/training.md).
     """
 
     TYPE: ClassVar = "v2"
@@ -31,13 +33,16 @@ class ModelConfig(NetworkConfig):
         "small": {"width": 320, "num_blocks": 5},
         "mini": {"width": 192, "num_blocks": 3},
         "tiny": {"width": 128, "num_blocks": 3},
-        "nano": {"width": 64, "num_blocks": 3, "passes": 8},
+        "nano": {"width": 64, "num_blocks": 3, "passes": 12},
     }
-    LIMITS: ClassVar = {"width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES}
+    LIMITS: ClassVar = {
+        "width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES, "training_passes": MAX_PASSES
+    }  # fmt: skip
 
     width: int = 1216
     num_blocks: int = 6
     passes: int = 4
+    training_passes: int = 4
 
 
 PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes

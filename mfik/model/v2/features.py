@@ -17,9 +17,10 @@ from mfik import ops
 from mfik.kinematics import quat_to_matrix
 from mfik.robots import Robot
 
-# These four also stand in csrc/kernels/geometry.hpp.
+# These five also stand in csrc/kernels/geometry.hpp.
 DAMPING_GAIN = 0.02  # damping of the step by squared pose error, with lengths in halves of the arm's
 DAMPING_FLOOR = 1e-5  # its least value
+AT_LIMIT = 1 - 1e-5  # of half a joint's range from its midpoint: there it is at its limit
 AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
 
@@ -37,7 +38,8 @@ class Geometry(nn.Module):
     - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
     - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), damped
       by `DAMPING_GAIN e^2 + DAMPING_FLOOR`, where e^2 is the squared pose error, so that it becomes Newton's near a
-      solution (Sugihara 2011), and scaled by `1 / (1 + |d|^4)`, as a long step tells little
+      solution (Sugihara 2011), and scaled by `1 / (1 + |d|^4)`, as a long step tells little. Joints that are at a limit
+      which the error pulls them beyond stay there, and the others make up for them (Bertsekas 1982, projected Newton)
 
     e^2 is |position error / L|^2 + |rotation vector|^2 of the tool, [1]. All are smooth but for a rotation vector of
     length pi.
@@ -87,7 +89,7 @@ class Geometry(nn.Module):
             Features [N, size], the last J of which are the step [rad or m], and squared pose errors, [N, 1].
         """
         traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if traced or not ops.has_geometry(q) or _is_dual(q) or _is_dual(target_pose):
+        if traced or not ops.has_geometry(q) or is_dual(q) or is_dual(target_pose):
             return self.reference(q, target_pose)
         return _Fused.apply(q, target_pose, self)
 
@@ -103,7 +105,8 @@ class Geometry(nn.Module):
         turn = _rotation_vector(_product(target, rotation.mT))
         error = torch.cat((tool_error, turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
-        step = self._step(axes, points, position, error, DAMPING_GAIN * error2 + DAMPING_FLOOR)
+        place = (q - self.midpoint) * self.per_range
+        step = self._step(place, axes, points, position, error, DAMPING_GAIN * error2 + DAMPING_FLOOR)
 
         # M* = target * tool^-1 * (motion of the last joint)^-1
         wanted = _product(target, self.origins[-1, :, :3].T)
@@ -123,7 +126,7 @@ class Geometry(nn.Module):
             first_sin, first_cos = sin[:, :1] * c - cos[:, :1] * s, cos[:, :1] * c + sin[:, :1] * s
             sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
         features = (
-            (q - self.midpoint) * self.per_range,
+            place,
             sin.index_select(1, self.turning),
             cos.index_select(1, self.turning),
             self.scale * _apply(frame, from_joint1),
@@ -161,10 +164,15 @@ class Geometry(nn.Module):
         rotation = _product(rotation, self.origins[-1, :, :3])
         return rotation, position, torch.stack(axes, dim=1), torch.stack(points, dim=1), last
 
-    def _step(self, axes: Tensor, points: Tensor, position: Tensor, error: Tensor, damping: Tensor) -> Tensor:
+    def _step(
+        self, place: Tensor, axes: Tensor, points: Tensor, position: Tensor, error: Tensor, damping: Tensor
+    ) -> Tensor:
         """Return J^T (J J^T + damping I)^-1 error, scaled; error [N, 6] with lengths / L, damping [N, 1]."""
         linear = self.turns * torch.linalg.cross(axes, position.unsqueeze(1) - points) + (1 - self.turns) * axes
-        rows = torch.cat((self.scale * linear, self.turns * axes), dim=-1).unbind(-1)  # of J: six [N, J]
+        columns = torch.cat((self.scale * linear, self.turns * axes), dim=-1)
+        pull = (columns * error.unsqueeze(1)).sum(-1)
+        held = ((place >= AT_LIMIT) & (pull > 0)) | ((place <= -AT_LIMIT) & (pull < 0))
+        rows = columns.masked_fill(held.unsqueeze(-1), 0).unbind(-1)  # of J: six [N, J]
         gram = [[(rows[a] * rows[b]).sum(-1) for b in range(a + 1)] for a in range(6)]
         # Cholesky's factor, element by element: no format exports a solver.
         factor: list[list[Tensor]] = [[] for _ in range(6)]
@@ -193,7 +201,7 @@ class Geometry(nn.Module):
         return step / (1 + square * square)
 
 
-def _is_dual(value: Tensor) -> bool:
+def is_dual(value: Tensor) -> bool:
     """Tell whether a value carries a forward-mode tangent."""
     return forward_ad.unpack_dual(value).tangent is not None
 

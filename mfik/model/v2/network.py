@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mfik.errors import ArgumentError
 from mfik.model.interface import Network
 from mfik.model.v2.config import ModelConfig
-from mfik.model.v2.features import Geometry
+from mfik.model.v2.features import Geometry, is_dual
 from mfik.ops import MIN_REMAINING
 from mfik.robots import Robot
 
@@ -39,7 +39,8 @@ class ResidualBlock(nn.Module):
 class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
-    An iteration of `config.passes` looks at the robot's geometry, all with the same weights, from q_0 = q:
+    An iteration of `config.passes` looks at the robot's geometry (in training mode `config.training_passes`), all with
+    the same weights, from q_0 = q:
 
         q_k+1 = clamp(q_k + d(q_k) + g(q_k) N(features(q_k), r, t)),  u = (q_K - q) / (1 - r)
 
@@ -49,7 +50,8 @@ class MeanFlowNet(Network):
     untrained network takes steps of damped least squares, and N learns what they miss. Answers lie within the limits.
 
     In training a row's gradient, on its way from one look to the one before, is bounded to a multiple of the batch's
-    median norm: rotation errors near half a turn and nearly singular steps would drown the others.
+    median norm: rotation errors near half a turn and nearly singular steps would drown the others. A look that ended at
+    a limit learns what leads away from it, though the clamp's own gradient there is zero.
 
     Args:
         config: Size.
@@ -83,16 +85,22 @@ class MeanFlowNet(Network):
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
         """Evaluate the mean velocity; see `Network.forward`."""
         times, at = torch.cat((r, t), dim=-1), q
-        for look in range(self.config.passes):
-            if look > 0 and self.training and at.requires_grad:
+        for look in range(self.config.training_passes if self.training else self.config.passes):
+            if look > 0 and self._learns(at):
                 at = _BoundedGradient.apply(at)
             features, error2 = self.geometry(at, target_pose)
             x = self.input(torch.cat((features, times), dim=-1))
             for block in self.blocks:
                 x = block(x)
             learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
-            at = (at + features[:, -self.config.dof :] + learned).clamp(self.lower, self.upper)
+            at = at + features[:, -self.config.dof :] + learned
+            limited = _Limited.apply if self._learns(at) else torch.clamp
+            at = limited(at, self.lower, self.upper)
         return (at - q) / (1 - r).clamp_min(MIN_REMAINING)
+
+    def _learns(self, at: Tensor) -> bool:
+        """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
+        return self.training and at.requires_grad and not is_dual(at)
 
 
 class _BoundedGradient(torch.autograd.Function):
@@ -114,3 +122,26 @@ class _BoundedGradient(torch.autograd.Function):
         finite = norm.isfinite()
         bound = _GRADIENT_BOUND * norm.where(finite, norm.new_tensor(torch.inf)).median()
         return (gradient * (bound / norm.clamp_min(1e-30)).clamp(max=1)).where(finite, gradient.new_zeros(()))
+
+
+class _Limited(torch.autograd.Function):
+    """clamp(q, lower, upper), whose gradient is kept where following it leads back within the limits.
+
+    Beyond a limit the gradient of clamp is zero, so a joint that was sent there once would never learn to come back.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(q: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return q.clamp(lower, upper)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        q, lower, upper = inputs
+        ctx.save_for_backward(q > upper, q < lower)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        above, below = ctx.saved_tensors
+        return gradient.masked_fill((above & (gradient < 0)) | (below & (gradient > 0)), 0), None, None
