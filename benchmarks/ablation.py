@@ -1,8 +1,9 @@
-"""Compare training objectives, or what the network is told of the geometry, at equal time.
+"""Compare training objectives, what the network is told of the geometry, or how often it looks, at equal time.
 
-The same robot, optimiser and minutes on one thread; several seeds. Every answer is judged by
-`mfik.eval`'s poses: one-step error, success rate of one attempt of at most ten refinements to 1e-5 m and rad, and the
-diversity of answers to one pose from many references beside true solutions of it (docs/reference/protocol.md).
+The same robot, optimiser and minutes on one thread; several seeds. Every answer is judged by `mfik.eval`'s poses: error
+of one evaluation and share within 5 mm and 5 deg inside the limits, success rate of one attempt of at most ten
+refinements to 1e-5 m and rad, and the diversity of answers to one pose from many references beside true solutions of it
+(docs/reference/protocol.md).
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ _BATCH = 1024
 _TRIAL_STEPS = 10
 _DIVERSITY_POSES, _DIVERSITY_REFERENCES = 50, 100
 _BASE = TrainConfig(
-    batch_size=_BATCH, learning_rate=6e-3, loss_weight_type="uniform", limit_loss_weight=1.0, save_interval=0
+    batch_size=_BATCH, loss_weight_type="uniform", fk_loss_weight=2.0, limit_loss_weight=1.0, save_interval=0
 )
+_LEARNING_RATE_BY_WIDTH = 6e-3 * 128
 
 
 class Trial(NamedTuple):
@@ -49,10 +51,11 @@ class Trial(NamedTuple):
         name: For the table.
         settings: Of the training.
         coupling: Of the online rows.
-        reflow_after: Share of the steps before reflow; 1: none.
+        reflow_after: Share of the steps before reflow; 0: from the second step on, 1: none.
         steps: Of an answer, each a row of the table.
         network: Its type.
-        hidden: Parts of `FEATURES` that the network does not see.
+        hidden: Parts of `FEATURES` that the network does not see; without the step it takes none either.
+        looks: `training_passes` and `passes` of type v2; none: the preset's.
         jvp: Whether D is computed at all; without it, rows at (0, 1) are plain regression.
     """
 
@@ -63,30 +66,34 @@ class Trial(NamedTuple):
     steps: tuple[int, ...] = (1,)
     network: str = "v2"
     hidden: tuple[str, ...] = ()
+    looks: tuple[int, int] | None = None
     jvp: bool = True
 
 
 _ENDPOINTS = {"flow_matching_ratio": 0.0, "endpoint_ratio": 1.0}
 _RECIPE = {**_ENDPOINTS, "jvp_clip": 0.3}
-FEATURES = ("angles", "wanted frame", "own frame", "difference", "step as a feature", "step in u")
+FEATURES = ("angles", "wanted frame", "own frame", "difference", "step")
 TABLES = {
     "objectives": (
         Trial("MeanFlow", {"flow_matching_ratio": 0.5, "jvp_clip": 0.3}, "mixed"),
         Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
         Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
-        Trial("the same, seeding (scripts/fit.py)", _RECIPE, "seeding", 0.1),
+        Trial("MeanFlow, then reflow, seeding", _RECIPE, "seeding", 0.1),
+        Trial("reflow at once, seeding (fit.py)", _ENDPOINTS, "seeding", 0.0),
         Trial("regression, mixed", _ENDPOINTS, "mixed", jvp=False),
         Trial("regression, seeding", _ENDPOINTS, "seeding", jvp=False),
-        Trial("regression, then reflow, seeding", _ENDPOINTS, "seeding", 0.1, jvp=False),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
-        Trial("all", _RECIPE, "mixed", 0.2),
-        Trial("no step in u", _RECIPE, "mixed", 0.2, hidden=("step in u",)),
-        Trial("no step", _RECIPE, "mixed", 0.2, hidden=("step in u", "step as a feature")),
-        Trial("no step, no difference", _RECIPE, "mixed", 0.2, hidden=FEATURES[3:]),
-        Trial("target and angles only", _RECIPE, "mixed", 0.2, hidden=FEATURES[2:]),
-        Trial("network v1", _RECIPE, "mixed", 0.2, network="v1"),
+        Trial("all", _ENDPOINTS, "seeding", 0.0),
+        Trial("no step", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[4:]),
+        Trial("no step, no difference", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[3:]),
+        Trial("target and angles only", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[2:]),
+        Trial("network v1", _ENDPOINTS, "seeding", 0.0, network="v1"),
+    ),
+    "looks": tuple(
+        Trial(f"{trained} in training, {evaluated} after", _ENDPOINTS, "seeding", 0.0, looks=(trained, evaluated))
+        for trained, evaluated in ((1, 1), (1, 12), (2, 12), (4, 4), (4, 8), (4, 12), (4, 24), (8, 12))
     ),
 }
 
@@ -97,13 +104,12 @@ class PartialGeometry(v2.Geometry):
     def __init__(self, robot: Robot, hidden: tuple[str, ...]) -> None:
         super().__init__(robot)
         sizes = (robot.dof + 2 * len(self.turning), 12, 12, 6, robot.dof)
-        self.mask = torch.cat([torch.full((n,), float(f not in hidden)) for n, f in zip(sizes, FEATURES, strict=False)])
-        self.gain = float("step in u" not in hidden)
+        self.mask = torch.cat([torch.full((n,), float(f not in hidden)) for n, f in zip(sizes, FEATURES, strict=True)])
 
     def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features, see `Geometry`."""
-        features, step = super().forward(q, target_pose)
-        return features * self.mask, step * self.gain
+        features, error2 = super().forward(q, target_pose)
+        return features * self.mask, error2
 
 
 def main() -> None:
@@ -111,7 +117,7 @@ def main() -> None:
     parser.add_argument("--table", choices=tuple(TABLES), default="objectives", help="what is compared")
     parser.add_argument("--only", default="", help="rows of the table whose name contains this")
     parser.add_argument("--robot", default="panda", help="preset or URDF file")
-    parser.add_argument("--preset", default="tiny", help="size of the network")
+    parser.add_argument("--preset", default="nano", help="size of the network")
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of each training")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -121,8 +127,8 @@ def main() -> None:
     truths = true_solutions(robot)
     print(f"{robot.name}, {args.preset}, {args.minutes:g} minutes of CPU time on {cpu_name()}, {args.seeds} seeds")
     print(
-        f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (median) | success | local mm | spread |"
-        " reached |  MMD^2"
+        f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (mean)   | 5 mm, 5 deg   | one attempt   |"
+        " local mm | within | spread | reached |  MMD^2"
     )
     report = []
     for trial in (trial for trial in TABLES[args.table] if args.only in trial.name):
@@ -138,8 +144,9 @@ def main() -> None:
             m, h = means, halves
             print(
                 f"{trial.name:38} {steps:5} | {m['samples'] / 1e6:6.1f} M | {m['mm']:6.1f}, {m['deg']:5.2f}    | "
-                f"{m['solved']:5.1%} ± {h['solved']:.1%} | {m['local_mm']:6.1f} | {m['spread']:6.2f} | "
-                f"{m['reached']:6.1%} | {m['mmd2']:6.3f}",
+                f"{m['within']:5.1%} ± {h['within']:5.1%} | {m['solved']:5.1%} ± {h['solved']:5.1%} | "
+                f"{m['local_mm']:8.2f} | {m['local_within']:5.1%} | {m['spread']:6.2f} | {m['reached']:6.1%} | "
+                f"{m['mmd2']:6.3f}",
                 flush=True,
             )
     if args.json is not None:
@@ -151,11 +158,14 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
 
     def trainer(steps: int, reflow: int) -> MeanFlowTrainer:
         torch.manual_seed(seed)
+        network = make_network(trial.network, preset, robot)
         config = replace(
             _BASE, **trial.settings, robot=robot.name, seed=seed, max_steps=steps, warmup_steps=round(0.03 * steps),
             reflow_start=reflow, ema_decay=1 - 1 / max(2.0, 0.02 * steps),
+            learning_rate=_LEARNING_RATE_BY_WIDTH / network.config.width,
         )  # fmt: skip
-        network = make_network(trial.network, preset, robot)
+        if trial.looks is not None:
+            network.config.training_passes, network.config.passes = trial.looks
         if trial.hidden:
             network.geometry = PartialGeometry(robot, trial.hidden)
         made = MeanFlowTrainer(network, config, robot)
@@ -179,7 +189,7 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
     after = run(timed, _TRIAL_STEPS) if trial.reflow_after < 1 else before
     a_step = trial.reflow_after * before + (1 - trial.reflow_after) * after
     steps = max(_TRIAL_STEPS, round(60 * minutes / a_step))
-    trained = trainer(steps, round(trial.reflow_after * steps) if trial.reflow_after < 1 else 0)
+    trained = trainer(steps, max(1, round(trial.reflow_after * steps)) if trial.reflow_after < 1 else 0)
     run(trained, steps)
     return trained.ema.module.eval(), trained.samples_seen
 
@@ -201,8 +211,9 @@ def measure(robot: Robot, model: nn.Module, steps: int, truths: dict[int, tuple[
         pose, q_ref = torch.from_numpy(targets.pose), torch.from_numpy(targets.q_ref)
         q = answer(model, q_ref.float(), pose.float(), steps).double()
         reached = robot.fk(q)
-        row[f"{prefix}mm"] = 1e3 * position_error_m(reached, pose).median().item()
-        row[f"{prefix}deg"] = torch.rad2deg(rotation_error_rad(reached, pose)).median().item()
+        mm, deg = 1e3 * position_error_m(reached, pose), torch.rad2deg(rotation_error_rad(reached, pose))
+        row[f"{prefix}mm"], row[f"{prefix}deg"] = mm.mean().item(), deg.mean().item()
+        row[f"{prefix}within"] = ((mm <= 5) & (deg <= 5) & robot.within_limits(q)).double().mean().item()
         _, solved, _ = ops.refine(robot, q, pose, max_iterations=10)
         row[f"{prefix}solved"] = solved.double().mean().item()
     answers = {}

@@ -10,7 +10,8 @@ import shlex
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,9 @@ _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
 _WARMUP = 0.03  # share of the steps over which the learning rate rises
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width
+_JVP_CLIP = (
+    0.3  # of the correction (t - r) D, in validation alone: D of many looks is without bound, and reflow needs none
+)
 _FK_LOSS_WEIGHT = 2.0  # of the error of the one-step solutions beside the distance to the rows' own
 _EMA_SHARE, _MAX_EMA_STEPS = 0.02, 1000.0  # steps that the averaged weights look back: share of the run, and at most
 _LEAST_STEPS = 20  # however short the time: fewer leave no step for the warm-up
@@ -156,8 +160,11 @@ def fit(
             arguments = (robot, output, settings, config, checkpoint)
             if processes > 1:
                 _train_group(processes, arguments)
-            elif _train(*arguments):
-                raise KeyboardInterrupt
+            else:
+                with _one_thread():
+                    interrupted = _train(*arguments)
+                if interrupted:
+                    raise KeyboardInterrupt
         check()
         plot_run(output)
         device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
@@ -280,6 +287,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         loss_weight_type="uniform",
         flow_matching_ratio=0.0,
         endpoint_ratio=1.0,
+        jvp_clip=_JVP_CLIP,
         fk_loss_weight=_FK_LOSS_WEIGHT,
         reflow_start=1,
         save_interval=0,
@@ -303,19 +311,27 @@ def _scheduled(config: TrainConfig, steps: int) -> TrainConfig:
 def _steps_within(robot: Robot, settings: FitSettings, config: TrainConfig) -> int:
     """Time a few steps and tell how many fit into the minutes."""
     torch.manual_seed(settings.seed)
-    threads = torch.get_num_threads()
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
-    trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot)
-    source = _source(robot, settings, trainer)
-    for step in range(_TRIAL_STEPS + 2):
-        if step == 2:  # the first one begins without reflow, and both allocate
-            start = time.perf_counter()
-        trainer.train_step(source.batch(trainer.global_step))
-        trainer.global_step += 1
-    seconds = (time.perf_counter() - start) / _TRIAL_STEPS
-    torch.set_num_threads(threads)
+    with _one_thread():
+        trainer = MeanFlowTrainer(make_network(_NETWORK, settings.preset, robot), config, robot)
+        source = _source(robot, settings, trainer)
+        for step in range(_TRIAL_STEPS + 2):
+            if step == 2:  # the first one begins without reflow, and both allocate
+                start = time.perf_counter()
+            trainer.train_step(source.batch(trainer.global_step))
+            trainer.global_step += 1
+        seconds = (time.perf_counter() - start) / _TRIAL_STEPS
     return max(_LEAST_STEPS, round(_STEP_SHARE * 60 * settings.minutes / seconds))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: with networks this small a second one waits more than it works."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> OnlineSource:
@@ -397,7 +413,7 @@ def _train_process(
     checkpoint: Path | None,
 ) -> None:
     """Train as one process of a group; leave an error that a user can act on in the folder."""
-    torch.set_num_threads(1)  # a second thread would compete with the other processes
+    torch.set_num_threads(1)
     rendezvous = (folder / "rendezvous").as_uri()
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=processes)
     try:

@@ -149,10 +149,21 @@ def test_sizes_and_objectives_are_compared(tmp_path):
     text = run("pareto.py", "--presets", "nano", "--minutes", "0.02", "--num", "100", "--output", "pareto")
     (row,) = json.loads((tmp_path / "pareto" / "pareto.json").read_text())["networks"]
     assert row["preset"] == "nano" and f"{row['solved']:.2%}" in text and (tmp_path / "pareto" / "pareto.png").exists()
-    arguments = ["--table", "features", "--only", "step in u", "--minutes", "0.01", "--seeds", "1", "--json", "a.json"]
+    arguments = [
+        "--table",
+        "features",
+        "--only",
+        "no step, no difference",
+        "--minutes",
+        "0.01",
+        "--seeds",
+        "1",
+        "--json",
+        "a.json",
+    ]
     text = run("ablation.py", *arguments)
     (row,) = json.loads((tmp_path / "a.json").read_text())
-    assert row["name"] == "no step in u" and f"{row['mean']['solved']:.1%}" in text
+    assert row["name"] == "no step, no difference" and f"{row['mean']['solved']:.1%}" in text
 
 
 @pytest.mark.parametrize(

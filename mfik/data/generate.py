@@ -22,7 +22,7 @@ _CHUNK = 65_536  # rows drawn at once: bounds memory, and fixes the random strea
 _MAX_R = 0.9  # largest r on disk: (q_target - q)/(1 - r) then keeps float32 accuracy
 _PROJECTED_RETRIES = 4  # random restarts, of which the nearest solution is taken where refinement from q fails
 _CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
-_SEEDING_KINDS = 6  # one of them local, the others canonical
+_SEEDING_KINDS = 12  # of rows, equally many each: two are local, the others canonical; of both, half near limits
 _HOME_CANDIDATES, _HOME_POSES = 96, 2000  # postures that are compared, and the poses on which they are
 _HOME_REFINEMENTS = 10  # at most, in the attempt by which postures are compared
 _HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
@@ -48,7 +48,8 @@ def generate(
             reaches from it, else the nearest of several; "mixed": one of the three for each row, at random;
             "canonical": uniform, and the solution is the same for every reference, the one that refinement reaches from
             `home_posture` turned to the target's azimuth, else the nearest to that of several; "seeding": local for a
-            sixth of the rows, canonical for the others.
+            sixth of the rows, canonical for the others, and of both half of the poses are those of joints that are
+            distributed by the arcsine law within the limits, which is densest at them: answers there are the hardest.
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
         device: Where to compute.
@@ -129,7 +130,9 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
         local, projected = kind == 0, kind == 1
     elif coupling == "seeding":
         kind = torch.randint(_SEEDING_KINDS, (n,), generator=generator, device=device)
-        local, projected = kind == 0, torch.zeros_like(kind, dtype=torch.bool)
+        local, projected = kind < 2, torch.zeros_like(kind, dtype=torch.bool)
+        near_limits = kind % 2 == 0
+        q_target[near_limits] = _towards_limits(robot, q_target[near_limits])
     else:
         local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
     if coupling in ("local", "mixed", "seeding"):
@@ -150,6 +153,14 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
     r = _MAX_R * u[:, :1]
     t = r + (1 - r) * u[:, 1:]
     return {"q": q + r * (q_target - q), "target_pose": pose, "q_target": q_target, "r": r, "t": t}
+
+
+def _towards_limits(robot: Robot, q: Tensor) -> Tensor:
+    """Turn joints that are uniform within the limits, [N, J], into joints that follow the arcsine law there."""
+    limited = torch.tensor([kind != "continuous" for kind in robot.kinds], device=q.device)
+    lower, upper = (limit.to(q) for limit in robot.limits())
+    midpoint, half = 0.5 * (lower + upper), 0.5 * (upper - lower)
+    return torch.where(limited, midpoint + half * ((q - midpoint) / half * (0.5 * math.pi)).sin(), q)
 
 
 def _project(robot: Robot, q: Tensor, q_known: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:

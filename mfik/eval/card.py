@@ -10,7 +10,7 @@ from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.robots import Robot
 
 # Metrics of each validation that the learning curve shows, see `MeanFlowTrainer.validate`.
-CURVE_METRICS = ("pos_mm_p50", "rot_deg_p50", f"solved_{ATTEMPT_REFINEMENTS}")
+CURVE_METRICS = ("pos_mm_mean", "rot_deg_mean", f"solved_{ATTEMPT_REFINEMENTS}")
 _CURVE_ROWS = 12  # of the learning curve's table, at most
 
 
@@ -61,13 +61,13 @@ def model_card(
         "Learning curve of the averaged network, references as trained on: error of one step, and success rate to",
         f"1e-5 m and rad within {ATTEMPT_REFINEMENTS} refinements.",
         "",
-        "| Samples | median mm | median deg | success rate |",
+        "| Samples | mean mm | mean deg | success rate |",
         "|---:|---:|---:|---:|",
     ]
     stride = max(1, -(-len(curve) // _CURVE_ROWS))
     for samples, values in [*curve[:-1:stride], curve[-1]] if curve else ():
         mm, deg, success = (values[name] for name in CURVE_METRICS)
-        lines.append(f"| {samples / 1e6:.1f}M | {mm:.1f} | {deg:.2f} | {success:.2%} |")
+        lines.append(f"| {samples / 1e6:.1f}M | {mm:.2f} | {deg:.2f} | {success:.2%} |")
     lines += [
         "",
         "## Accuracy",
@@ -106,8 +106,9 @@ def _advice(robot: Robot, report: dict[str, Any]) -> list[str]:
         f"- **Seed**: {seed}.",
         f"- **One attempt** (`max_attempts=1`): take `{best}`; `network` solves {attempt['network']:.2%} of global "
         f"poses, `{other}`, which needs no network, {others[other]:.2%}.",
-        f"- **One step without refinement**: off by {_off(near)} from references at 0.1 rad, by {_off(far)} from any "
-        "(medians); refine it.",
+        f"- **One evaluation without refinement**: off by {_off(near)} from references at 0.1 rad, by {_off(far)} from "
+        f"any (means); {far['within_5mm_5deg']:.1%} of the latter within 5 mm and 5 deg, {far['limit_violations']:,} "
+        "outside the limits.",
         f"- **Weakest**: {weakest}, where one attempt from the network fails for "
         f"{1 - _solved(sets[weakest]['network']):.2%} and `solve()` for {1 - solve[weakest]['solve()']['solved']:.2%}; "
         "move on `Status.SOLVED` only.",
@@ -120,7 +121,7 @@ def _solved(row: dict[str, Any]) -> float:
 
 
 def _off(row: dict[str, Any]) -> str:
-    return f"{row['pos_mm']['median']:.3g} mm and {row['rot_deg']['median']:.3g} deg"
+    return f"{row['pos_mm']['mean']:.3g} mm and {row['rot_deg']['mean']:.3g} deg"
 
 
 def _failures(report: dict[str, Any]) -> list[str]:

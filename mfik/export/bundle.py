@@ -27,6 +27,7 @@ import onnx
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 from mfik.errors import BundleError, MfikError, WriteError
 from mfik.files import (
@@ -37,7 +38,7 @@ from mfik.files import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
 )
-from mfik.model import Network, SingleStep, build_network
+from mfik.model import Network, SingleLook, SingleStep, build_network
 from mfik.robots import Robot
 from mfik.writing import left_partials, make_folder, partial_of
 
@@ -120,9 +121,9 @@ def export_bundle(
     try:
         write_native(partial / NATIVE_FILE, model, description)
         if model is not None:
-            step = SingleStep(model).float().cpu().eval()
-            _write_torchscript(partial / TORCHSCRIPT_FILE, step, description)
-            _write_onnx(partial / ONNX_FILE, step, description)
+            model = model.float().cpu().eval()
+            _write_torchscript(partial / TORCHSCRIPT_FILE, model, description)
+            _write_onnx(partial / ONNX_FILE, model, description)
         sums = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(partial.iterdir())]
         (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
         if card is not None:
@@ -141,29 +142,51 @@ def export_bundle(
         raise
 
 
-def _example(step: SingleStep) -> tuple[torch.Tensor, torch.Tensor]:
-    dof = step.model.config.dof
-    return torch.zeros(2, dof), torch.tensor([[0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0]]).repeat(2, 1)
+class _Repeated(nn.Module):
+    """A traced module applied so many times to its own answer, for `torch.jit.script`."""
+
+    def __init__(self, look: torch.jit.ScriptModule, count: int) -> None:
+        super().__init__()
+        self.look, self.count = look, count
+
+    def forward(self, q_ref: torch.Tensor, target_pose: torch.Tensor) -> torch.Tensor:
+        q = q_ref
+        for _ in range(self.count):
+            q = self.look(q, target_pose)
+        return q
 
 
-def _write_torchscript(path: Path, step: SingleStep, description: dict[str, Any]) -> None:
+def _repeats(model: Network) -> tuple[nn.Module, int]:
+    """Return what leads from q_ref to q_solution, (q, target_pose) -> q, and how often it is applied in turn."""
+    return (SingleLook(model), model.config.passes) if hasattr(model, "look") else (SingleStep(model), 1)
+
+
+def _example(model: Network) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(2, model.config.dof), torch.tensor([[0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0]]).repeat(2, 1)
+
+
+def _write_torchscript(path: Path, model: Network, description: dict[str, Any]) -> None:
+    step, count = _repeats(model)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
-        traced = torch.jit.freeze(torch.jit.trace(step, _example(step)))
+        graph = torch.jit.trace(step.eval(), _example(model))
+        if count > 1:
+            graph = torch.jit.script(_Repeated(graph, count).eval())
         buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
-        torch.jit.save(traced, buffer, _extra_files={_METADATA_KEY: _to_json(description)})
+        torch.jit.save(torch.jit.freeze(graph), buffer, _extra_files={_METADATA_KEY: _to_json(description)})
         path.write_bytes(buffer.getbuffer())
 
 
-def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> None:
+def _write_onnx(path: Path, model: Network, description: dict[str, Any]) -> None:
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here uses, is not installed
+    step, count = _repeats(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            step,
-            _example(step),
+            step.eval(),
+            _example(model),
             input_names=["q_ref", "target_pose"],
             output_names=["q_solution"],
             dynamic_shapes=({0: torch.export.Dim("N")}, {0: torch.export.Dim("N")}),
@@ -172,8 +195,37 @@ def _write_onnx(path: Path, step: SingleStep, description: dict[str, Any]) -> No
         )
     logger.setLevel(level)
     proto = program.model_proto
+    if count > 1:
+        _repeat(proto.graph, count)
     onnx.helper.set_model_props(proto, {_METADATA_KEY: _to_json(description)})
+    onnx.checker.check_model(proto)
     onnx.save(proto, str(path))
+
+
+def _repeat(graph: onnx.GraphProto, count: int) -> None:
+    """Make a graph (q_ref, target_pose) -> q_solution the body of a loop, each round of which begins at q of the last.
+
+    The body keeps its constants, and sees target_pose where it is.
+    """
+    body = onnx.GraphProto()
+    body.CopyFrom(graph)
+    for node in body.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = {"q_ref": "q", "q_solution": "q_next"}.get(name, name)
+    body.node.append(onnx.helper.make_node("Identity", ["again"], ["once_more"]))
+    body.input[0].name, body.output[0].name = "q", "q_next"
+    state, answer = body.input[0], body.output[0]
+    flag = onnx.TensorProto.BOOL
+    del body.input[:], body.output[:]
+    body.input.extend(
+        [onnx.helper.make_tensor_value_info("round", onnx.TensorProto.INT64, [])]
+        + [onnx.helper.make_tensor_value_info("again", flag, []), state]
+    )
+    body.output.extend([onnx.helper.make_tensor_value_info("once_more", flag, []), answer])
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.initializer.append(onnx.helper.make_tensor("rounds", onnx.TensorProto.INT64, [], [count]))
+    graph.node.append(onnx.helper.make_node("Loop", ["rounds", "", "q_ref"], ["q_solution"], body=body))
 
 
 def load_bundle(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:

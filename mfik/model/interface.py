@@ -87,7 +87,8 @@ class Network(nn.Module):
 
     `forward` has to be differentiable by `torch.func.jvp`, to trace at any batch size, and to return zero (or a step
     that needs no training) at first. A network may have `forward_with_tangent(q, target_pose, r, t, v)` besides, which
-    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP.
+    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP. It may also
+    have `look(q, target_pose, r, t)`, of which its evaluation is `config.passes` in turn: exported graphs then loop.
 
     Attributes:
         config: Its type and size.
@@ -125,3 +126,16 @@ class SingleStep(nn.Module):
         """Map q_ref [N, J] and target_pose [N, 7] to q_solution [N, J]."""
         r = torch.zeros_like(q_ref[:, :1])
         return q_ref + self.model(q_ref, target_pose, r, torch.ones_like(r))
+
+
+class SingleLook(nn.Module):
+    """What an exported graph repeats of a network that has `look`: (q, target_pose) -> q after one look at (0, 1)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, q: Tensor, target_pose: Tensor) -> Tensor:
+        """Map q [N, J] and target_pose [N, 7] to [N, J]."""
+        r = torch.zeros_like(q[:, :1])
+        return self.model.look(q, target_pose, r, torch.ones_like(r))

@@ -12,7 +12,7 @@ import torch
 
 from mfik import ops
 from mfik.data import COUPLINGS, IKDataset, generate, load_dataset, nearest_equivalent, save_dataset
-from mfik.data.generate import _canonical, _project, _turned, home_posture
+from mfik.data.generate import _canonical, _project, _turned, draw, home_posture
 from mfik.errors import ArgumentError, DataError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import load_robot
@@ -367,6 +367,18 @@ def test_seeding_is_local_for_a_sixth(panda):
     start = data.q_target - (data.q_target - data.q) / (1 - data.r)
     near = (start - data.q_target).abs().amax(-1) < 0.06
     assert 0.14 < near.double().mean() < 0.19
+
+
+def test_seeding_draws_half_of_the_poses_near_limits(panda):
+    rows = draw(panda, 8000, "seeding", 0.01, torch.Generator().manual_seed(4))
+    local = (rows["q"] - rows["q_target"]).abs().amax(-1) < 0.06  # whose solutions are those drawn
+    lower, upper = (limit.float() for limit in panda.limits())
+    place = (rows["q_target"][local] - lower) / (upper - lower)
+    near = ((place < 0.02) | (place > 0.98)).double().mean()
+    # Within 2 % of the range: 4 % of uniform joints, and (4 / pi) asin(sqrt(0.02)) = 18 % by the arcsine law.
+    assert near == pytest.approx(0.5 * (0.04 + 0.18), abs=0.015)
+    near_a_row = ((place < 0.02) | (place > 0.98)).double().mean(-1)
+    assert near_a_row.std() > 0.125, "rows are of one kind or the other"
 
 
 def test_the_home_posture_beats_the_midpoint(panda):

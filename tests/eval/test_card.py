@@ -30,13 +30,13 @@ def test_the_first_five_lines_say_what_to_do(solver, report):
     title, empty, *five, after = lines(solver, report)[:8]
     assert title == "# ur10" and not empty and not after
     assert [line.partition("**: ")[0].partition("** (")[0].strip("- *") for line in five] == [
-        "Load", "Seed", "One attempt", "One step without refinement", "Weakest",
+        "Load", "Seed", "One attempt", "One evaluation without refinement", "Weakest",
     ]  # fmt: skip
     assert "`tool0` in `base_link`" in five[0]
     rows = report["one_attempt"]
     shares = {start: row["solved"]["1e-5"]["10"] for start, row in rows["global"].items()}
     assert f"`network` solves {shares['network']:.2%}" in five[2]
-    assert f"{rows['global']['network']['pos_mm']['median']:.3g} mm" in five[3]
+    assert f"{rows['global']['network']['pos_mm']['mean']:.3g} mm" in five[3]
     weakest = min(rows, key=lambda name: rows[name]["network"]["solved"]["1e-5"]["10"])
     assert five[4].startswith(f"- **Weakest**: {weakest}, ")
 

@@ -32,11 +32,8 @@ def robot(request, tmp_path, example_robots):
 def exact(robot):
     """Return the geometry with constants in float64, as the kernels have them."""
     geometry = Geometry(robot).double()
-    lower, upper = robot.limits()
-    geometry.origins = robot.chain.transforms()
-    geometry.midpoint = 0.5 * (lower + upper)
-    limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
-    geometry.per_range = limited * 2.0 / (upper - lower)
+    for name, value in geometry.reference_constants(robot).items():
+        setattr(geometry, name, value)
     return geometry
 
 

@@ -72,7 +72,7 @@ def test_an_answer_that_is_not_finite_leaves_the_row_as_it_was(panda, trainer):
 
 def test_the_limit_loss_pulls_answers_inside(panda):
     torch.manual_seed(0)
-    network = make_network("v2", "nano", panda)
+    network = make_network("v1", "tiny", panda)
     rows = StepRows.of(generate(panda, 256, coupling="global", seed=1)[:])
     losses = {}
     for weight in (0.0, 2.0):

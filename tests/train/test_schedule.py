@@ -96,7 +96,7 @@ def test_by_the_clock_no_validation_begins_that_would_outlast_the_time(panda, tm
     def validate(val):
         source.now += 1.5
         ends.append(run.elapsed_s + 1.5)
-        return {"val_loss": 1.0, "pos_mm_p50": 0.0, "rot_deg_p50": 0.0, "solved_3": 0.0, "solved_10": 0.0}
+        return {"val_loss": 1.0, "pos_mm_mean": 0.0, "rot_deg_mean": 0.0, "solved_3": 0.0, "solved_10": 0.0}
 
     monkeypatch.setattr(run, "validate", validate)
     run.fit(source, source.source.validation_rows(20), seconds=10)

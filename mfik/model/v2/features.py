@@ -7,6 +7,7 @@ states apart. csrc/kernels/geometry.hpp computes the same, and its gradient, in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from mfik import ops
-from mfik.kinematics import quat_to_matrix
 from mfik.robots import Robot
 
 # These five also stand in csrc/kernels/geometry.hpp.
@@ -23,6 +23,30 @@ DAMPING_FLOOR = 1e-5  # its least value
 AT_LIMIT = 1 - 1e-5  # of half a joint's range from its midpoint: there it is at its limit
 AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
+
+# Of vectors [3, 10], row-major, as `reference` has them (the position of M*, of M, their difference; the rotations of
+# both; the rotation vector), the order in which they are features: a vector after another, rotations row by row.
+_ORDER = [
+    10 * row + column
+    for columns in ((0,), (3, 4, 5), (1,), (6, 7, 8), (2,), (9,))
+    for row in range(3)
+    for column in columns
+]
+
+
+# Sparse matrices by column: the rows of the entries and their values.
+_QUADRATIC = (  # a rotation less identity, [9], of the products of two components of its quaternion (w, x, y, z), [16]
+    16,
+    (
+        {10: -2, 15: -2}, {6: 2, 3: -2}, {7: 2, 2: 2},
+        {6: 2, 3: 2}, {5: -2, 15: -2}, {11: 2, 1: -2},
+        {7: 2, 2: -2}, {11: 2, 1: 2}, {5: -2, 10: -2},
+    ),
+)  # fmt: skip
+_ANTISYMMETRIC = (  # of a rotation matrix, [9], axis times sine, [3], and trace
+    9,
+    ({7: 0.5, 5: -0.5}, {2: 0.5, 6: -0.5}, {3: 0.5, 1: -0.5}, {0: 1, 4: 1, 8: 1}),
+)
 
 
 class Geometry(nn.Module):
@@ -55,27 +79,40 @@ class Geometry(nn.Module):
     def __init__(self, robot: Robot) -> None:
         super().__init__()
         self.kinds = robot.kinds
-        origins, (lower, upper) = robot.chain.transforms(), robot.limits()
-        turns, limited = (  # on the CPU whatever the default device: a loader builds networks on "meta"
-            torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
-            for other in ("prismatic", "continuous")
-        )
+        origins = robot.chain.transforms()
         turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
         self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
-        constants = {
-            "origins": origins,
+        for name, value in self.reference_constants(robot).items():  # they follow from what every file describes
+            self.register_buffer(name, value.float(), persistent=False)
+        # On the device: a list as an index would be copied there anew in every call.
+        for name, index in {"turning": turning, "order": _ORDER}.items():
+            self.register_buffer(name, torch.tensor(index, device=origins.device, dtype=torch.long), persistent=False)
+        self.size = 2 * len(self.kinds) + 2 * len(turning) + 30
+        self.constants = ops.GeometryRobot.of(robot, self.size)
+
+    def reference_constants(self, robot: Robot) -> dict[str, Tensor]:
+        """Return the constants of `reference` by name, in float64."""
+        origins, (lower, upper) = robot.chain.transforms(), robot.limits()
+        limited, turns = (
+            torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
+            for other in ("continuous", "prismatic")
+        )
+        fixed, moving = _motions(self.kinds, origins)
+        return {
+            "fixed": fixed,
+            "moving": moving,
+            "first": origins[0],
+            "last": _homogeneous(origins[-2]),
+            "tip": _homogeneous(origins[-1]),
+            "identity": torch.eye(3, device=origins.device, dtype=origins.dtype).flatten(),
+            "quadratic": _entries(_QUADRATIC, origins),
+            "antisymmetric": _entries(_ANTISYMMETRIC, origins),
+            "diagonal": torch.eye(6, device=origins.device, dtype=origins.dtype),
             "midpoint": 0.5 * (lower + upper),
             "per_range": limited * 2.0 / (upper - lower),
             "turns": turns.unsqueeze(-1),  # [J, 1]
+            "weight": torch.cat((self.scale * torch.ones_like(origins[0, :, 0]), torch.ones_like(origins[0, :, 0]))),
         }
-        for name, value in constants.items():  # they follow from the robot, which every file describes
-            self.register_buffer(name, value.float(), persistent=False)
-        # On the device: a list as an index would be copied there anew in every call.
-        self.register_buffer(
-            "turning", torch.tensor(turning, device=origins.device, dtype=torch.long), persistent=False
-        )
-        self.size = 2 * len(self.kinds) + 2 * len(turning) + 30
-        self.constants = ops.GeometryRobot.of(robot, self.size)
 
     def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features: by native kernels where they run, else, in forward mode and in graphs that are traced,
@@ -94,109 +131,86 @@ class Geometry(nn.Module):
         return _Fused.apply(q, target_pose, self)
 
     def reference(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what `forward` does in plain tensor operations without matrix products, which autocast leaves alone.
+        """Compute what `forward` does in tensor operations, few and large ones: they are what exported graphs hold.
 
-        They are what exported graphs hold, and what derivatives of higher order go through.
+        Derivatives of higher order go through them, too. Autocast does not: lengths need single precision.
         """
-        sin, cos = q.sin(), q.cos()
-        rotation, position, axes, points, last = self._frames(q, sin, cos)
-        target, target_position = quat_to_matrix(target_pose[:, 3:]), target_pose[:, :3]
-        tool_error = self.scale * (target_position - position)
-        turn = _rotation_vector(_product(target, rotation.mT))
-        error = torch.cat((tool_error, turn), -1)
+        if torch.is_autocast_enabled(q.device.type):
+            with torch.autocast(q.device.type, enabled=False):
+                return self.reference(q, target_pose)
+        joints, sin, cos = len(self.kinds), q.sin(), q.cos()
+        links = (
+            torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving).unflatten(1, (joints, 4, 4)).unbind(1)
+        )
+        frames = [links[0]]  # of the joints after their motion
+        for link in links[1:]:
+            frames.append(frames[-1] @ link)
+        tool = frames[-1] @ self.tip
+        # Of the last joint, before its motion: M.
+        own = frames[-2] @ self.last if joints > 1 else self.last.expand(len(q), 4, 4)
+        products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
+        target = torch.addmm(self.identity, products, self.quadratic).unflatten(1, (3, 3))
+        target_position = target_pose[:, :3]
+
+        turn = _rotation_vector((target @ tool[:, :3, :3].mT).flatten(1) @ self.antisymmetric)
+        error = torch.cat((self.scale * (target_position - tool[:, :3, 3]), turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
         place = (q - self.midpoint) * self.per_range
-        step = self._step(place, axes, points, position, error, DAMPING_GAIN * error2 + DAMPING_FLOOR)
+        step = self._step(place, torch.stack(frames, 1)[:, :, :3, 2:], tool[:, None, :3, 3], error, error2)
 
         # M* = target * tool^-1 * (motion of the last joint)^-1
-        wanted = _product(target, self.origins[-1, :, :3].T)
-        wanted_position = target_position - _apply(wanted, self.origins[-1, :, 3])
+        wanted = target @ self.tip[:3, :3].T
+        wanted_position = target_position - wanted @ self.tip[:3, 3]
         if self.kinds[-1] == "prismatic":
             wanted_position = wanted_position - q[:, -1:] * wanted[..., 2]
         else:
-            wanted = _turn_z(wanted, cos[:, -1:], -sin[:, -1:])
-        base = self.origins[0]
-        from_joint1 = wanted_position - base[:, 3]
-        frame = base[:, :3].T.expand(q.shape[0], 3, 3)
+            x, y, z = wanted.split(1, -1)
+            c, s = cos[:, -1:, None], sin[:, -1:, None]
+            wanted = torch.cat((c * x - s * y, s * x + c * y, z), -1)
+        from_joint1, own_from_joint1 = wanted_position - self.first[:, 3], own[:, :3, 3] - self.first[:, 3]
+        lengths = self.scale * torch.stack((from_joint1, own_from_joint1, from_joint1 - own_from_joint1), -1)
+        vectors = torch.cat((lengths, wanted, own[:, :3, :3], turn.unsqueeze(-1)), -1)  # [N, 3, 10]
+        vectors = self.first[:, :3].T @ vectors
         if self.kinds[0] != "prismatic":
-            x, y, _ = _apply(frame, from_joint1).unbind(-1)
-            radius = (x * x + y * y + AXIS_FLOOR).sqrt()
-            c, s = (x / radius).unsqueeze(-1), (y / radius).unsqueeze(-1)
-            frame = _turn_z(frame.mT, c, s).mT
+            x, y, z = vectors.split(1, 1)
+            azimuth = vectors[:, :2, 0] / self.scale
+            azimuth = azimuth * (azimuth.square().sum(-1, keepdim=True) + AXIS_FLOOR).rsqrt()
+            c, s = azimuth.unsqueeze(-1).split(1, 1)
+            vectors = torch.cat((c * x + s * y, c * y - s * x, z), 1)
+            c, s = azimuth.split(1, -1)
             first_sin, first_cos = sin[:, :1] * c - cos[:, :1] * s, cos[:, :1] * c + sin[:, :1] * s
             sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
-        features = (
-            place,
-            sin.index_select(1, self.turning),
-            cos.index_select(1, self.turning),
-            self.scale * _apply(frame, from_joint1),
-            _product(frame, wanted).flatten(1),
-            self.scale * _apply(frame, points[:, -1] - base[:, 3]),
-            _product(frame, last).flatten(1),
-            self.scale * _apply(frame, wanted_position - points[:, -1]),
-            _apply(frame, turn),
-            step,
-        )
-        return torch.cat(features, dim=-1), error2
+        turned = sin.index_select(1, self.turning), cos.index_select(1, self.turning)
+        return torch.cat((place, *turned, vectors.flatten(1).index_select(1, self.order), step), -1), error2
 
-    def _frames(self, q: Tensor, sin: Tensor, cos: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Compute the frames of the chain.
+    def _step(self, place: Tensor, axes: Tensor, tip: Tensor, error: Tensor, error2: Tensor) -> Tensor:
+        """Return J^T (J J^T + damping I)^-1 error, scaled.
 
-        Returns:
-            The tool's rotation [N, 3, 3] and position [N, 3], the joints' axes and points, [N, J, 3] each, and the
-            rotation of the last joint's frame before its motion, [N, 3, 3].
+        Args:
+            place: Of the joints within their limits, [N, J].
+            axes: The joints' axes and origins, [N, J, 3, 2].
+            tip: Position of the tool, [N, 1, 3].
+            error: Pose error with lengths / L, [N, 6].
+            error2: Its square, [N, 1].
         """
-        rotation = self.origins[0, :, :3].expand(q.shape[0], 3, 3)
-        position = self.origins[0, :, 3].expand(q.shape[0], 3)
-        last, axes, points = rotation, [], []
-        for joint, kind in enumerate(self.kinds):
-            if joint > 0:
-                position = position + _apply(rotation, self.origins[joint, :, 3])
-                rotation = _product(rotation, self.origins[joint, :, :3])
-            last = rotation
-            axes.append(rotation[..., 2])
-            points.append(position)
-            if kind == "prismatic":
-                position = position + q[:, joint, None] * rotation[..., 2]
-            else:
-                rotation = _turn_z(rotation, cos[:, joint, None], sin[:, joint, None])
-        position = position + _apply(rotation, self.origins[-1, :, 3])
-        rotation = _product(rotation, self.origins[-1, :, :3])
-        return rotation, position, torch.stack(axes, dim=1), torch.stack(points, dim=1), last
-
-    def _step(
-        self, place: Tensor, axes: Tensor, points: Tensor, position: Tensor, error: Tensor, damping: Tensor
-    ) -> Tensor:
-        """Return J^T (J J^T + damping I)^-1 error, scaled; error [N, 6] with lengths / L, damping [N, 1]."""
-        linear = self.turns * torch.linalg.cross(axes, position.unsqueeze(1) - points) + (1 - self.turns) * axes
-        columns = torch.cat((self.scale * linear, self.turns * axes), dim=-1)
-        pull = (columns * error.unsqueeze(1)).sum(-1)
+        axis, origin = axes.unbind(-1)
+        linear = torch.linalg.cross(axis, tip - origin)
+        if "prismatic" in self.kinds:
+            linear, angular = self.turns * linear + (1 - self.turns) * axis, self.turns * axis
+        else:
+            angular = axis
+        columns = self.weight * torch.cat((linear, angular), -1)  # of J: [N, J, 6]
+        pull = (columns @ error.unsqueeze(-1)).squeeze(-1)
         held = ((place >= AT_LIMIT) & (pull > 0)) | ((place <= -AT_LIMIT) & (pull < 0))
-        rows = columns.masked_fill(held.unsqueeze(-1), 0).unbind(-1)  # of J: six [N, J]
-        gram = [[(rows[a] * rows[b]).sum(-1) for b in range(a + 1)] for a in range(6)]
-        # Cholesky's factor, element by element: no format exports a solver.
-        factor: list[list[Tensor]] = [[] for _ in range(6)]
-        inverse: list[Tensor] = []  # of its diagonal
-        for a in range(6):
-            for b in range(a + 1):
-                rest = gram[a][b]
-                for k in range(b):
-                    rest = rest - factor[a][k] * factor[b][k]
-                if a == b:
-                    # Rounding of float32 may leave less than the damping.
-                    inverse.append((rest + damping.squeeze(-1)).clamp_min(0.1 * DAMPING_FLOOR).rsqrt())
-                else:
-                    factor[a].append(rest * inverse[b])
-        solution = list(error.unbind(-1))
-        for a in range(6):
-            for k in range(a):
-                solution[a] = solution[a] - factor[a][k] * solution[k]
-            solution[a] = solution[a] * inverse[a]
-        for a in reversed(range(6)):
-            for k in range(a + 1, 6):
-                solution[a] = solution[a] - factor[k][a] * solution[k]
-            solution[a] = solution[a] * inverse[a]
-        step = sum(row * value.unsqueeze(-1) for row, value in zip(rows, solution, strict=True))
+        columns = columns.masked_fill(held.unsqueeze(-1), 0)
+        damping = (DAMPING_GAIN * error2 + DAMPING_FLOOR).unsqueeze(-1)
+        rows = torch.cat((columns.mT @ columns + damping * self.diagonal, error.unsqueeze(-1)), -1)
+        # Gauss and Jordan, without exchanging rows, as the matrix is positive definite: no format exports a solver.
+        for k in range(6):
+            row, column = rows.narrow(1, k, 1), rows.narrow(2, k, 1) - self.diagonal[:, k : k + 1]
+            row = row / row.narrow(2, k, 1).clamp_min(0.1 * DAMPING_FLOOR)  # less by rounding
+            rows = rows - column * row
+        step = (columns @ rows.narrow(2, 6, 1)).squeeze(-1)
         square = step.square().sum(-1, keepdim=True)
         return step / (1 + square * square)
 
@@ -240,27 +254,50 @@ class _Fused(torch.autograd.Function):
         return (features.unflatten(0, (size, -1)), error2.unflatten(0, (size, -1))), (0, 0)
 
 
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Return matrix [..., 3, 3] times vector [..., 3]."""
-    return (matrix * vector.unsqueeze(-2)).sum(-1)
+def _homogeneous(transform: Tensor) -> Tensor:
+    """Return a transform [3, 4] as a matrix [4, 4]."""
+    return torch.cat((transform, transform.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left [..., 3, 3] times right [..., 3, 3]."""
-    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+def _entries(matrix: tuple[int, tuple[dict[int, float], ...]], like: Tensor) -> Tensor:
+    """Return a matrix of few entries, of a tensor's type and device."""
+    size, columns = matrix
+    dense = like.new_zeros(size, len(columns))
+    for column, entries in enumerate(columns):
+        for row, value in entries.items():
+            dense[row, column] = value
+    return dense
 
 
-def _turn_z(rotation: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Return rotation [N, 3, 3] times a turn about z by the angle whose cosine and sine are given, [N, 1] each."""
-    x, y, z = rotation.unbind(-1)
-    return torch.stack((cos * x + sin * y, cos * y - sin * x, z), dim=-1)
+def _motions(kinds: Sequence[str], origins: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-1].
+
+    T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own.
+
+    Returns:
+        [16 J] and [3 J, 16 J], row-major matrices one after another.
+    """
+    dof = len(kinds)
+    fixed, moving = origins.new_zeros(dof, 4, 4), origins.new_zeros(3, dof, dof, 4, 4)
+    for joint, kind in enumerate(kinds):
+        link, turned = _homogeneous(origins[joint]), origins.new_zeros(2, 4, 4)
+        if kind == "prismatic":
+            fixed[joint] = link
+            moving[2, joint, joint, :, 3] = link[:, 2]
+            continue
+        turned[0, 0, 0] = turned[0, 1, 1] = turned[1, 1, 0] = 1.0  # of the cosine, and of the sine
+        turned[1, 0, 1] = -1.0
+        fixed[joint, :, 2:] = link[:, 2:]
+        moving[:2, joint, joint] = link @ turned
+    return fixed.flatten(), moving.view(3 * dof, 16 * dof)
 
 
-def _rotation_vector(matrix: Tensor) -> Tensor:
-    """Return axis times angle [rad] of rotations [N, 3, 3], [N, 3]; it jumps at an angle of pi."""
-    m = matrix
-    twice = torch.stack((m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]), dim=-1)
-    vector = 0.5 * twice
+def _rotation_vector(parts: Tensor) -> Tensor:
+    """Return axis times angle [rad] of rotations, [N, 3]; it jumps at an angle of pi.
+
+    Args:
+        parts: Of each rotation the axis times the sine of the angle, and twice its cosine plus 1, [N, 4].
+    """
+    vector, trace = parts.split((3, 1), -1)
     sine = (vector.square().sum(-1, keepdim=True) + ANGLE_FLOOR).sqrt()
-    cosine = 0.5 * (m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2] - 1).unsqueeze(-1)
-    return vector * (torch.atan2(sine, cosine) / sine)
+    return vector * (torch.atan2(sine, 0.5 * (trace - 1)) / sine)

@@ -84,19 +84,23 @@ class MeanFlowNet(Network):
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
         """Evaluate the mean velocity; see `Network.forward`."""
-        times, at = torch.cat((r, t), dim=-1), q
+        at = q
         for look in range(self.config.training_passes if self.training else self.config.passes):
             if look > 0 and self._learns(at):
                 at = _BoundedGradient.apply(at)
-            features, error2 = self.geometry(at, target_pose)
-            x = self.input(torch.cat((features, times), dim=-1))
-            for block in self.blocks:
-                x = block(x)
-            learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
-            at = at + features[:, -self.config.dof :] + learned
-            limited = _Limited.apply if self._learns(at) else torch.clamp
-            at = limited(at, self.lower, self.upper)
+            at = self.look(at, target_pose, r, t)
         return (at - q) / (1 - r).clamp_min(MIN_REMAINING)
+
+    def look(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
+        """Return where one look leads, q_k+1 [N, J] from q_k; arguments as in `forward`."""
+        features, error2 = self.geometry(q, target_pose)
+        x = self.input(torch.cat((features, r, t), dim=-1))
+        for block in self.blocks:
+            x = block(x)
+        learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
+        q = q + features[:, -self.config.dof :] + learned
+        limited = _Limited.apply if self._learns(q) else torch.clamp
+        return limited(q, self.lower, self.upper)
 
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""

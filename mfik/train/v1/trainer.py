@@ -121,6 +121,7 @@ class MeanFlowTrainer:
             self._trained = DistributedDataParallel(self._trained, broadcast_buffers=False)  # constants
         self.ema = AveragedModel(self.model)  # holds the copy; TrainingStep averages
         self.model.train()
+        self.ema.module.eval()  # as it is validated and exported, reflow begins at its answers
         self._step = TrainingStep(self.model, self.ema.module, config, self.device, self.distributed)
         self.optimizer = self._step.optimizer
         self._mined_share = torch.zeros((), device=self.device)
@@ -279,7 +280,7 @@ class MeanFlowTrainer:
             of each row's line; solved_0 and solved_3, the success rates to 1e-3 m and rad inside the limits after so
             many refinements; solved_10, the success rate to 1e-5 after at most ten.
         """
-        model = self.ema.module.eval()
+        model = self.ema.module
         if isinstance(data, IKDataset):
             rows = data.to(self.device)[:]
         else:
@@ -425,8 +426,8 @@ class MeanFlowTrainer:
         self._record(records, "val", self.accuracy)
         m, k = self.accuracy, VAL_REFINEMENTS
         bar.say(
-            f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step median {m['pos_mm_p50']:.1f} mm "
-            f"{m['rot_deg_p50']:.2f} deg, success rate after {k} refinements {m[f'solved_{k}']:.1%}"
+            f"epoch {epoch}: val_loss {m['val_loss']:.4f}, one-step mean {m['pos_mm_mean']:.2f} mm "
+            f"{m['rot_deg_mean']:.2f} deg, success rate after {k} refinements {m[f'solved_{k}']:.1%}"
         )
         loss, success = m["val_loss"], m[f"solved_{ATTEMPT_REFINEMENTS}"]
         better = loss < self.best_val_loss if self.config.best_by == "loss" else success > self.best_success
@@ -441,7 +442,7 @@ class MeanFlowTrainer:
     def _progress(self, samples_per_s: float) -> dict[str, str]:
         shown = {"samples/s": f"{samples_per_s:,.0f}"}
         if self.accuracy:
-            shown["val"] = f"{self.accuracy['pos_mm_p50']:.1f} mm {self.accuracy['rot_deg_p50']:.2f} deg"
+            shown["val"] = f"{self.accuracy['pos_mm_mean']:.2f} mm {self.accuracy['rot_deg_mean']:.2f} deg"
             shown["success"] = f"{self.accuracy[f'solved_{ATTEMPT_REFINEMENTS}']:.1%}"
         return shown
 
