@@ -167,7 +167,11 @@ def fit(
                     raise KeyboardInterrupt
         check()
         plot_run(output)
-        device = torch.cuda.get_device_name() if on_gpu else f"{processes} processes on {cpu_name()}"
+        device = (
+            torch.cuda.get_device_name()
+            if on_gpu
+            else f"{processes} process{'es' if processes > 1 else ''} on {cpu_name()}"
+        )
         return publish(output, settings, hardware=device, processes=processes, command=command, check=check)
 
 

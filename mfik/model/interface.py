@@ -70,7 +70,7 @@ class NetworkConfig:
         """Read `to_dict`'s document.
 
         Raises:
-            ArgumentError: The document is of another network type, or has unknown fields or values.
+            ArgumentError: The document is of another network type, lacks fields, or has unknown fields or values.
         """
         document = dict(document)
         kind = document.pop("type", None)
@@ -79,6 +79,9 @@ class NetworkConfig:
         unknown = sorted(set(document) - {field.name for field in fields(cls)})
         if unknown:
             raise ArgumentError(f"model: expected {[f.name for f in fields(cls)]}, got also {unknown}; update mfik")
+        missing = [field.name for field in fields(cls) if field.name not in document]
+        if missing:
+            raise ArgumentError(f"model: expected also {missing}, which an earlier mfik did not write; train anew")
         return cls(**document)
 
 
@@ -87,8 +90,8 @@ class Network(nn.Module):
 
     `forward` has to be differentiable by `torch.func.jvp`, to trace at any batch size, and to return zero (or a step
     that needs no training) at first. A network may have `forward_with_tangent(q, target_pose, r, t, v)` besides, which
-    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP. It may also
-    have `look(q, target_pose, r, t)`, of which its evaluation is `config.passes` in turn: exported graphs then loop.
+    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP. It may
+    also have `look(q, target_pose, r, t)`, of which an evaluation is `config.passes` in turn: graphs then loop.
 
     Attributes:
         config: Its type and size.

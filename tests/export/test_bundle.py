@@ -28,8 +28,8 @@ from mfik.export import (
     export_bundle,
     load_bundle,
 )
-from mfik.kinematics import fk, rotation_error_rad
-from mfik.model import NETWORK_TYPES, SingleStep, make_network, v2
+from mfik.kinematics import fk, position_error_m, rotation_error_rad
+from mfik.model import NETWORK_TYPES, SingleStep, v2
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
@@ -103,10 +103,16 @@ def near_and_far(robot):
     return q_ref, pose
 
 
-def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, tmp_path):
+@pytest.mark.parametrize("passes", [1, 4])
+def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, passes, tmp_path):
+    """After one look everywhere; after several where they lead to the pose, as other rows amplify rounding.
+
+    Graphs compute forward kinematics in float32: 1.2e-7, through a step whose damping of at least 1e-5 amplifies it by
+    at most 1 / (2 sqrt(1e-5)) = 158, is 2e-5 rad.
+    """
     robot = any_robot
     torch.manual_seed(0)
-    model = make_network("v2", "tiny", robot).eval()
+    model = v2.MeanFlowNet(v2.ModelConfig(robot.dof, width=128, num_blocks=3, passes=passes), robot).eval()
     torch.nn.init.normal_(model.head.weight, std=0.05)
     export_bundle(tmp_path / "b", model, document(model, robot))
     q_ref, pose = near_and_far(robot)
@@ -116,10 +122,16 @@ def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, tmp_path):
         with torch.no_grad():
             expected = SingleStep(model)(q_ref[:n], pose[:n]).numpy()
             exact = SingleStep(copy.deepcopy(model).double())(q_ref[:n].double(), pose[:n].double()).numpy()
+        error = position_error_m(fk(robot.chain, torch.from_numpy(exact)), pose[:n].double())
+        rows = np.ones(n, dtype=bool) if passes == 1 else (error < 1e-3).numpy()
+        assert n == 1 or rows.sum() >= 24
         results = run_everywhere(tmp_path / "b", q_ref[:n].numpy(), pose[:n].numpy())
-        assert np.abs(results["native"] - exact).max() < 2e-6  # C++ computes the features in double
+        # C++ computes the geometry in double, and the layers in float32.
+        assert np.abs(results["native"] - exact)[rows].max(initial=0) < 1e-6 * (1 + passes)
         for engine, q_solution in results.items():
-            assert np.abs(q_solution - expected).max() < TOLERANCE_RAD, (engine, n)
+            difference = np.abs(q_solution - expected)[rows]
+            assert difference.max(initial=0) < 2e-5, (engine, n)
+            assert n == 1 or np.median(difference) < 1e-6, engine
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -161,7 +173,9 @@ def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
     export_bundle(tmp_path / "b", model, document(model, robot))
     loaded, loaded_robot, description = load_bundle(tmp_path / "b")
     assert loaded.config == model.config and loaded_robot.fingerprint() == robot.fingerprint()
-    assert description["model"] == {"type": "v2", "dof": 7, "width": 24, "num_blocks": 2}
+    assert description["model"] == {
+        "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 4, "training_passes": 4
+    }  # fmt: skip
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
     q_ref, pose = (torch.from_numpy(x) for x in targets(robot, 5))
     assert torch.equal(SingleStep(loaded)(q_ref, pose), SingleStep(model.eval())(q_ref, pose))

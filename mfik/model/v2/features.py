@@ -204,13 +204,15 @@ class Geometry(nn.Module):
         held = ((place >= AT_LIMIT) & (pull > 0)) | ((place <= -AT_LIMIT) & (pull < 0))
         columns = columns.masked_fill(held.unsqueeze(-1), 0)
         damping = (DAMPING_GAIN * error2 + DAMPING_FLOOR).unsqueeze(-1)
-        rows = torch.cat((columns.mT @ columns + damping * self.diagonal, error.unsqueeze(-1)), -1)
+        # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
+        exact = columns.double()
+        rows = torch.cat((exact.mT @ exact + damping * self.diagonal, error.unsqueeze(-1).double()), -1)
         # Gauss and Jordan, without exchanging rows, as the matrix is positive definite: no format exports a solver.
         for k in range(6):
             row, column = rows.narrow(1, k, 1), rows.narrow(2, k, 1) - self.diagonal[:, k : k + 1]
             row = row / row.narrow(2, k, 1).clamp_min(0.1 * DAMPING_FLOOR)  # less by rounding
             rows = rows - column * row
-        step = (columns @ rows.narrow(2, 6, 1)).squeeze(-1)
+        step = (columns @ rows.narrow(2, 6, 1).to(columns.dtype)).squeeze(-1)
         square = step.square().sum(-1, keepdim=True)
         return step / (1 + square * square)
 
