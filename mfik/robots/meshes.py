@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -29,7 +30,7 @@ def link_mesh(shapes: Sequence[Shape], folder: Path) -> trimesh.Trimesh | None:
         RobotError: A mesh is missing or cannot be read.
     """
     meshes = [_mesh(shape, folder) for shape in shapes if shape.kind != "sphere"]
-    return trimesh.util.concatenate(meshes) if meshes else None
+    return cast(trimesh.Trimesh, trimesh.util.concatenate(meshes)) if meshes else None
 
 
 def _mesh(shape: Shape, folder: Path) -> trimesh.Trimesh:
@@ -39,11 +40,12 @@ def _mesh(shape: Shape, folder: Path) -> trimesh.Trimesh:
     elif shape.kind == "cylinder":
         mesh = trimesh.creation.cylinder(shape.size[0] * around, shape.size[1], sections=SECTIONS)
     elif shape.kind == "capsule":
-        mesh = _capsule(*shape.size, around)
+        radius, length = shape.size
+        mesh = _capsule(radius, length, around)
     else:
         path = mesh_path(shape, folder)
         try:
-            mesh = trimesh.load(path, force="mesh", process=True)
+            mesh = cast(trimesh.Trimesh, trimesh.load(path, force="mesh", process=True))
         except Exception as error:  # of whichever reader takes this format
             raise RobotError(f"mesh {path}: cannot be read ({error}); convert it to STL") from error
         if len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
