@@ -3,6 +3,7 @@
 Environment: MFIK_CUDA=auto|0|1 (default auto: CUDA kernels are compiled where a CUDA compiler is found).
 """
 
+import filecmp
 import os
 import shutil
 import subprocess
@@ -14,6 +15,20 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 BUILD = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def kept(package: Path) -> Path:
+    """Copy a package beside what is built and return the copy; files that did not change keep their time.
+
+    An isolated build has its packages in another folder each time. Commands that name it would compile everything anew.
+    """
+    copy = BUILD / "packages" / package.name
+    for source in package.rglob("*"):
+        target = copy / source.relative_to(package)
+        if source.is_file() and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    return copy
 
 
 class CMakeBuild(build_ext):
@@ -50,8 +65,8 @@ class CMakeBuild(build_ext):
             "-DCMAKE_INSTALL_LIBDIR=lib",
             f"-DMFIK_CUDA={cuda}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DMFIK_JSON_INCLUDE_DIR={Path(nlohmann_json.__file__).parent / 'include'}",
+            f"-Dpybind11_DIR={kept(Path(pybind11.__file__).parent) / 'share' / 'cmake' / 'pybind11'}",
+            f"-DMFIK_JSON_INCLUDE_DIR={kept(Path(nlohmann_json.__file__).parent) / 'include'}",
             f"-DMFIK_PYTHON_OUTPUT_DIR={output}",
         ]  # fmt: skip
         subprocess.run(configure, check=True)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cmake_project import NEEDS_CMAKE, ROOT, configure, json_option, run
+from cmake_project import NEEDS_CMAKE, ROOT, configure, run
 
 from mfik.export import document, write_native
 from mfik.robots import Robot, load_robot
@@ -24,20 +24,10 @@ START = {"panda": "0 -0.785 0 -2.356 0 1.571 0.785".split(), "ur10": "0 -1.2 1.8
 URDF = {"panda": "panda_description/urdf/panda.urdf", "ur10": "ur_description/urdf/ur10_robot.urdf"}
 
 
-@pytest.fixture(scope="module")
-def mfik_prefix(tmp_path_factory) -> Path:
-    """The installed C++ library."""
-    folder = tmp_path_factory.mktemp("mfik")
-    options = ["-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF", *json_option()]
-    configure(ROOT, folder / "build", *options)
-    run("cmake", "--build", folder / "build")
-    run("cmake", "--install", folder / "build", "--prefix", folder / "prefix")
-    return folder / "prefix"
-
-
-def build_client(name: str, folder: Path, prefix: Path, *options: str) -> Path:
-    strict = "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON"
-    configure(CLIENTS / name, folder, f"-DCMAKE_PREFIX_PATH={prefix}", strict, *options)
+def build_client(name: str, folder: Path, *options: str) -> Path:
+    """Build a program against the mfik that these tests import."""
+    mfik = run(sys.executable, "-m", "mfik", "--cmake-dir").strip()
+    configure(CLIENTS / name, folder, f"-Dmfik_DIR={mfik}", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON", *options)
     run("cmake", "--build", folder)
     return folder
 
@@ -61,12 +51,12 @@ def number(pattern: str, text: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def mujoco_circle(tmp_path_factory, mfik_prefix) -> Path:
+def mujoco_circle(tmp_path_factory) -> Path:
     spec = importlib.util.find_spec("mujoco")
     if spec is None:
         pytest.skip("needs MuJoCo: pip install mujoco")
     option = f"-DMUJOCO_DIR={Path(spec.origin).parent}"
-    return build_client("mujoco", tmp_path_factory.mktemp("mujoco"), mfik_prefix, option) / "mfik_mujoco_circle"
+    return build_client("mujoco", tmp_path_factory.mktemp("mujoco"), option) / "mfik_mujoco_circle"
 
 
 @pytest.mark.parametrize("name", ["panda", "ur10"])
@@ -87,10 +77,10 @@ def test_mujoco_sees_a_wrong_tool(mujoco_circle, example_robots, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def kdl_check(tmp_path_factory, mfik_prefix) -> Path:
+def kdl_check(tmp_path_factory) -> Path:
     if not any(Path(folder, "kdl_parser/kdl_parser.hpp").exists() for folder in ("/usr/include", "/usr/local/include")):
         pytest.skip(f"needs KDL: apt-get install {KDL}")
-    return build_client("kdl", tmp_path_factory.mktemp("kdl"), mfik_prefix) / "mfik_kdl_check"
+    return build_client("kdl", tmp_path_factory.mktemp("kdl")) / "mfik_kdl_check"
 
 
 @pytest.mark.parametrize("name", ["panda", "ur10"])

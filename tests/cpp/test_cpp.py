@@ -81,11 +81,14 @@ def test_every_engine_is_tested(build, bundles):
 
 
 @pytest.mark.parametrize(
-    ("sanitizers", "target", "tests"), [("address,undefined", "all", "."), ("thread", "mfik_thread_test", "Threads")]
+    ("sanitizers", "target", "tests", "levels"),
+    [("address,undefined", "all", ".", "ON"), ("thread", "mfik_thread_test", "Threads", "OFF")],
 )
-def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests):
-    options = [f"-DMFIK_SANITIZE={sanitizers}", "-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
-    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options, "-DMFIK_BUILD_TOOLS=OFF")
+def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests, levels):
+    """Threads meet in the solver, not in its kernels, of which one compilation serves there."""
+    options = [f"-DMFIK_SANITIZE={sanitizers}", f"-DMFIK_X86_LEVELS={levels}", "-DMFIK_BUILD_TOOLS=OFF"]
+    options += ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
+    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options)
     run("cmake", "--build", tmp_path, "--target", target)
     out = run("ctest", "--test-dir", tmp_path, "--output-on-failure", "--no-tests=error", "-R", tests)
     assert "100% tests passed" in out
@@ -167,7 +170,9 @@ def test_engines_whose_runtime_is_absent_are_left_out(tmp_path):
 
 
 def test_sources_serve_another_project(tmp_path):
-    serve_another_project(tmp_path / "build", f"-DMFIK_SOURCE_DIR={ROOT}", *json_option())
+    """Unoptimised, as such a project is debugged."""
+    options = [f"-DMFIK_SOURCE_DIR={ROOT}", "-DCMAKE_BUILD_TYPE=Debug"]
+    serve_another_project(tmp_path / "build", *options, *json_option())
 
 
 def test_this_installation_serves_another_project(tmp_path):
