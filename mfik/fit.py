@@ -283,7 +283,7 @@ def _arguments(robot: Robot, settings: FitSettings) -> dict[str, Any]:
 
 
 def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
-    width = NETWORK_TYPES[_NETWORK].config.preset(robot.dof, settings.preset).width
+    width = NETWORK_TYPES[_NETWORK].config.preset(robot.dof, settings.preset).to_dict()["width"]
     return TrainConfig(
         robot=robot.name,
         batch_size=settings.batch_size,

@@ -19,6 +19,8 @@ class ProgressBar(tqdm):
         arguments: Of tqdm.
     """
 
+    disable: bool
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._terminal = (options.get("file") or sys.stderr).isatty()
         self._printed_s = time.monotonic()

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from mfik.errors import WriteError
 
@@ -19,7 +19,7 @@ _PARTIAL = ".mfik-partial"  # ends the names of temporary files; nobody else's e
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[io.RawIOBase]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write that appears whole or not at all: a temporary file beside it, synced, then renamed.
 
     It gets the mode that the umask leaves. Temporary files that killed programs left in the folder are removed: their
@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[io.RawIOBase]:
         try:
             with file:
                 writer = _Writer(file)
-                yield writer
+                yield cast(BinaryIO, writer)
                 os.fsync(file.fileno())
                 os.replace(partial, path)
         except BaseException:
@@ -88,7 +88,7 @@ def make_folder(path: Path) -> None:
 class _Writer(io.RawIOBase):
     """Pass bytes on to an unbuffered file; remember how many were written, and the error that ended it."""
 
-    def __init__(self, file: io.RawIOBase) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         self._file = file
         self.written = 0
         self.error: OSError | None = None

@@ -72,12 +72,14 @@ class IKDataset(torch.utils.data.Dataset):
             kept = kept[start:stop]
             start, stop = (int(kept[0]), int(kept[-1]) + 1) if len(kept) else (0, 0)
             kept = kept - start
-        return IKDataset(*(getattr(self, name)[start:stop] for name in _COLUMNS), meta=self.meta, kept=kept)
+        columns = {name: getattr(self, name)[start:stop] for name in _COLUMNS}
+        return IKDataset(**columns, meta=self.meta, kept=kept)
 
     def to(self, device: torch.device | str) -> IKDataset:
         """Return the rows on `device`."""
         kept = None if self.kept is None else self.kept.to(device)
-        return IKDataset(*(getattr(self, name).to(device) for name in _COLUMNS), meta=self.meta, kept=kept)
+        columns = {name: getattr(self, name).to(device) for name in _COLUMNS}
+        return IKDataset(**columns, meta=self.meta, kept=kept)
 
 
 def save_dataset(path: str | os.PathLike[str], dataset: IKDataset, *, overwrite: bool = False) -> None:

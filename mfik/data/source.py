@@ -183,7 +183,7 @@ class OnlineSource:
         self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         block_rows = _CPU_BLOCK_ROWS if self._device.type == "cpu" else _GPU_BLOCK_ROWS
         self._steps_per_block = max(1, block_rows // batch_size)
-        self._block, self._columns = -1, {}
+        self._block, self._columns = -1, dict[str, Tensor]()
 
     def batch(self, step: int) -> StepRows:
         """Return the rows of a step: columns of batch_size rows, float32, not to be written to; none of `global` ones.
@@ -224,7 +224,8 @@ class OnlineSource:
         """
         if num_samples < 1:
             raise ArgumentError(f"num_samples: expected at least 1, got {num_samples}")
-        return IKDataset(**self._draw(_VALIDATION_STREAM, num_samples))
+        columns: dict[str, Any] = self._draw(_VALIDATION_STREAM, num_samples)
+        return IKDataset(**columns)
 
     def _draw(self, stream: int, num_rows: int) -> dict[str, Tensor]:
         generator = stream_generator(self._seed, stream, self._device)

@@ -96,7 +96,7 @@ def _advice(robot: Robot, report: dict[str, Any]) -> list[str]:
         seed = f'leave `seed` as it is: `solve()` solves {told[0]} (median), and {told[1]} with `seed="network"`'
     attempt = {start: _solved(row) for start, row in sets["global"].items()}
     others = {start: share for start, share in attempt.items() if start != "network"}
-    other = max(others, key=others.get)
+    other = max(others, key=lambda start: others[start])
     best = "network" if attempt["network"] >= others[other] else other
     near, far = (sets[name]["network"] for name in ("local 0.1", "global"))
     weakest = min(sets, key=lambda name: _solved(sets[name]["network"]))
@@ -131,7 +131,7 @@ def _failures(report: dict[str, Any]) -> list[str]:
     for name, rows in sets.items():
         solved = {start: _solved(row) for start, row in rows.items()}
         share = solved.pop("network")
-        best = max(solved, key=solved.get)
+        best = max(solved, key=lambda start: solved[start])
         other = solved[best]
         verdict = "better without the network" if other > share else "the network is the better start"
         if f"{share:.2%}" == f"{other:.2%}":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,12 +30,12 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
         The JSON document of `scripts/evaluate.py --json`: robot, n and, for each k, errors (mm, deg), shares within
         tolerances (counted only inside the joint limits), rows outside the limits, time a solve (us).
     """
-    one = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0}
-    solver.solve_batch(targets.pose, targets.q_ref, **one)  # warms caches before the timed call
+    one: dict[str, Any] = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0}
+    solve_rows(solver, targets.pose, targets.q_ref, **one)  # warms caches before the timed call
     stages = []
     for k in range(refine + 1):
         options = {**one, "max_iterations": k, "tol_pos": _TOLERANCE, "tol_rot": _TOLERANCE}
-        out = solver.solve_batch(targets.pose, targets.q_ref, **options)
+        out = solve_rows(solver, targets.pose, targets.q_ref, **options)
         stage: dict[str, Any] = {
             "refine": k,
             "pos_mm": summary(1e3 * out.pos_error),
@@ -44,9 +44,25 @@ def evaluate(solver: Solver, targets: Targets, *, refine: int = 10) -> dict[str,
         for name, (tol_pos, tol_rot) in _SHARES.items():
             stage[name] = float(within(solver.robot, out, tol_pos, tol_rot).mean())
         stage["limit_violations"] = int(outside_limits(solver.robot, out.q).sum())
-        stage["us"] = {"p50": float(np.quantile(out.time_us, 0.5)), "p99": float(np.quantile(out.time_us, 0.99))}
+        stage["us"] = time_quantiles(times_us(out))
         stages.append(stage)
     return {"robot": solver.robot.name, "n": len(targets.pose), "stages": stages}
+
+
+def solve_rows(solver: Solver, pose: np.ndarray, q_ref: Any, **options: Any) -> BatchResult:
+    """`solve_batch` of arrays, which gives arrays."""
+    return cast(BatchResult, solver.solve_batch(pose, q_ref, **options))
+
+
+def times_us(out: BatchResult) -> np.ndarray:
+    """Return the times of solves that were timed [us], [N]."""
+    assert out.time_us is not None
+    return out.time_us
+
+
+def time_quantiles(time_us: np.ndarray) -> dict[str, float]:
+    """Return median and 99th percentile of the times of solves [us]."""
+    return {"p50": float(np.quantile(time_us, 0.5)), "p99": float(np.quantile(time_us, 0.99))}
 
 
 def outside_limits(robot: Robot, q: np.ndarray) -> np.ndarray:

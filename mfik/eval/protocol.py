@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mfik.errors import ArgumentError
-from mfik.eval.evaluate import outside_limits, summary, within
+from mfik.eval.evaluate import outside_limits, solve_rows, summary, time_quantiles, times_us, within
 from mfik.eval.targets import Targets, make_path, make_targets, random_numbers, robot_length, uniform_joints
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.robots import Robot
@@ -229,7 +229,7 @@ def measure_tracking(solver: Solver, n: int, *, seed: int) -> dict[str, Any]:
         "limit_violations": int(outside_limits(solver.robot, joints).sum()),
         "pos_mm": summary(1e3 * pos_error),
         "rot_deg": summary(np.rad2deg(rot_error)),
-        "us": _quantiles(time_us),
+        "us": time_quantiles(time_us),
     }
 
 
@@ -364,8 +364,10 @@ def compare_solutions(robot: Robot, answers: dict[int, np.ndarray], truths: dict
 def _distances(robot: Robot, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return the joint distances of rows [M, J] and [N, J], [M, N]; see `mmd2`."""
     sliding, scale = torch.tensor([kind == "prismatic" for kind in robot.kinds]), _scale(robot)
-    points = [torch.cat([q[:, ~sliding].cos(), q[:, ~sliding].sin(), (q * scale)[:, sliding]], -1) for q in (a, b)]
-    return torch.cdist(*points, compute_mode="donot_use_mm_for_euclid_dist")
+    first, second = (
+        torch.cat([q[:, ~sliding].cos(), q[:, ~sliding].sin(), (q * scale)[:, sliding]], -1) for q in (a, b)
+    )
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _scale(robot: Robot) -> torch.Tensor:
@@ -383,13 +385,9 @@ def solves(solver: Solver) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _solve(solver: Solver, pose: np.ndarray, q_ref: Any, **options: Any) -> BatchResult:
-    return solver.solve_batch(pose, q_ref, time_each=False, **options)
+    return solve_rows(solver, pose, q_ref, time_each=False, **options)
 
 
 def _time(solver: Solver, pose: np.ndarray, q_ref: np.ndarray, **options: Any) -> dict[str, float]:
     """Return quantiles of the time of single solves [us], of the first rows."""
-    return _quantiles(solver.solve_batch(pose[:_TIMED_ROWS], q_ref[:_TIMED_ROWS], **options).time_us)
-
-
-def _quantiles(time_us: np.ndarray) -> dict[str, float]:
-    return {"p50": float(np.quantile(time_us, 0.5)), "p99": float(np.quantile(time_us, 0.99))}
+    return time_quantiles(times_us(solve_rows(solver, pose[:_TIMED_ROWS], q_ref[:_TIMED_ROWS], **options)))

@@ -116,7 +116,8 @@ def reliability(estimate: ErrorEstimate, robot: Robot, target_pose: Tensor) -> R
     for bound, error in pairs:
         ranks = torch.stack([bound[:, 0].argsort().argsort(), error.argsort().argsort()]).double()
         correlation.append(torch.corrcoef(ranks)[0, 1].item())
-    return Reliability(*coverage, *correlation)
+    (pos, rot), (rank_pos, rank_rot) = coverage, correlation
+    return Reliability(pos, rot, rank_pos, rank_rot)
 
 
 def plot_reliability(path: Path, result: Reliability) -> None:

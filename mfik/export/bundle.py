@@ -21,7 +21,7 @@ import shutil
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import safetensors.torch
@@ -194,6 +194,7 @@ def _write_onnx(path: Path, model: Network, description: dict[str, Any]) -> None
             verbose=False,
         )
     logger.setLevel(level)
+    assert program is not None  # as dynamo=True gives one
     proto = program.model_proto
     if count > 1:
         _repeat(proto.graph, count)

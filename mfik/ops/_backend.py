@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-native: ModuleType | None
 try:
-    from mfik import _native as native
+    from mfik import _native
 except ModuleNotFoundError:  # not built; one that is built but cannot be loaded is an error
-    native = None
+    _native = None
+native: ModuleType | None = _native
 
 LIBRARY = torch.library.Library("mfik", "DEF")
 

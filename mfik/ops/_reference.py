@@ -315,13 +315,15 @@ def solve(
     unit = target_pose.double()
     unit = torch.cat((unit[:, :3], torch.nn.functional.normalize(unit[:, 3:], dim=-1)), dim=-1)
     best = refine(robot, q, target_pose, max_iterations=0)
-    columns = (best.q.clone(), *(torch.full_like(q[:, 0], torch.nan) for _ in range(2)), best.converged)
-    out = SolveRows(*columns, best.iterations, best.q.isfinite().all(-1).int())
+    unknown = torch.full_like(q[:, 0], torch.nan)
+    attempts = best.q.isfinite().all(-1).int()
+    out = SolveRows(best.q.clone(), unknown, unknown.clone(), best.converged, best.iterations, attempts)
     open_rows = best.q.isfinite().all(-1).nonzero().flatten()
     for attempt, start in enumerate((q, *seeds)):
         begin = start[open_rows] if attempt == 0 else start.expand(len(open_rows), -1)
-        settings = dict(max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
-        result = refine(robot, begin, target_pose[open_rows], **settings)
+        result = refine(
+            robot, begin, target_pose[open_rows], max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot
+        )
         error = kinematics.pose_error(kinematics.fk(robot.chain, result.q.double()), unit[open_rows])
         pos, rot = error[:, :3].norm(dim=-1), error[:, 3:].norm(dim=-1)
         solved = (pos <= tol_pos) & (rot <= tol_rot)

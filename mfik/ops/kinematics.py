@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -124,7 +126,7 @@ def solve(
     check_like("seeds", seeds, (seeds.shape[0], q.shape[1]), "q", q)
     _check_settings(max_iterations, tol_pos, tol_rot)
     check_no_grad("ops.solve", "detach it", q=q, target_pose=target_pose, seeds=seeds)
-    settings = dict(max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
+    settings: dict[str, Any] = dict(max_iterations=max_iterations, tol_pos=tol_pos, tol_rot=tol_rot)
     if not has_kernel("solve", q.device):
         return _reference.solve(robot, q, target_pose, seeds, **settings)
     return SolveRows(*torch.ops.mfik.solve(q, target_pose, seeds, *chain_and_limits(robot), **settings))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -80,7 +82,7 @@ def sample_batch(
     step = _check_draw(batch, seed, step, rank, num_jvp, num_endpoint, q.device)
     check_weight(c, p, q.dtype)
     check_no_grad("sample_batch", "detach it", q=q, target_pose=target_pose, q_target=q_target, r=r)
-    draw = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
+    draw: dict[str, Any] = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
     if not has_kernel("sample_batch", q.device):
         return _reference.sample_batch(q, target_pose, q_target, r, index, **draw)
     return Batch(*torch.ops.mfik.sample_batch(q, target_pose, q_target, r, index, **draw))
@@ -130,7 +132,7 @@ def draw_batch(
         raise ArgumentError(f"dtype: expected torch.float32 or torch.float64, got {dtype}")
     step = _check_draw(batch, seed, step, rank, num_jvp, num_endpoint, device)
     check_weight(c, p, dtype)
-    draw = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
+    draw: dict[str, Any] = dict(step=step, seed=seed, rank=rank, num_jvp=num_jvp, num_endpoint=num_endpoint, c=c, p=p)
     if not has_kernel("draw_batch", device):
         return _reference.draw_batch(robot, batch, **draw, dtype=dtype, device=device)
     return Batch(*torch.ops.mfik.draw_batch(*chain_and_limits(robot), batch, dtype=dtype, **draw))
@@ -179,7 +181,7 @@ def _sample_kernel(
     addresses = [rows.data_ptr() for rows in lines] + [0 if index is None else index.data_ptr()]
     draw = (out[0].shape[0], seed, step.data_ptr(), rank, num_jvp, num_endpoint, c, p)
     bad = launch("sample_batch", q, addresses, [rows.data_ptr() for rows in out], *q.shape, draw)
-    if bad is not None and bad >= 0:
+    if index is not None and bad is not None and bad >= 0:
         raise _reference.index_error(index, bad, q.shape[0])
     return out
 

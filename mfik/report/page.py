@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +174,7 @@ def _save(path: Path, title: str, draw: Callable[[Axes], None], theme: str) -> N
 
     ink = {name: _INK[theme] for name in ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")}
     lines = {name: _FAINT[theme] for name in ("axes.edgecolor", "xtick.color", "ytick.color")}
-    style = {
+    style: Any = {
         **ink,
         **lines,
         "figure.facecolor": _CARD[theme],

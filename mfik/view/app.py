@@ -167,7 +167,7 @@ class Viewer:
         server.initial_camera.look_at = tuple(size * np.array([0.32, 0.14, 0.35]))
         server.initial_camera.fov = np.radians(42.0)
 
-        flat = {"cast_shadow": False, "receive_shadow": False}
+        flat: dict[str, Any] = {"cast_shadow": False, "receive_shadow": False}
         self._fixed = [body for body in bodies if body.frame == 0]
         self._moving = [body for body in bodies if body.frame > 0]
         for index, body in enumerate(self._fixed):
@@ -321,7 +321,7 @@ class Viewer:
         if not session.recorded:
             return
         if action == "replay":
-            self._record.value = False
+            self._record.value = False  # type: ignore[misc]
             session.record(False)
             self._goal = None
             self._replay_start = time.monotonic()
@@ -342,7 +342,7 @@ class Viewer:
         self._recorded.content = f"{len(recorded)} updates, {span:.1f} s"
         if now - self._slid_time > _HANDS_OFF_S:
             for slider, value in zip(self._sliders, state.q * self._units, strict=True):
-                slider.value = float(np.clip(round(value, 1), slider.min, slider.max))
+                slider.value = float(np.clip(round(value, 1), slider.min, slider.max))  # type: ignore[misc]
 
     def _panel_html(self, state: State) -> str:
         session, result = self.session, state.result

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import trimesh
@@ -162,7 +163,7 @@ def _merged(parts: list[tuple[int, float, trimesh.Trimesh]]) -> list[Body]:
     for frame, shade, mesh in parts:
         groups.setdefault((frame, shade), []).append(mesh)
     return [
-        Body(frame, shade, trimesh.util.concatenate([_sharp(mesh) for mesh in meshes]))
+        Body(frame, shade, cast(trimesh.Trimesh, trimesh.util.concatenate([_sharp(mesh) for mesh in meshes])))
         for (frame, shade), meshes in sorted(groups.items(), key=lambda item: item[0])
     ]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mfik.eval.evaluate import summary
+from mfik.eval.evaluate import solve_rows, summary
 from mfik.eval.protocol import REFINEMENTS
 from mfik.eval.report.study import CURVE_POINTS, LOOKS, TOLERANCE, Study, number, shown_times
-from mfik.eval.targets import make_targets
+from mfik.eval.targets import Targets, make_targets
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS as ATTEMPT
-from mfik.solve import BatchResult, Seed
+from mfik.solve import BatchResult, Seed, Solver
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,13 +22,17 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 _LEAST_ROWS = 10  # of a cell of the workspace or a bin of distances that is shown
 
 
+def _one_step(solver: Solver, targets: Targets) -> BatchResult:
+    """Return the network's answers without refinement."""
+    return solve_rows(solver, *targets, time_each=False, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
+
+
 def add_errors(study: Study) -> None:
     """Errors of the network's one step: curves of all sets, and their table."""
     solver, page = study.solver, study.page
     errors: dict[str, BatchResult] = {}
     for name, targets in study.sets.items():
-        one = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0}
-        errors[name] = solver.solve_batch(*targets, time_each=False, **one)
+        errors[name] = _one_step(solver, targets)
     sets = {name: study.report["one_attempt"][name]["network"] for name in errors}
 
     def draw(field: str, scale: float, label: str) -> Callable[[Axes], None]:
@@ -85,7 +89,7 @@ def add_success_rates(study: Study) -> None:
                 if None not in shares:
                     axes.plot(REFINEMENTS, 100 * np.array(shares), label=start, **looks)
             axes.set(xscale="log", xlabel="refinements, at most", ylabel="success rate [%]", ylim=(-2, 102))
-            axes.set_xticks(REFINEMENTS, REFINEMENTS)
+            axes.set_xticks(REFINEMENTS, map(str, REFINEMENTS))
             axes.minorticks_off()
             axes.legend(loc="upper left")
 
@@ -148,7 +152,7 @@ def add_workspace(study: Study, solved: dict[str, np.ndarray]) -> None:
     )
     said = f"The {rate}"
     if study.has_network:
-        out = study.solver.solve_batch(*targets, time_each=False, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
+        out = _one_step(study.solver, targets)
         tables["pos_mm"] = by_cell(1e3 * out.pos_error, np.median)
         title = "Median position error of one step, by place"
         pictures = {title: draw(tables["pos_mm"], "median position error [mm]"), **pictures}
@@ -201,7 +205,7 @@ def add_limits(study: Study, solved: dict[str, np.ndarray]) -> None:
     rate = f"success rate of one attempt of {ATTEMPT} refinements"
     said = f"The {rate}"
     if study.has_network:
-        out = study.solver.solve_batch(*targets, time_each=False, seed=Seed.NETWORK, max_attempts=1, max_iterations=0)
+        out = _one_step(study.solver, targets)
         found["pos_mm"] = [summary(1e3 * out.pos_error[row == k]) for k in range(bins)]
 
         def draw_error(axes: Axes) -> None:

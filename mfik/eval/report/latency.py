@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfik.eval.evaluate import solve_rows, times_us
 from mfik.eval.protocol import solves
 from mfik.eval.report.study import CURVE_POINTS, LOOKS, SOLVER_LOOKS, TOLERANCE, Study, percent, shown_times
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS as ATTEMPT
@@ -24,12 +25,12 @@ def measure_latency(study: Study) -> dict[str, dict[str, BatchResult]]:
     for name in study.hard:
         targets = study.sets[name]
         for label, options in solves(study.solver):
-            study.solver.solve_batch(targets.pose[:100], targets.q_ref[:100], **options)  # warms caches
-            results.setdefault(name, {})[label] = study.solver.solve_batch(*targets, **options)
+            solve_rows(study.solver, targets.pose[:100], targets.q_ref[:100], **options)  # warms caches
+            results.setdefault(name, {})[label] = solve_rows(study.solver, *targets, **options)
     study.report["latency"] = {
         label: {
-            **{f"p{100 * p:g}": float(np.quantile(out.time_us, p)) for p in (0.5, 0.99, 0.999)},
-            "max": float(np.max(out.time_us)),
+            **{f"p{100 * p:g}": float(np.quantile(times_us(out), p)) for p in (0.5, 0.99, 0.999)},
+            "max": float(times_us(out).max()),
         }
         for label, out in results["global"].items()
     }
@@ -43,7 +44,7 @@ def add_latency(study: Study, results: dict[str, dict[str, BatchResult]]) -> Non
     def draw(name: str) -> Callable[[Axes], None]:
         def into(axes: Axes) -> None:
             for label, out in results[name].items():
-                times = np.sort(out.time_us)[::-1]
+                times = np.sort(times_us(out))[::-1]
                 rank = np.unique(np.geomspace(1, len(times), CURVE_POINTS).round().astype(int))
                 looks = {**SOLVER_LOOKS[label], "marker": ""}
                 axes.plot(times[rank - 1], rank / len(times), label=label, **looks)
@@ -89,7 +90,7 @@ def add_restarts(study: Study, results: dict[str, dict[str, BatchResult]]) -> No
     solver, page, report = study.solver, study.page, study.report
     free = max(
         (start.value for start in Seed if start is not Seed.NETWORK),
-        key=lambda start: study.success_rate("global", start, ATTEMPT),
+        key=lambda start: study.success_rate("global", start, ATTEMPT) or 0.0,
     )
     singles = ["network", free] if study.has_network else [free]
     found: dict[str, dict[str, list[float]]] = {}
@@ -98,12 +99,12 @@ def add_restarts(study: Study, results: dict[str, dict[str, BatchResult]]) -> No
         targets = study.sets[name]
         curves[name] = [(label, _solved_times(out), SOLVER_LOOKS[label]) for label, out in results[name].items()]
         for start in singles:
-            out = solver.solve_batch(*targets, seed=start, max_attempts=1)
+            out = solve_rows(solver, *targets, seed=start, max_attempts=1)
             looks = {"color": LOOKS[start]["color"], "linestyle": ":"}
             curves[name].append((f"{start}, one attempt", _solved_times(out), looks))
         found[name] = {}
         for label, options in solves(solver):
-            outs = [solver.solve_batch(*targets, time_each=False, max_attempts=k, **options) for k in _ATTEMPTS]
+            outs = [solve_rows(solver, *targets, time_each=False, max_attempts=k, **options) for k in _ATTEMPTS]
             found[name][label] = [float((out.status == Status.SOLVED).mean()) for out in outs]
     report["attempts_allowed"] = {"attempts": _ATTEMPTS, "solved": found}
     floor = 0.5 / report["n"]
@@ -128,7 +129,7 @@ def add_restarts(study: Study, results: dict[str, dict[str, BatchResult]]) -> No
             for label, shares in found[name].items():
                 axes.plot(_ATTEMPTS, np.maximum(1 - np.array(shares), floor), label=label, **SOLVER_LOOKS[label])
             axes.set(xscale="log", xlabel="attempts, at most", yscale="log", ylabel="share not solved")
-            axes.set_xticks(_ATTEMPTS, _ATTEMPTS)
+            axes.set_xticks(_ATTEMPTS, map(str, _ATTEMPTS))
             axes.minorticks_off()
             percent(axes)
             axes.legend()
@@ -156,4 +157,4 @@ def add_restarts(study: Study, results: dict[str, dict[str, BatchResult]]) -> No
 
 def _solved_times(out: BatchResult) -> np.ndarray:
     """Return the times of the solves that ended solved, sorted [us]."""
-    return np.sort(out.time_us[out.status == Status.SOLVED])
+    return np.sort(times_us(out)[out.status == Status.SOLVED])

@@ -91,7 +91,7 @@ def _add_key_numbers(study: Study) -> None:
                 f"{number(row['pos_mm']['median'])} mm, {number(row['rot_deg']['median'])} deg"
             )
     shares = {start: study.success_rate("global", start, ATTEMPT) for start in report["one_attempt"]["global"]}
-    best = max((start for start in shares if start != "network"), key=shares.get)
+    best = max((start for start in shares if start != "network"), key=lambda start: shares[start] or 0.0)
     tiles[f"One attempt, global, {ATTEMPT} refinements"] = ", ".join(
         f"{start} {share:.1%}" for start, share in shares.items() if start in (best, "network")
     )

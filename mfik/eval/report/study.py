@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from mfik.eval.evaluate import digits
+from mfik.eval.evaluate import digits, solve_rows
 from mfik.eval.protocol import SETS, Stored, starts
 from mfik.eval.targets import Targets
 from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS as ATTEMPT
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 TOLERANCE = "1e-5"  # [m] and [rad], the solver's default, by its name in the protocol
 CURVE_POINTS = 200  # of a drawn distribution
 # Colours and marks of the starts, the same in every picture.
-LOOKS = {
+LOOKS: dict[str, dict[str, Any]] = {
     name: {"color": f"C{i}", "marker": marker}
     for i, (name, marker) in enumerate(
         {"network": "o", "reference": "s", "midpoint": "^", "azimuth": "v", "stored": "D"}.items()
     )
 }
 # The same for the protocol's rows of the whole solver.
-SOLVER_LOOKS = {
+SOLVER_LOOKS: dict[str, dict[str, Any]] = {
     "solve()": {"color": "C1", "marker": "s", "linestyle": "--"},
     "solve(), network first": {"color": "C0", "marker": "o", "linestyle": "-"},
 }
@@ -67,8 +67,7 @@ class Study(NamedTuple):
         targets = self.sets["global"]
         solved = {}
         for start, q in starts(self.solver, targets, Stored.draw(self.solver.robot, self.seed)):
-            options = {"max_attempts": 1, "max_iterations": ATTEMPT}
-            out = self.solver.solve_batch(targets.pose, q, time_each=False, **options)
+            out = solve_rows(self.solver, targets.pose, q, time_each=False, max_attempts=1, max_iterations=ATTEMPT)
             solved[start] = out.status == Status.SOLVED
         return solved
 

@@ -22,6 +22,8 @@ _MAX_PERIOD = 10_000.0  # ratio of the highest to the lowest sinusoidal frequenc
 class Encoding(nn.Module):
     """Encode each scalar s as [sin(s f_0), ..., cos(s f_0), ...]; the frequencies f travel with the weights."""
 
+    frequencies: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         half = config.encoding_dim // 2
@@ -152,6 +154,7 @@ class MeanFlowNet(Network):
         x, dx = dual.linear(self.input, features, dfeatures)
         condition, dcondition = dual.silu(*dual.linear(self.condition, scalars[:, dof:], tangents[:, dof:]))
         for block in self.blocks:
+            assert isinstance(block, ResidualBlock)
             x, dx = block.forward_with_tangent(x, condition, dx, dcondition)
         return dual.linear(self.head, *dual.layer_norm(self.norm, x, dx))
 

@@ -135,7 +135,7 @@ class TrainConfig:
     @classmethod
     def field_help(cls) -> dict[str, str]:
         """Return what the docstring above says of each field."""
-        sentences = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls), re.M)
+        sentences = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(cls) or "", re.M)
         return {name: " ".join(text.split()) for name, text in sentences}
 
     def validate(self) -> None:

@@ -8,7 +8,7 @@ its start. D is one Jacobian-vector product with tangents (v, 1) for (q, r).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,8 @@ def total_derivative(
     model: nn.Module, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, v: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return u and D = du/dr + v . grad_q u, each [N, J]."""
-    return torch.func.jvp(lambda q, r: model(q, target_pose, r, t), (q, r), (v, torch.ones_like(r)))
+    pair = torch.func.jvp(lambda q, r: model(q, target_pose, r, t), (q, r), (v, torch.ones_like(r)))
+    return cast(tuple[Tensor, Tensor], pair)
 
 
 def velocity_and_derivative(model: nn.Module, batch: Batch, tangent: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,14 +59,16 @@ def velocity_and_derivative(model: nn.Module, batch: Batch, tangent: Tensor) -> 
         return model(batch, tangent)
     state = (batch.q, batch.target_pose, batch.r, batch.t)
     num_jvp = len(tangent)
-    if num_jvp and hasattr(model, "forward_with_tangent"):
-        u, derivative = model.forward_with_tangent(*state, tangent)
+    with_tangent = getattr(model, "forward_with_tangent", None)
+    if num_jvp and with_tangent is not None:
+        u, derivative = with_tangent(*state, tangent)
         return u.to(tangent.dtype), derivative.to(tangent.dtype)
     u = model(*state).to(tangent.dtype)
     if num_jvp == 0:
         return u, tangent
     with torch.no_grad(), torch.autocast(batch.q.device.type, enabled=False):
-        _, derivative = total_derivative(model, *(tensor[:num_jvp] for tensor in state), tangent)
+        q, target_pose, r, t = (tensor[:num_jvp] for tensor in state)
+        _, derivative = total_derivative(model, q, target_pose, r, t, tangent)
     return u, derivative
 
 

@@ -88,7 +88,9 @@ class Sampler:
             v = q_target - start
             num_jvp = 0  # one solution to each start: lines do not cross, so u = v and D = 0 on all of them
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
-            v = v - config.reference_noise * ops.draw_normal(v.shape, config.seed ^ _NOISE_SALT, step, self._rank)
+            v = v - config.reference_noise * ops.draw_normal(
+                (v.shape[0], v.shape[1]), config.seed ^ _NOISE_SALT, step, self._rank
+            )
         if phase.curriculum:
             reach = (self._position + 1) / config.curriculum_steps
             v = reach * v  # nearer references: the line shrinks towards its end

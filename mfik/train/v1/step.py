@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mfik.data import StepRows
 from mfik.ops import Batch
@@ -56,7 +56,8 @@ class TrainingStep:
         self.number = torch.zeros(1, dtype=torch.int64, device=device)
         self.learning_rate = torch.zeros((), device=device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=False)
-        self._parameters, self._average = list(model.parameters()), list(average.parameters())
+        self._parameters: list[Tensor] = list(model.parameters())
+        self._average: list[Tensor] = list(average.parameters())
         self._clip, self._ema_weight, self._distributed = config.gradient_clip, 1 - config.ema_decay, distributed
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=self.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
@@ -89,9 +90,9 @@ class TrainingStep:
                 torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
                 skipped, bad = flags.bool()
             # What GradScaler tells a fused optimiser: it divides gradients by one and skips the step by the other.
-            self.optimizer.found_inf = skipped.float()
+            self.optimizer.found_inf = skipped.float()  # type: ignore[attr-defined]
             if self._clip:
-                self.optimizer.grad_scale = (norm / self._clip).clamp(min=1)
+                self.optimizer.grad_scale = (norm / self._clip).clamp(min=1)  # type: ignore[attr-defined]
             self.optimizer.step()
             torch._foreach_lerp_(self._average, self._parameters, self._ema_weight)
             self.scaler.update()
@@ -145,7 +146,7 @@ class CapturedStep:
     def __call__(self, rows: StepRows, settings: Hashable) -> None:
         """Run the function, whose Python code depends on `settings`, `rows.op` and the shapes alone."""
         key = (settings, rows.op, rows.size, *((name, tuple(x.shape)) for name, x in rows.tensors.items()))
-        if key != self._key:
+        if key != self._key or self._rows is None:
             self._key, self._eager_steps, self._graph = key, 0, None
             self._rows = rows._replace(tensors={name: x.clone() for name, x in rows.tensors.items()})
         else:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class MeanFlowTrainer:
                 RuntimeWarning,
                 stacklevel=2,
             )
-            model = model.module
+            model = cast(Network, model.module)
         self.robot = load_robot(config.robot) if robot is None else robot
         if model.config.dof != self.robot.dof:
             raise ArgumentError(
@@ -132,7 +132,7 @@ class MeanFlowTrainer:
         # The references copy constants from the host, which a graph cannot hold.
         kernels = all(ops.has_kernel(name, self.device) for name in ("sample_batch", "weighted_residual_loss", "fk"))
         self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
-        self._amp_dtype = None
+        self._amp_dtype: torch.dtype | None = None
         if config.use_amp and on_gpu:
             self._use_amp(torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
         self.output_dir = None if output_dir is None else Path(output_dir)
@@ -406,6 +406,7 @@ class MeanFlowTrainer:
         """Return where the schedules stand, in steps of `total_steps`; the same in every process."""
         if not seconds:
             return self.global_step
+        assert self.total_steps is not None  # `fit` has set them
         position = elapsed_s / seconds * self.total_steps
         if not self.distributed:
             return position
@@ -556,7 +557,7 @@ def _call_vector_maths_once() -> None:
 @contextmanager
 def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
     """Let SIGINT and SIGTERM end the run after the current step; a second one acts as it did before."""
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
 
     def stop(number: int, frame: Any) -> None:
         trainer.stop_requested = True
