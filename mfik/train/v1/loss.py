@@ -166,10 +166,8 @@ def row_weight(config: TrainConfig, batch: Batch) -> Tensor | None:
 def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
     """Return the mean of position error [m] + rotation error [chord of the half angle, about rad].
 
-    Its gradient with respect to q is exact and needs no backward pass through the chain: in the angle a of a turning
-    joint both squared errors are c0 + c1 cos a + c2 sin a, so their slope is half their difference between a + pi/2 and
-    a - pi/2; in a sliding joint they are quadratic, so their central difference is the slope. One call of `ops.fk`
-    evaluates all 2J + 1 points. There is no second derivative.
+    Its gradient with respect to q comes from the geometric Jacobian, without a backward pass through the chain. There
+    is no second derivative.
 
     Args:
         robot: Robot of the joints.
@@ -179,23 +177,18 @@ def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
     Returns:
         The error, a scalar.
     """
-    n, dof = q.shape
-    shift = 0.5 * math.pi
     with torch.no_grad():
-        centre = q.double().unsqueeze(1)
-        step = shift * torch.eye(dof, dtype=centre.dtype, device=q.device)
-        span = torch.full((dof,), 2.0, dtype=centre.dtype, device=q.device)
-        for joint, kind in enumerate(robot.kinds):  # filled where it lies: a copy from the host would wait for it
-            if kind == "prismatic":
-                span[joint] = 2 * shift
-        points = torch.cat((centre, centre + step, centre - step), dim=1)  # [N, 2J + 1, J]
-        pose = ops.fk(robot, points.flatten(0, 1)).view(n, 2 * dof + 1, 7)
-        target = target_pose.double().unsqueeze(1)
-        position = (pose[..., :3] - target[..., :3]).square().sum(-1)
-        cosine = (pose[..., 3:] * target[..., 3:]).sum(-1)  # of the half angle
-        rotation = 4 * (1 - cosine.square()).clamp_min(0)  # = 4 sin^2(angle/2), smooth for every angle
-        squared, ahead, behind = torch.stack((position, rotation)).split([1, dof, dof], dim=-1)
-        error = (squared + _FK_SMOOTHING).sqrt()  # [2, N, 1]
-        gradient = ((ahead - behind) / (2 * span * error)).sum(0) / n
-        value = error.sum(0).mean()
+        joints, target = q.double(), target_pose.double()
+        pose, jacobian = ops.fk(robot, joints), ops.jacobian(robot, joints)
+        difference = pose[:, :3] - target[:, :3]
+        cosine = (pose[:, 3:] * target[:, 3:]).sum(-1, keepdim=True)  # of the half angle
+        position = (difference.square().sum(-1, keepdim=True) + _FK_SMOOTHING).sqrt()
+        # 4 sin^2(angle / 2) is smooth for every angle
+        rotation = (4 * (1 - cosine.square()).clamp_min(0) + _FK_SMOOTHING).sqrt()
+        # As the pose turns with angular velocity w, dquat = [0, w] quat / 2, so dcosine = w . turn / 2.
+        (scalar, vector), (target_scalar, target_vector) = (x[:, 3:].split((1, 3), dim=-1) for x in (pose, target))
+        turn = scalar * target_vector - target_scalar * vector + torch.linalg.cross(vector, target_vector)
+        slope = torch.cat((difference / position, -2 * cosine / rotation * turn), dim=-1)  # by the twist [v, w]
+        gradient = (slope.unsqueeze(1) @ jacobian).squeeze(1) / len(q)
+        value = (position + rotation).mean()
     return value.to(q.dtype) + (gradient.to(q.dtype) * (q - q.detach())).sum()

@@ -130,7 +130,8 @@ class MeanFlowTrainer:
             config, self.robot, self.ema.module, self._step.number, self._position, self._autocast, self.rank
         )
         # The references copy constants from the host, which a graph cannot hold.
-        kernels = all(ops.has_kernel(name, self.device) for name in ("sample_batch", "weighted_residual_loss", "fk"))
+        needed = ("sample_batch", "weighted_residual_loss", "fk", "jacobian")
+        kernels = all(ops.has_kernel(name, self.device) for name in needed)
         self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
         self._amp_dtype: torch.dtype | None = None
         if config.use_amp and on_gpu:
