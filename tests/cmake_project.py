@@ -4,11 +4,13 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "v1.safetensors"
 NEEDS_CMAKE = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake: pip install cmake"),
@@ -39,3 +41,17 @@ def json_option() -> list[str]:
     """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's."""
     spec = importlib.util.find_spec("nlohmann_json")
     return [] if spec is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(spec.origin).parent / 'include'}"]
+
+
+def gtest_option() -> list[str]:
+    """Point CMake to the GoogleTest sources of PyPI, where they are installed."""
+    sources = Path(sys.prefix) / "src" / "gtest_vendor"
+    return [f"-DMFIK_GTEST_SOURCE_DIR={sources}"] if sources.is_dir() else []
+
+
+def serve_another_project(folder: Path, *options: str) -> None:
+    """Build the consumer project, C++ and C, and run both programs."""
+    configure(ROOT / "csrc" / "tests" / "consumer", folder, *options)
+    run("cmake", "--build", folder)
+    for program in ("consumer", "consumer_c"):
+        assert "solved after" in run(folder / program, GOLDEN)

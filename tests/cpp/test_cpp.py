@@ -5,23 +5,15 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from cmake_project import NEEDS_CMAKE, ROOT, configure, json_option, run
+from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, gtest_option, json_option, run, serve_another_project
 
 from mfik.export import export_bundle, load_bundle
 
-GOLDEN = ROOT / "tests" / "golden" / "v1.safetensors"
-
 pytestmark = NEEDS_CMAKE
-
-
-def gtest_option() -> list[str]:
-    sources = Path(sys.prefix) / "src" / "gtest_vendor"
-    return [f"-DMFIK_GTEST_SOURCE_DIR={sources}"] if sources.is_dir() else []
 
 
 def torch_option() -> str:
@@ -78,28 +70,6 @@ def test_every_engine_is_tested(build, bundles):
     assert "torchscript" in built
     for engine in ["native", *built]:
         assert f"AgreesWithGolden/{engine}_v1" in out and f"AgreesWithGolden/{engine}_v2" in out
-
-
-@pytest.mark.parametrize(
-    ("sanitizers", "target", "tests", "levels"),
-    [("address,undefined", "all", ".", "ON"), ("thread", "mfik_thread_test", "Threads", "OFF")],
-)
-def test_cpp_tests_pass_under_sanitizers(tmp_path, sanitizers, target, tests, levels):
-    """Threads meet in the solver, not in its kernels, of which one compilation serves there."""
-    options = [f"-DMFIK_SANITIZE={sanitizers}", f"-DMFIK_X86_LEVELS={levels}", "-DMFIK_BUILD_TOOLS=OFF"]
-    options += ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"]
-    configure(ROOT, tmp_path, *json_option(), *gtest_option(), *options)
-    run("cmake", "--build", tmp_path, "--target", target)
-    out = run("ctest", "--test-dir", tmp_path, "--output-on-failure", "--no-tests=error", "-R", tests)
-    assert "100% tests passed" in out
-
-
-def serve_another_project(folder: Path, *options: str) -> None:
-    """Build the consumer project, C++ and C, and run both programs."""
-    configure(ROOT / "csrc" / "tests" / "consumer", folder, *options)
-    run("cmake", "--build", folder)
-    for program in ("consumer", "consumer_c"):
-        assert "solved after" in run(folder / program, GOLDEN)
 
 
 @pytest.fixture(scope="session")
@@ -167,32 +137,6 @@ def test_engines_whose_runtime_is_absent_are_left_out(tmp_path):
     messages = " ".join(result.stderr.split())
     assert "mfik::torchscript is left out. Install it (pip install torch)" in messages
     assert "mfik::onnx is left out. Install Debian's libonnxruntime-dev" in messages
-
-
-def test_sources_serve_another_project(tmp_path):
-    """Unoptimised, as such a project is debugged."""
-    options = [f"-DMFIK_SOURCE_DIR={ROOT}", "-DCMAKE_BUILD_TYPE=Debug"]
-    serve_another_project(tmp_path / "build", *options, *json_option())
-
-
-def test_this_installation_serves_another_project(tmp_path):
-    """From mfik as these tests import it: the sources, for an editable install."""
-    where = run(sys.executable, "-m", "mfik", "--cmake-dir", "--include-dir", "--lib-dir").split()
-    assert (Path(where[1]) / "mfik" / "solver.hpp").is_file() and (Path(where[2]) / "pkgconfig" / "mfik.pc").is_file()
-    serve_another_project(tmp_path / "build", f"-Dmfik_DIR={where[0]}")
-
-
-def test_wheel_serves_another_project(tmp_path):
-    """`pip install .`, without the dependencies and into a folder of its own."""
-    run(
-        sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--target", tmp_path / "site", ROOT
-    )
-    command = [sys.executable, "-m", "mfik", "--cmake-dir"]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    cmake_dir = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True).strip()
-    assert cmake_dir.startswith(str(tmp_path / "site"))
-    assert (tmp_path / "site" / "mfik" / "models" / "panda" / "model.safetensors").is_file()
-    serve_another_project(tmp_path / "build", f"-DCMAKE_PREFIX_PATH={cmake_dir}")
 
 
 def test_shared_library_exports_the_functions_of_the_c_header_only(moved_prefix):
