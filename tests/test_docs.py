@@ -27,8 +27,8 @@ COMMANDS = (
 
 # What takes long as printed, and what runs instead.
 SHORTER = {
-    "--minutes 10": "--minutes 0.1 --num 200",
-    "--num_samples 1000000": "--num_samples 20000",
+    "--minutes 10": "--minutes 0.03 --num 100",
+    "--num_samples 1000000": "--num_samples 10000",
     "--num_epochs 8": "--num_epochs 1",
     "--protocol": "--protocol --num 50",
 }
