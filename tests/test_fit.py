@@ -22,10 +22,15 @@ from mfik.robots import load_robot
 from mfik.solve import Solver
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint
 
+HANGS_S = 600  # what has not ended by then hangs; on busy cores a start alone may take a minute
+
 
 def took(training, minutes):
-    """Tell whether a training took its time to within 3 %, or to a step, which is more of so short a run."""
-    return abs(training["minutes"] - minutes) <= max(0.03 * minutes, minutes / training["steps"])
+    """Tell whether a training took its time to within 3 %, or to ten steps, as busy cores may stop the last one.
+
+    tests/train/test_schedule.py holds it to 3 % by a clock of its own.
+    """
+    return abs(training["minutes"] - minutes) <= max(0.03 * minutes, 10 * training["minutes"] / training["steps"])
 
 
 @pytest.mark.slow
@@ -92,17 +97,22 @@ def start(*args, cwd):
     )  # fmt: skip
 
 
+def finish(process, expect=0) -> str:
+    """Wait for the end of a program; return what it wrote."""
+    out, _ = process.communicate(timeout=HANGS_S)
+    assert process.returncode == expect and "Traceback" not in out, out
+    return out
+
+
 def interrupt(process, wait_for: Path, everyone: bool, text: str = "") -> str:
     """Send SIGINT as soon as a file is there and holds a text; return what the program wrote."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + HANGS_S
     while not wait_for.is_file() or (text and text not in wait_for.read_text()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline, f"{wait_for} did not appear"
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT) if everyone else process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in out, out
-    return out
+    return finish(process, expect=130)
 
 
 @pytest.mark.slow
@@ -110,7 +120,8 @@ def interrupt(process, wait_for: Path, everyone: bool, text: str = "") -> str:
 def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_path, processes, everyone):
     run = tmp_path / "run"
     urdf = (ROOT / "examples" / "gantry.urdf", "--base_link", "world", "--tip_link", "flange")
-    settings = ("--minutes", 0.3, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
+    # So much time that no machine is through before the signal comes.
+    settings = ("--minutes", 120, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
     out = interrupt(start(*urdf, *settings, "--output", "run", cwd=tmp_path), run / "run.json", everyone)
     (command,) = (line.partition("continue with: ")[2] for line in out.splitlines() if "continue with: " in line)
     resume = command.split()[2:]
@@ -119,23 +130,24 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     interrupt(start(*resume, cwd=tmp_path), run / "metrics.csv", everyone, ",train/loss,")
     (checkpoint,) = (run / "checkpoints").glob("checkpoint_step_*.pth")
     before = load_checkpoint(checkpoint)
-    assert before["elapsed_s"] < 18 and before["global_step"] >= 1
+    assert before["elapsed_s"] > 0 and before["global_step"] >= 1
+    # Five seconds more are enough.
+    record = json.loads((run / "run.json").read_text())
+    assert record["run"] == before["run"] and record["arguments"]["minutes"] == 120
+    minutes = record["arguments"]["minutes"] = (before["elapsed_s"] + 5) / 60
+    (run / "run.json").write_text(json.dumps(record))
     interrupt(start(*resume, cwd=tmp_path), run / "checkpoints" / "final_model.pth", everyone)
     after = load_checkpoint(run / "checkpoints" / "final_model.pth")
     assert after["global_step"] > before["global_step"] and after["run"] == before["run"]
-    process = start(*resume, cwd=tmp_path)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, out
+    out = finish(start(*resume, cwd=tmp_path))
     training = Solver.load(run / "bundle").metadata["training"]
-    assert took(training, 0.3)
+    assert took(training, minutes)
     assert training["steps"] == after["global_step"], "only evaluation and export were left to do"
     assert "evaluation: " in out and "export: " in out, "progress"
     assert (run / "report" / "index.html").is_file() and (run / "plots" / "loss.png").is_file()
     record = json.loads((run / "run.json").read_text())
     assert record["run"] == after["run"] and record["robot"]["base_link"] == "world"
-    process = start(*resume, cwd=tmp_path)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "nothing is left to do" in out
+    assert "nothing is left to do" in finish(start(*resume, cwd=tmp_path), expect=1)
 
 
 @pytest.mark.slow

@@ -179,7 +179,7 @@ def test_a_signal_saves_and_ends_cleanly(tmp_path, number):
     assert f"interrupted after step {step}" in out.replace(",", "")
     assert load_checkpoint(tmp_path / path)["global_step"] == step
     out = start("train", *ENDLESS, "--resume_from", path, "--max_steps", step + 3, "--output_dir", "run", cwd=tmp_path)
-    assert out.wait(60) == 0, out.stdout.read()
+    assert out.wait(HANGS_S) == 0, out.stdout.read()
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "final_model.pth")["global_step"] == step + 3
 
 
@@ -372,7 +372,7 @@ def test_an_overflow_of_the_loss_scale_costs_one_step_and_lowers_the_scale(panda
 def train(*args, cwd, ok=True):
     """Run scripts/train.py to its end; return what it wrote."""
     process = start("train", *args, cwd=cwd)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=HANGS_S)
     assert (process.returncode == 0) == ok, out
     return out
 
