@@ -83,6 +83,7 @@ def fit_spheres(
                 low = middle
             else:
                 spheres, high = tried, middle
+    assert spheres is not None  # without a limit on their number
     return _judge(mesh, spheres, samples)
 
 
@@ -196,7 +197,7 @@ def _cover(mesh: trimesh.Trimesh, excess: float, max_spheres: int | None = None)
         square = ((candidates[rows, None] - centers[None]) ** 2).sum(-1)
         reach = large[rows, None] - radius[None]
         reached[rows] = (reach > 0) & (square <= np.maximum(reach, 0) ** 2)
-    missed = ~reached.any(0)
+    missed = np.asarray(~reached.any(0))
     if missed.any():  # between two candidates: such a patch's own centre, where it suffices by itself
         reached = np.concatenate([reached, _own(centers, radius, missed, excess)])
         candidates = np.concatenate([candidates, centers[missed]])
