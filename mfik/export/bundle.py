@@ -21,7 +21,7 @@ import shutil
 import warnings
 import zlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx
 import safetensors.torch
@@ -158,7 +158,7 @@ class _Repeated(nn.Module):
 
 def _repeats(model: Network) -> tuple[nn.Module, int]:
     """Return what leads from q_ref to q_solution, (q, target_pose) -> q, and how often it is applied in turn."""
-    return (SingleLook(model), model.config.passes) if hasattr(model, "look") else (SingleStep(model), 1)
+    return (SingleLook(model), model.config.to_dict()["passes"]) if hasattr(model, "look") else (SingleStep(model), 1)
 
 
 def _example(model: Network) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,4 +141,4 @@ class SingleLook(nn.Module):
     def forward(self, q: Tensor, target_pose: Tensor) -> Tensor:
         """Map q [N, J] and target_pose [N, 7] to [N, J]."""
         r = torch.zeros_like(q[:, :1])
-        return self.model.look(q, target_pose, r, torch.ones_like(r))
+        return cast(Any, self.model).look(q, target_pose, r, torch.ones_like(r))

@@ -7,7 +7,7 @@ states apart. csrc/kernels/geometry.hpp computes the same, and its gradient, in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,6 +75,22 @@ class Geometry(nn.Module):
         size: Number of features.
         constants: What the native kernels take of the robot.
     """
+
+    fixed: Tensor
+    moving: Tensor
+    first: Tensor
+    last: Tensor
+    tip: Tensor
+    identity: Tensor
+    quadratic: Tensor
+    antisymmetric: Tensor
+    diagonal: Tensor
+    midpoint: Tensor
+    per_range: Tensor
+    turns: Tensor
+    weight: Tensor
+    turning: Tensor
+    order: Tensor
 
     def __init__(self, robot: Robot) -> None:
         super().__init__()
@@ -241,7 +257,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, by_features: Tensor, by_error2: Tensor) -> tuple[Tensor | None, ...]:
         q, target_pose = ctx.saved_tensors
         if torch.is_grad_enabled() or ctx.needs_input_grad[1]:
-            _, pull_back = torch.func.vjp(ctx.module.reference, q, target_pose)
+            _, pull_back = torch.func.vjp(ctx.module.reference, q, target_pose)  # type: ignore[misc]
             return *pull_back((by_features, by_error2)), None
         return ops.geometry_backward(ctx.module.constants, q, target_pose, by_features, by_error2), None, None
 
@@ -261,7 +277,7 @@ def _homogeneous(transform: Tensor) -> Tensor:
     return torch.cat((transform, transform.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
 
 
-def _entries(matrix: tuple[int, tuple[dict[int, float], ...]], like: Tensor) -> Tensor:
+def _entries(matrix: tuple[int, Sequence[Mapping[int, float]]], like: Tensor) -> Tensor:
     """Return a matrix of few entries, of a tensor's type and device."""
     size, columns = matrix
     dense = like.new_zeros(size, len(columns))

@@ -61,6 +61,10 @@ class MeanFlowNet(Network):
         ArgumentError: config and robot differ in joints.
     """
 
+    config: ModelConfig
+    lower: Tensor
+    upper: Tensor
+
     def __init__(self, config: ModelConfig, robot: Robot) -> None:
         super().__init__()
         if config.dof != robot.dof:
