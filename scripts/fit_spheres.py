@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=HelpFormatter)
     parser.add_argument("robot", metavar="ROBOT_OR_URDF", help="URDF file with collision geometry")
     parser.add_argument(
         "--links", nargs="+", metavar="LINK", help="links to fit, beside those that OUTPUT has; default: all"

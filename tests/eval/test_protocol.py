@@ -129,7 +129,7 @@ def test_a_robot_without_limits_and_with_five_joints_leaves_sets_out(bare):
     robot = bare.robot.to_dict()
     for joint in robot["joints"]:
         joint.update(kind="continuous", lower=-math.pi, upper=math.pi)
-    robot["joints"] = robot["joints"][:5]
+    robot["joints"], robot["body"] = robot["joints"][:5], None
     report = run_protocol(Solver.from_robot(Robot.from_dict(robot)), n=20, diversity_poses=3)
     assert set(report["left_out"]) == {"near limits", "near singular"}
     assert list(report["one_attempt"]) == ["local 0.1", "local 0.3", "global"]

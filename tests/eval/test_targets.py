@@ -103,6 +103,6 @@ def test_robots_without_such_poses_are_refused(panda):
         joint.update(kind="continuous", lower=-math.pi, upper=math.pi)
     with pytest.raises(ArgumentError, match="no joint limits"):
         make_targets(Robot.from_dict(document), 5, kind="near_limits")
-    document["joints"] = document["joints"][:5]
+    document["joints"], document["body"] = document["joints"][:5], None
     with pytest.raises(ArgumentError, match="5 joints"):
         make_targets(Robot.from_dict(document), 5, kind="near_singular")

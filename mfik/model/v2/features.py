@@ -62,11 +62,12 @@ class Geometry(nn.Module):
     - difference of the two: position / L, [3], and rotation vector [rad], [3], in F
     - the step d, [J]: damped least squares to the tool's target with lengths / L (Nakamura and Hanafusa 1986), damped
       by `DAMPING_GAIN e^2 + DAMPING_FLOOR`, where e^2 is the squared pose error, so that it becomes Newton's near a
-      solution (Sugihara 2011), and scaled by `1 / (1 + |d|^4)`, as a long step tells little. Joints that are at a limit
-      which the error pulls them beyond stay there, and the others make up for them (Bertsekas 1982, projected Newton)
+      solution (Sugihara 2011), and scaled by `1 / (1 + norm(d)^4)`, as a long step tells little. Joints that are at a
+      limit which the error pulls them beyond stay there, and the others make up for them (Bertsekas 1982, projected
+      Newton)
 
-    e^2 is |position error / L|^2 + |rotation vector|^2 of the tool, [1]. All are smooth but for a rotation vector of
-    length pi.
+    e^2 is the sum of the squares of the tool's position error / L and rotation vector, [1]. All are smooth but for a
+    rotation vector of length pi, and for joints that meet a limit.
 
     Args:
         robot: The robot.
