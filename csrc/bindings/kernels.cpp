@@ -182,7 +182,7 @@ Chain make_chain(Address origins, const std::vector<int>& kinds, Address lower, 
     return chain;
 }
 
-void bind_cpu(py::module_& m) {
+void bind_cpu_batches(py::module_& m) {
     m.def("adaptive_weight_cpu", [](bool is_double, Address q, Address q_target, Address weight, std::int64_t n,
                                     std::int64_t dof, double c, double p, int max_threads) {
         with_type(is_double, [&](auto type) {
@@ -224,6 +224,9 @@ void bind_cpu(py::module_& m) {
             cpu::weighted_residual_loss_backward(weighted_residual_backward_args<T>(arrays, n, dof, c, p), max_threads);
         });
     });
+}
+
+void bind_cpu_robots(py::module_& m) {
     m.def("fk_cpu", [](bool is_double, Address q, Address origins, const std::vector<int>& kinds, Address pose,
                        std::int64_t n, int max_threads) {
         const Chain chain = make_chain(origins, kinds);
@@ -373,7 +376,8 @@ void bind_cuda(py::module_& m) {
 }  // namespace
 
 void bind_kernels(py::module_& m) {
-    bind_cpu(m);
+    bind_cpu_batches(m);
+    bind_cpu_robots(m);
 #ifdef MFIK_HAS_CUDA
     bind_cuda(m);
     m.attr("has_cuda") = true;

@@ -63,7 +63,7 @@ class Network final : public Engine {
                                  buffers.error2);
                 kernels_.pass_v2(layers_, buffers, count);
             }
-            std::transform(buffers.at, buffers.at + count * dof, its_q, its_u, std::minus<float>());
+            std::transform(buffers.at, buffers.at + count * dof, its_q, its_u, std::minus<>());
         };
         in_pieces(rows, dof, q, poses, num_poses, u, piece);
     }
