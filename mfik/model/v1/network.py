@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mfik.model import dual
 from mfik.model.interface import Network
+from mfik.model.v1 import dual
 from mfik.model.v1.config import ModelConfig
 
 _MAX_PERIOD = 10_000.0  # ratio of the highest to the lowest sinusoidal frequency
