@@ -4,9 +4,11 @@
 //
 // All that such a source calls is inlined or internal to it: a function that the linker shares between compilations
 // could run instructions that the processor lacks (tests/cpp/test_cpp.py looks at the object files).
-//
-// MFIK_HAS_X86_LEVELS, set by CMake: the sets above the baseline are compiled too.
 #pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define MFIK_HAS_X86_LEVELS
+#endif
 
 namespace mfik::cpu {
 
