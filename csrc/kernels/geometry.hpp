@@ -8,10 +8,10 @@ namespace mfik {
 // The same constants stand in mfik/model/v2/features.py.
 constexpr double kFeatureDampingGain =
     0.02;  // damping of the step by squared pose error; lengths in halves of the arm's
-constexpr double kFeatureDampingFloor = 1e-5;  // its least value
-constexpr double kAtLimit = 1.0 - 1e-5;        // of half a joint's range from its midpoint: there it is at its limit
-constexpr double kAxisFloor = 1e-6;            // [m^2]: keeps the azimuth of a target on the first joint's axis finite
-constexpr double kAngleFloor = 1e-12;          // keeps the axis of a vanishing rotation error finite
+constexpr double kFeatureDampingFloor = 1e-5;   // its least value
+constexpr double kFeatureAtLimit = 1.0 - 1e-5;  // of half a joint's range from its midpoint: there it is at its limit
+constexpr double kAxisFloor = 1e-6;             // [m^2]: keeps the azimuth of a target on the first joint's axis finite
+constexpr double kAngleFloor = 1e-12;           // keeps the axis of a vanishing rotation error finite
 
 constexpr int kMaxFeatures = 2 * kMaxJoints + 2 * (kMaxJoints - 1) + 30;
 
@@ -84,7 +84,8 @@ struct FeatureStep {
             V pull = V();
             for (int a = 0; a < 6; ++a) pull += J[j][a] * error[a];
             const V place = geometry.place(j, q[j]);
-            const Mask<V> held = ((place >= kAtLimit) & (pull > 0.0)) | ((place <= -kAtLimit) & (pull < 0.0));
+            const Mask<V> held =
+                ((place >= kFeatureAtLimit) & (pull > 0.0)) | ((place <= -kFeatureAtLimit) & (pull < 0.0));
             free[j] = select(held, V(), splat<V>(1.0));
             for (int a = 0; a < 6; ++a) J[j][a] *= free[j];
             for (int a = 0; a < 6; ++a)

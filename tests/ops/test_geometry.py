@@ -38,7 +38,13 @@ def exact(robot):
 
 
 def rows(robot, n, rng, dtype=torch.float64):
-    return robot.sample(n, rng, torch.float64).to(dtype), robot.fk(robot.sample(n, rng, torch.float64)).to(dtype)
+    """Return joints, some of every row at their limits, and poses."""
+    q, pose = robot.sample(n, rng, torch.float64), robot.fk(robot.sample(n, rng, torch.float64))
+    lower, upper = robot.limits()
+    side = torch.randint(6, q.shape, generator=rng)
+    limited = torch.tensor([kind != "continuous" for kind in robot.kinds])
+    q = torch.where(limited & (side == 0), lower, torch.where(limited & (side == 1), upper, q))
+    return q.to(dtype), pose.to(dtype)
 
 
 def test_the_kernel_runs_where_it_exists(exact, robot, rng):
