@@ -38,7 +38,7 @@ from mfik.files import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
 )
-from mfik.model import Network, SingleLook, SingleStep, build_network
+from mfik.model import Network, SingleStep, build_network
 from mfik.robots import Robot
 from mfik.writing import left_partials, make_folder, partial_of
 
@@ -142,6 +142,18 @@ def export_bundle(
         raise
 
 
+class _Look(nn.Module):
+    """What a graph repeats of a network that has `look`: (q, target_pose) -> q [N, J] after one look at (0, 1)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, q: torch.Tensor, target_pose: torch.Tensor) -> torch.Tensor:
+        r = torch.zeros_like(q[:, :1])
+        return self.model.look(q, target_pose, r, torch.ones_like(r))
+
+
 class _Repeated(nn.Module):
     """A traced module applied so many times to its own answer, for `torch.jit.script`."""
 
@@ -158,7 +170,7 @@ class _Repeated(nn.Module):
 
 def _repeats(model: Network) -> tuple[nn.Module, int]:
     """Return what leads from q_ref to q_solution, (q, target_pose) -> q, and how often it is applied in turn."""
-    return (SingleLook(model), model.config.to_dict()["passes"]) if hasattr(model, "look") else (SingleStep(model), 1)
+    return (_Look(model), model.config.to_dict()["passes"]) if hasattr(model, "look") else (SingleStep(model), 1)
 
 
 def _example(model: Network) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,13 +1,12 @@
 """Networks: type v1 learns the robot's geometry from samples, type v2 is given it."""
 
-from mfik.model.interface import Network, NetworkConfig, SingleLook, SingleStep
+from mfik.model.interface import Network, NetworkConfig, SingleStep
 from mfik.model.registry import NETWORK_TYPES, build_network, make_network, read_config
 
 __all__ = [
     "NETWORK_TYPES",
     "Network",
     "NetworkConfig",
-    "SingleLook",
     "SingleStep",
     "build_network",
     "make_network",

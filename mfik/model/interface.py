@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -129,16 +129,3 @@ class SingleStep(nn.Module):
         """Map q_ref [N, J] and target_pose [N, 7] to q_solution [N, J]."""
         r = torch.zeros_like(q_ref[:, :1])
         return q_ref + self.model(q_ref, target_pose, r, torch.ones_like(r))
-
-
-class SingleLook(nn.Module):
-    """What an exported graph repeats of a network that has `look`: (q, target_pose) -> q after one look at (0, 1)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, q: Tensor, target_pose: Tensor) -> Tensor:
-        """Map q [N, J] and target_pose [N, 7] to [N, J]."""
-        r = torch.zeros_like(q[:, :1])
-        return cast(Any, self.model).look(q, target_pose, r, torch.ones_like(r))
