@@ -55,9 +55,7 @@ _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
 _WARMUP = 0.03  # share of the steps over which the learning rate rises
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width
-_JVP_CLIP = (
-    0.3  # of the correction (t - r) D, in validation alone: D of many looks is without bound, and reflow needs none
-)
+_JVP_CLIP = 0.3  # of the correction (t - r) D, in validation alone: reflow needs none, and that of many looks is huge
 _FK_LOSS_WEIGHT = 2.0  # of the error of the one-step solutions beside the distance to the rows' own
 _EMA_SHARE, _MAX_EMA_STEPS = 0.02, 1000.0  # steps that the averaged weights look back: share of the run, and at most
 _LEAST_STEPS = 20  # however short the time: fewer leave no step for the warm-up
@@ -167,12 +165,9 @@ def fit(
                     raise KeyboardInterrupt
         check()
         plot_run(output)
-        device = (
-            torch.cuda.get_device_name()
-            if on_gpu
-            else f"{processes} process{'es' if processes > 1 else ''} on {cpu_name()}"
-        )
-        return publish(output, settings, hardware=device, processes=processes, command=command, check=check)
+        plural = "es" if processes > 1 else ""
+        hardware = torch.cuda.get_device_name() if on_gpu else f"{processes} process{plural} on {cpu_name()}"
+        return publish(output, settings, hardware=hardware, processes=processes, command=command, check=check)
 
 
 def read_fit(output: Path) -> tuple[Robot, FitSettings, list[str]]:

@@ -21,8 +21,8 @@ NEVER = "never"  # clear of each other by a margin in all of many sampled config
 DISABLED = "disabled"  # an SRDF file, or whoever attached the object, says so
 REASONS = (CHECKED, FIXED, ADJACENT, ALWAYS, NEVER, DISABLED)
 
-MAX_LINKS = 128  # of a body; also in csrc/kernels/collision.hpp
-MAX_SPHERES = 2048  # of a body; also in csrc/solver/collision/body_description.cpp
+MAX_LINKS = 128  # of a body
+MAX_SPHERES = 2048  # of a body
 
 
 @dataclass(frozen=True, eq=False)

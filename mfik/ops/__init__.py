@@ -1,8 +1,9 @@
 """Fused ops: sampling, weighting, the loss of a row, and the kinematics of labels and solutions.
 
 Each runs a native kernel where there is one for the device, else the PyTorch reference of the same name in
-`_reference.py`. None has a forward-mode derivative, and only `weighted_residual_loss` has a gradient: never call them
-inside a differentiated network, to which they are constants.
+`_reference.py` (of `geometry`: `mfik.model.v2.Geometry.reference`). None has a forward-mode derivative, and only
+`weighted_residual_loss` has a gradient: never call them inside a differentiated network, to which they are constants.
+`geometry` is called there, by a function that takes its gradient from `geometry_backward` and forward mode elsewhere.
 """
 
 from mfik.ops._backend import has_kernel

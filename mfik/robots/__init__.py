@@ -34,8 +34,8 @@ def load_robot(
         name_or_path: One of PRESETS, or the path of a .urdf or .xml file.
         base_link: First link; default panda_link0 for "panda", base_link for "ur10", a file's root link.
         tip_link: Last link; default panda_link8 for "panda", tool0 for "ur10", a file's only leaf.
-        joint_positions: Values [rad or m] of joints outside the chain, at which what hangs from it is held: the Panda's
-            fingers, the TIAGo's head. This and the following as of `Robot.from_urdf`.
+        joint_positions: Values [rad or m] of joints outside the chain, at which what hangs from it is held: a
+            gripper's fingers, the TIAGo's head. This and the following as of `Robot.from_urdf`.
         spheres: Spheres on the links, the path of a YAML file with them, or one of SPHERES; default a preset's own, or
             a file's collision geometry.
         srdf: SRDF file with pairs of links that are not checked against each other.
