@@ -31,8 +31,9 @@ def as_array(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.n
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True)):
         expected = ", ".join("N" if size is None else str(size) for size in shape)
         remedy = "check its size"
-        if name in ("pose", "q_ref") and array.ndim in (1, 2) and array.ndim != len(shape):
-            remedy = f"Solver.{'solve_batch' if array.ndim == 2 else 'solve'} takes that many dimensions"
+        more = array.ndim - len(shape)
+        if name in ("pose", "q_ref") and array.ndim and abs(more) == 1:
+            remedy = f"Solver.{'solve_batch' if more > 0 else 'solve'} takes that many dimensions"
         if name == "pose" and array.shape[-2:] != (4, 4):
             remedy += "; a pose may also be a transform, [4, 4]"
         raise ArgumentError(f"{name}: expected shape [{expected}], got {list(array.shape)}; {remedy}")
@@ -49,7 +50,11 @@ def as_poses(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.n
 
     Each may also be given as a transform, [4, 4].
     """
-    if np.shape(value)[-2:] == (4, 4):
+    try:
+        transforms = np.shape(value)[-2:] == (4, 4)
+    except ValueError:  # rows of different lengths, which are refused below
+        transforms = False
+    if transforms:
         return _poses_of_transforms(_finite(as_array(name, value, (*shape[:-1], 4, 4)), name), name)
     poses = _finite(as_array(name, value, shape), name)
     norm = np.linalg.norm(poses[..., 3:], axis=-1)

@@ -393,6 +393,17 @@ def test_a_pose_may_be_a_transform(panda):
         panda.solve(sheared, q[0])
     with pytest.raises(ArgumentError, match=r"pose\[3\]: expected a transform"):
         panda.solve_batch(np.where(np.arange(200)[:, None, None] == 3, sheared, transforms), q)
+    with pytest.raises(ArgumentError, match=r"pose: expected shape \[N, 4, 4\], got \[4, 4\]; Solver.solve takes"):
+        panda.solve_batch(transforms[0], q[:1])
+    with pytest.raises(ArgumentError, match=r"expected shape \[4, 4\], got \[200, 4, 4\]; Solver.solve_batch takes"):
+        panda.solve(transforms, q[0])
+
+
+@pytest.mark.parametrize("ragged", [[[1, 2], [3]], [[[1, 2], [3]]]])
+def test_a_pose_whose_rows_differ_in_length_is_refused_by_name(panda, ragged):
+    for call, q_ref in ((panda.solve, np.zeros(7)), (panda.solve_batch, np.zeros((1, 7)))):
+        with pytest.raises(ArgumentError, match="pose: expected numbers"):
+            call(ragged, q_ref)
 
 
 def test_what_is_no_pose_robot_or_result_is_refused_by_name(panda):
