@@ -53,15 +53,21 @@ void analytic_seed(const Core& core, const Transform& T_tip, const double* q_ref
 
 void network_seeds(const Core& core, int rows, const double* q_ref, const double* tip_poses, float* scratch,
                    double* seeds) {
-    const int dof = core.chain().dof;
+    const Chain& chain = core.chain();
+    const int dof = chain.dof;
     float q[kNetworkRows * kMaxJoints], poses[kNetworkRows * kPoseSize], u[kNetworkRows * kMaxJoints];
     if (rows < 1 || dof < 1) return;
-    for (int i = 0; i < rows * dof; ++i) q[i] = static_cast<float>(q_ref[i]);
+    for (int i = 0; i < rows * dof; ++i) {
+        const int j = i % dof;
+        const bool endless = chain.kind[j] == JointKind::kContinuous;
+        seeds[i] = endless ? q_ref[i] : std::clamp(q_ref[i], chain.lower[j], chain.upper[j]);
+        q[i] = static_cast<float>(seeds[i]);
+    }
     for (int i = 0; i < rows * kPoseSize; ++i) poses[i] = static_cast<float>(tip_poses[i]);
     core.engine->evaluate(rows, q, poses, rows, u, scratch);
     // Inputs of absurd size overflow float32.
     for (int i = 0; i < rows * dof; ++i)
-        seeds[i] = std::isfinite(u[i]) ? q_ref[i] + static_cast<double>(u[i]) : q_ref[i];
+        if (std::isfinite(u[i])) seeds[i] += static_cast<double>(u[i]);
 }
 
 }  // namespace mfik

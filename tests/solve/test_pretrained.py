@@ -72,6 +72,17 @@ def test_an_evaluation_and_an_attempt_reach_what_the_card_says(solver):
         assert ((raw.q >= lower) & (raw.q <= upper)).all(), "the answer itself keeps the limits"
 
 
+def test_answers_keep_the_limits_from_references_far_beyond_them(solver):
+    name, solver = solver
+    lower, upper = solver.robot.lower, solver.robot.upper
+    targets = make_targets(solver.robot, POSES, seed=13)
+    far = targets.q_ref + np.random.default_rng(0).normal(scale=50.0, size=targets.q_ref.shape)
+    for q_ref in (far, 1e6 * far, np.full_like(far, 1e300)):
+        out = solver.solve_batch(targets.pose, q_ref, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
+        assert ((out.q >= lower) & (out.q <= upper)).all(), name
+        assert ((out.pos_error <= 5e-3) & (out.rot_error <= np.deg2rad(5))).mean() > 0.8, name
+
+
 def test_further_evaluations_get_nearer(solver):
     name, solver = solver
     for kind in ("global", "local", "near_limits", "near_singular"):
