@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfik.errors import ArgumentError, DataError
-from mfik.eval import evaluate, format_table, load_targets, make_targets
+from mfik.eval import Targets, evaluate, format_table, load_targets, make_targets
 from mfik.export import NATIVE_FILE, document, write_native
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet, ModelConfig
@@ -66,13 +66,19 @@ def test_stage_k_took_k_steps_and_no_more(solver, panda):
         np.testing.assert_allclose(stage["pos_mm"]["median"], np.median(error_mm), rtol=1e-3)
 
 
-def test_answers_outside_the_limits_are_counted_and_not_called_solved(solver, panda):
-    """The raw answer of an untrained network is its reference: put it outside, on the pose of the same joints."""
+def test_answers_outside_the_limits_are_counted_and_not_called_solved(panda, tmp_path):
+    """A network that turns joint 1 by 0.1 rad, from references 0.1 rad short of a solution."""
+    model = MeanFlowNet(ModelConfig(width=16, num_blocks=1, cond_dim=8, encoding="none"))
+    with torch.no_grad():
+        model.head.bias[0] = 0.1
+    write_native(tmp_path / NATIVE_FILE, model, document(model, panda))
     q = torch.full((4, 7), 0.5, dtype=torch.float64)
     q[:, 3] = -1.0
-    q[2:, 0] = 3.1  # beyond 2.8973
-    targets = type(make_targets(panda, 1))(panda.fk(q).numpy(), q.numpy())
-    stage = evaluate(solver, targets, refine=0)["stages"][0]
+    q[2:, 0] = 2.95  # beyond 2.8973, where 0.1 rad less is not
+    q_ref = q.clone()
+    q_ref[:, 0] -= 0.1
+    targets = Targets(panda.fk(q).numpy(), q_ref.numpy())
+    stage = evaluate(Solver.load(tmp_path), targets, refine=0)["stages"][0]
     assert stage["limit_violations"] == 2 and stage["within_5mm_5deg"] == 0.5
 
 
