@@ -22,7 +22,7 @@ ALLOWED = {
     "model": {"ops", "robots", "kinematics"},
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots"},
-    "solve": {"export", "ops", "robots", "kinematics"},
+    "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots"},

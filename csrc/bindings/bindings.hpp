@@ -7,6 +7,7 @@ namespace mfik {
 
 using Doubles = pybind11::array_t<double, pybind11::array::c_style | pybind11::array::forcecast>;
 
+void bind_collision(const pybind11::module_& m);
 void bind_kernels(pybind11::module_& m);
 void bind_kinematics(const pybind11::module_& m);
 void bind_solver(const pybind11::module_& m);

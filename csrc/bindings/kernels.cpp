@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "kernels/cpu/collision_kernels.hpp"
 #include "kernels/cpu/row_kernels.hpp"
 #include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/philox.hpp"
@@ -388,6 +389,7 @@ void bind_kernels(py::module_& m) {
         "isa",
         [] {
             py::dict isa;
+            isa["collision"] = cpu::kernels<cpu::CollisionKernels>().isa;
             isa["lanes"] = cpu::kernels<cpu::SolverKernels>().isa;
             isa["networks"] = cpu::kernels<cpu::NetworkKernels>().isa;
             isa["training"] = cpu::kernels<cpu::RowKernels>().isa;

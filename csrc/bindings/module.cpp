@@ -9,5 +9,6 @@ PYBIND11_MODULE(_native, m) {
         "Native kernels and solver of mfik. Use mfik.ops, mfik.robots and mfik.solve, which check their arguments.";
     mfik::bind_kernels(m);
     mfik::bind_kinematics(m);
+    mfik::bind_collision(m);  // before those that take a world
     mfik::bind_solver(m);
 }

@@ -16,6 +16,7 @@
 
 #include "bindings/bindings.hpp"
 #include "kernels/chain.hpp"
+#include "mfik/collision.hpp"
 
 namespace py = pybind11;
 
@@ -281,6 +282,33 @@ std::string explain(const PySolver& self, const Doubles& q, int status, double p
         {static_cast<Status>(status), pos_error, rot_error, iterations, attempts, 0, 0.0, reason.c_str()}, view(q));
 }
 
+/// (distance, first, second, gradient) of a row of joints.
+py::tuple clearance(const PySolver& self, const py::handle& q, const World* world, bool self_collision) {
+    const Vector joints(q, "q");
+    const Clearance found = self.solver.clearance(joints.view(), world, self_collision);
+    if (found.distance_m != found.distance_m) refuse("q");
+    Doubles gradient(self.solver.dof());
+    std::copy_n(found.gradient.begin(), self.solver.dof(), gradient.mutable_data());
+    return py::make_tuple(found.distance_m, found.first, found.second, gradient);
+}
+
+/// Whether each row of q [N, J] keeps the margin.
+py::array_t<bool> is_free(const PySolver& self, const Doubles& q, const World* world, double margin,
+                          bool self_collision) {
+    const py::ssize_t rows = q.ndim() == 2 ? q.shape(0) : 0;
+    py::array_t<bool> free(rows);
+    static_assert(sizeof(bool) == sizeof(unsigned char));
+    const Span<unsigned char> out(reinterpret_cast<unsigned char*>(free.mutable_data()),
+                                  static_cast<std::size_t>(rows));
+    Status status;
+    {
+        const py::gil_scoped_release release;
+        status = self.solver.is_free(view(q), world, out, margin, self_collision);
+    }
+    if (status != Status::kSolved) refuse("q");
+    return free;
+}
+
 }  // namespace
 
 void bind_solver(const py::module_& m) {
@@ -297,6 +325,9 @@ void bind_solver(const py::module_& m) {
         .def("solve_all", &solve_all)
         .def("solve_batch", &solve_batch)
         .def("explain", &explain)
+        .def("clearance", &clearance)
+        .def("is_free", &is_free)
+        .def_property_readonly("has_body", [](const PySolver& self) { return self.solver.has_body(); })
         .def_property_readonly("dof", [](const PySolver& self) { return self.solver.dof(); })
         .def_property_readonly("lanes", [](const PySolver& self) { return self.solver.lanes(); })
         .def_property_readonly("num_parameters", [](const PySolver& self) { return self.solver.num_parameters(); })

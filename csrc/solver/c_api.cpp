@@ -9,16 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "mfik/mfik.h"
-#include "mfik/solver.hpp"
-
-struct mfik_solver {
-    mfik::Solver solver;
-};
-
-struct mfik_workspace {
-    mfik::Workspace workspace;
-};
+#include "solver/c_handles.hpp"
 
 namespace {
 

@@ -12,8 +12,9 @@
 namespace mfik {
 namespace {
 
-constexpr std::size_t kMaxJsonDepth = 32;  // as in mfik/export/bundle.py
-constexpr std::size_t kQuoteLength = 60;   // characters of a text that messages show
+constexpr std::size_t kMaxJsonDepth = 32;       // as in mfik/export/bundle.py
+constexpr double kOrthonormalTolerance = 1e-9;  // of R^T R - I, element by element
+constexpr std::size_t kQuoteLength = 60;        // characters of a text that messages show
 
 /// Checks a text before it is parsed into memory: bounded depth, so that no function that walks the document exhausts
 /// the stack, and keys that occur once, as parsers differ in which of two counts.
@@ -91,6 +92,25 @@ int JsonReader::integer(const Json& object, const char* key, const std::string& 
 double JsonReader::number(const Json& value, const std::string& where) const {
     if (!value.is_number() || !std::isfinite(value.get<double>())) fail(where, "a finite number", excerpt(value));
     return value.get<double>();
+}
+
+void JsonReader::transform(const Json& value, const std::string& where, double* out) const {
+    if (!value.is_array() || value.size() != 12) fail(where, "12 numbers (3x4 row-major)", excerpt(value));
+    for (std::size_t i = 0; i < 12; ++i) out[i] = number(value[i], where + "[" + std::to_string(i) + "]");
+    double defect = 0.0;
+    for (int i = 0; i < 3; ++i) {
+        for (int j = 0; j < 3; ++j) {
+            double dot = i == j ? -1.0 : 0.0;
+            for (int k = 0; k < 3; ++k) dot += out[4 * k + i] * out[4 * k + j];
+            defect = std::max(defect, std::abs(dot));
+        }
+    }
+    const double determinant = out[0] * (out[5] * out[10] - out[6] * out[9]) -
+                               out[1] * (out[4] * out[10] - out[6] * out[8]) +
+                               out[2] * (out[4] * out[9] - out[5] * out[8]);
+    if (!(defect <= kOrthonormalTolerance) || determinant < 0) {
+        fail(where, "a rotation matrix in its first three columns (R^T R = I to 1e-9, det R = 1)", excerpt(value));
+    }
 }
 
 std::string JsonReader::quote(std::string_view text) {

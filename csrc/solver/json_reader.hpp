@@ -29,6 +29,8 @@ class JsonReader {
     std::string string(const Json& object, const char* key, const std::string& where) const;
     int integer(const Json& object, const char* key, const std::string& where, int low, int high) const;
     double number(const Json& value, const std::string& where) const;  ///< Finite.
+    /// A rigid transform of 12 numbers, 3x4 row-major.
+    void transform(const Json& value, const std::string& where, double* out) const;
 
     /// Text from the document for a message: cut, quoted and printable.
     static std::string quote(std::string_view text);

@@ -1,37 +1,8 @@
 #include "solver/robot_description.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 namespace mfik {
-namespace {
-
-constexpr double kOrthonormalTolerance = 1e-9;  // of R^T R - I, element by element
-
-/// A 3x4 row-major rigid transform of 12 numbers.
-void read_transform(const JsonReader& reader, const Json& value, const std::string& where, double* out) {
-    if (!value.is_array() || value.size() != 12)
-        reader.fail(where, "12 numbers (3x4 row-major)", JsonReader::excerpt(value));
-    for (std::size_t i = 0; i < 12; ++i) out[i] = reader.number(value[i], where + "[" + std::to_string(i) + "]");
-    double defect = 0.0;
-    for (int i = 0; i < 3; ++i) {
-        for (int j = 0; j < 3; ++j) {
-            double dot = i == j ? -1.0 : 0.0;
-            for (int k = 0; k < 3; ++k) dot += out[4 * k + i] * out[4 * k + j];
-            defect = std::max(defect, std::abs(dot));
-        }
-    }
-    const double determinant = out[0] * (out[5] * out[10] - out[6] * out[9]) -
-                               out[1] * (out[4] * out[10] - out[6] * out[8]) +
-                               out[2] * (out[4] * out[9] - out[5] * out[8]);
-    if (!(defect <= kOrthonormalTolerance) || determinant < 0) {
-        reader.fail(where, "a rotation matrix in its first three columns (R^T R = I to 1e-9, det R = 1)",
-                    JsonReader::excerpt(value));
-    }
-}
-
-}  // namespace
-
 RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
     RobotDescription description;
     description.name = reader.string(robot, "name", "robot");
@@ -73,9 +44,11 @@ RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
         }
         chain.lower[j] = lower;
         chain.upper[j] = upper;
-        read_transform(reader, reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);
+        reader.transform(reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);
     }
-    read_transform(reader, reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[chain.dof]);
+    reader.transform(reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[chain.dof]);
+    const auto body = robot.find("body");
+    if (body != robot.end() && !body->is_null()) description.body = read_body(reader, *body, chain.dof);
     return description;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/chain.hpp"
+#include "solver/collision/body_description.hpp"
 #include "solver/json_reader.hpp"
 
 namespace mfik {
@@ -13,6 +14,7 @@ struct RobotDescription {
     std::string name, base_link, tip_link;
     std::vector<std::string> joint_names;
     Chain chain;
+    BodyDescription body;  // empty where the document has none
 };
 
 /// Read a bundle's `robot` object.

@@ -72,6 +72,9 @@ Pose Solver::fk(Span<const double> q) const noexcept {
     return pose;
 }
 
+bool Solver::has_body() const noexcept {
+    return impl_ != nullptr && !impl_->bundle.robot.body.empty();
+}
 int Solver::dof() const noexcept {
     return impl_ == nullptr ? 0 : impl_->chain().dof;
 }

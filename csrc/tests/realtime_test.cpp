@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdlib>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "every_call.hpp"
+#include "mfik/collision.hpp"
 
 namespace {
 
@@ -72,6 +75,7 @@ static_assert(noexcept(std::declval<const mfik::Solver&>().solve({}, {}, {}, std
 static_assert(noexcept(std::declval<const mfik::Solver&>().track({}, {}, 0.1, {}, std::declval<mfik::Workspace&>())));
 static_assert(noexcept(std::declval<const mfik::Solver&>().solve_all({}, {}, {}, std::declval<mfik::Workspace&>())));
 static_assert(noexcept(std::declval<const mfik::Solver&>().fk({})));
+static_assert(noexcept(std::declval<mfik::World&>().set_pose(0, {})));
 
 namespace mfik::testing {
 namespace {
@@ -124,6 +128,50 @@ TEST_P(RealTime, NoCallTakesMoreStepsThanPromised) {
             EXPECT_LE(result.iterations, worst_case_iterations(solver, options)) << attempts << " x " << iterations;
         }
     }
+}
+
+TEST(RealTimeCollision, NeitherClearanceNorMovingAShapeTakesMemory) {
+    // Two balls on two sliding joints, which are checked against each other.
+    const auto joint = [](const char* name) {
+        return std::string("{\"name\": \"") + name +
+               "\", \"kind\": \"prismatic\", \"lower\": -1, \"upper\": 1, \"origin\": [1,0,0,0, 0,1,0,0, 0,0,1,0]}";
+    };
+    const auto link = [](const char* name, int frame) {
+        return std::string("{\"name\": \"") + name + "\", \"frame\": " + std::to_string(frame) +
+               ", \"transform\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"spheres\": [[0, 0, 0, 0.1], [0.3, 0, 0, 0.1]]}";
+    };
+    const Solver solver = Solver::from_description(
+        "{\"format\": \"mfik-bundle\", \"version\": 2, \"model\": null, \"robot\": {\"name\": \"two\", \"base_link\": "
+        "\"b\", "
+        "\"tip_link\": \"t\", \"tool\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"joints\": [" +
+        joint("i") + ", " + joint("j") + "], \"body\": {\"links\": [" + link("one", 1) + ", " + link("two", 2) +
+        "], \"pairs\": [[\"one\", \"two\", \"checked\", 0, 0]]}}}");
+    World world;
+    const Pose pose{0, 0, 0.5, 1, 0, 0, 0}, moved{0, 0, 0.6, 1, 0, 0, 0};
+    const std::vector<double> points{0, 0, 1, 0, 0.1, 1, 0.1, 0, 1};
+    world.add_sphere("sphere", 0.1, pose);
+    world.add_box("box", {0.1, 0.2, 0.3}, pose);
+    world.add_cylinder("cylinder", 0.1, 0.2, pose);
+    world.add_capsule("capsule", 0.1, 0.2, pose);
+    world.add_half_space("floor", {0, 0, -1, 1, 0, 0, 0});
+    const int cloud = world.add_point_cloud("cloud", points, 0.01);
+    std::array<double, 32> rows{};
+    std::array<unsigned char, 16> free{};
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = 0.05 * static_cast<double>(i);
+
+    const long before = allocations;
+    for (int shape = 0; shape < world.size(); ++shape) {
+        EXPECT_EQ(world.set_pose(shape, shape == cloud ? pose : moved), Status::kSolved);
+        const std::array<double, 2> q{0.1 * shape, 0.2};
+        EXPECT_TRUE(solver.clearance(q, &world).second != nullptr);
+        EXPECT_EQ(solver.is_free(rows, &world, free), Status::kSolved);
+    }
+    EXPECT_EQ(world.find("cloud"), cloud);
+    EXPECT_EQ(world.set_pose(world.size(), pose), Status::kInvalidInput);
+    EXPECT_EQ(world.set_pose(0, {0, 0, 0, 2, 0, 0, 0}), Status::kInvalidInput);
+    const std::array<double, 2> bad{std::nan(""), 0.0};
+    EXPECT_TRUE(std::isnan(solver.clearance(bad, &world).distance_m));
+    EXPECT_EQ(allocations, before);
 }
 
 }  // namespace

@@ -1,6 +1,20 @@
-"""Collision: the robot's body of spheres, and the pairs that are checked. Fitting needs the extra `collision`."""
+"""Collision: the robot's body of spheres, and the world. Needs NumPy; fitting spheres the extra `collision`."""
 
 from mfik.collision.body import Body, Link, LinkPair
 from mfik.collision.spheres import read_spheres, write_spheres
+from mfik.collision.world import Box, Capsule, Cylinder, HalfSpace, PointCloud, Sphere, World
 
-__all__ = ["Body", "Link", "LinkPair", "read_spheres", "write_spheres"]
+__all__ = [
+    "Body",
+    "Box",
+    "Capsule",
+    "Cylinder",
+    "HalfSpace",
+    "Link",
+    "LinkPair",
+    "PointCloud",
+    "Sphere",
+    "World",
+    "read_spheres",
+    "write_spheres",
+]

@@ -1,10 +1,12 @@
 """Inverse kinematics: Python face of the C++ solver, and the same on CUDA. Without CUDA tensors it needs NumPy only."""
 
+from mfik.solve.clearance import Clearance
 from mfik.solve.solver import Solver, model_path, pretrained_names
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status, TensorResult
 
 __all__ = [
     "BatchResult",
+    "Clearance",
     "Options",
     "Result",
     "Seed",

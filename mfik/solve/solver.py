@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,17 @@ from mfik.kinematics import is_tensor
 from mfik.native import load_native
 from mfik.robots import Robot
 from mfik.solve.checks import as_integer, as_joints, as_poses, as_positive, as_steps
+from mfik.solve.clearance import Clearance, native_world
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike
     from torch import Tensor, nn
 
+    from mfik.collision import World
     from mfik.solve.cuda import CudaSolver
     from mfik.solve.types import TensorResult
 
@@ -345,6 +349,49 @@ class Solver:
         checked.check_locked(self.robot, "q_ref", q_ref)
         asked = (checked.native, bool(time_each), threads, bool(throughput))
         return BatchResult(*_call(self._native.solve_batch, pose, q_ref, *asked))
+
+    def clearance(self, q: ArrayLike, world: World | None = None, *, self_collision: bool = True) -> Clearance:
+        """Tell how far the robot is from the world and from itself, by the spheres on its links.
+
+        Args:
+            q: Joints [rad or m], finite, [J].
+            world: Shapes in the base frame. Links that no joint moves are not compared with them.
+            self_collision: Compare the pairs of links that are checked (`robot.body.pairs`), too.
+
+        Returns:
+            Signed distance, names of the nearest two, and the distance's gradient.
+
+        Raises:
+            ArgumentError: An argument has the wrong type, shape or value.
+            RobotError: The robot has no spheres.
+        """
+        shapes = native_world(self.robot, self._native.has_body, world)
+        q = as_joints("q", q, (self.dof,))
+        return Clearance(*_call(self._native.clearance, q, shapes, bool(self_collision)))
+
+    def is_free(
+        self, q: ArrayLike, world: World | None = None, *, margin: float = 0.0, self_collision: bool = True
+    ) -> np.ndarray:
+        """Tell which configurations keep a clearance: many side by side, quicker than `clearance`.
+
+        Args:
+            q: Joints [rad or m], finite, [N, J].
+            world: As of `clearance`.
+            margin: Clearance to keep [m], finite.
+            self_collision: As of `clearance`.
+
+        Returns:
+            Whether the clearance is at least the margin, [N] bool.
+
+        Raises:
+            ArgumentError: An argument has the wrong type, shape or value.
+            RobotError: The robot has no spheres.
+        """
+        shapes = native_world(self.robot, self._native.has_body, world)
+        q = as_joints("q", q, (None, self.dof))
+        if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not math.isfinite(margin):
+            raise ArgumentError(f"margin: expected a finite number [m], got {margin!r:.60}; 0 is contact")
+        return _call(self._native.is_free, q, shapes, float(margin), bool(self_collision))
 
     def _solve_tensors(self, pose: Tensor, q_ref: Any, options: Options) -> TensorResult:
         """Do what `solve_batch` does with CUDA tensors, with tensors on any device."""

@@ -169,6 +169,57 @@ MFIK_API mfik_status mfik_solve_batch(const mfik_solver* solver, size_t n, const
 MFIK_API size_t mfik_explain(const mfik_solver* solver, const mfik_result* result, const double* q_out, char* text,
                              size_t text_size) MFIK_NOEXCEPT;
 
+/** Shapes in the robot's base frame, see mfik/collision.hpp. Any number of threads may use it while none changes it. */
+typedef struct mfik_world mfik_world;
+
+/** The nearest two of mfik_clearance_of. */
+typedef struct mfik_clearance {
+    double distance_m;   /**< signed distance [m], negative in collision; INFINITY with nothing to compare */
+    const char* first;   /**< link or attached object, or NULL; memory of the solver */
+    const char* second;  /**< the same, or shape of the world, or NULL; memory of the solver or the world */
+    double gradient[16]; /**< d distance / d q [m/rad or m/m], dof values, then 0 */
+} mfik_clearance;
+
+/** Make an empty world; NULL when there is no memory. */
+MFIK_API mfik_world* mfik_world_create(void) MFIK_NOEXCEPT;
+
+/** Release a world; NULL is allowed. */
+MFIK_API void mfik_world_destroy(mfik_world* world) MFIK_NOEXCEPT;
+
+/** @name Add a shape
+ * Poses are T_base_shape, sizes [m] above 0, cylinders and capsules lie along z, a half-space is all below z = 0. Takes
+ * memory. error: receives why it failed, terminated, cut to error_size bytes; or NULL. Returns the shape's index for
+ * mfik_world_set_pose, -1 on failure, with nothing added.
+ * @{ */
+MFIK_API int32_t mfik_world_add_sphere(mfik_world* world, const char* name, double radius_m,
+                                       const double T_base_shape[7], char* error, size_t error_size) MFIK_NOEXCEPT;
+/**< ball about the origin */
+MFIK_API int32_t mfik_world_add_box(mfik_world* world, const char* name, const double size_m[3],
+                                    const double T_base_shape[7], char* error,
+                                    size_t error_size) MFIK_NOEXCEPT; /**< edges along the axes */
+MFIK_API int32_t mfik_world_add_cylinder(mfik_world* world, const char* name, double radius_m, double length_m,
+                                         const double T_base_shape[7], char* error,
+                                         size_t error_size) MFIK_NOEXCEPT; /**< from -length / 2 to length / 2 */
+MFIK_API int32_t mfik_world_add_capsule(mfik_world* world, const char* name, double radius_m, double length_m,
+                                        const double T_base_shape[7], char* error,
+                                        size_t error_size) MFIK_NOEXCEPT; /**< length between the ends' centres */
+MFIK_API int32_t mfik_world_add_half_space(mfik_world* world, const char* name, const double T_base_shape[7],
+                                           char* error, size_t error_size) MFIK_NOEXCEPT; /**< a floor, a wall */
+MFIK_API int32_t mfik_world_add_point_cloud(mfik_world* world, const char* name, const double* points_m, size_t n,
+                                            double radius_m, const double T_base_shape[7], char* error,
+                                            size_t error_size) MFIK_NOEXCEPT; /**< balls about points [n, 3] */
+/** @} */
+
+/** Move a shape. Real-time safe. Returns MFIK_INVALID_INPUT, with nothing changed, where there is no such shape or the
+ * pose is invalid. */
+MFIK_API mfik_status mfik_world_set_pose(mfik_world* world, int32_t shape, const double T_base_shape[7]) MFIK_NOEXCEPT;
+
+/** Tell how far the robot is from the world and from itself, by the spheres of its bundle. Real-time safe.
+ * q: joints [dof]. world: NULL for none. self_collision: not 0: compare links with each other. Returns
+ * MFIK_INVALID_INPUT, with nothing written, where the input is invalid or the bundle has no spheres. */
+MFIK_API mfik_status mfik_clearance_of(const mfik_solver* solver, const double* q, const mfik_world* world,
+                                       int32_t self_collision, mfik_clearance* clearance) MFIK_NOEXCEPT;
+
 #ifdef __cplusplus
 }
 #endif

@@ -161,6 +161,9 @@ class Workspace {
     std::unique_ptr<Impl> impl_;
 };
 
+class World;       // mfik/collision.hpp
+struct Clearance;  // the same
+
 /// Inverse kinematics of one robot with one trained network. Immutable: any number of threads may share it.
 /// A moved-from solver has dof() == 0 and answers kInvalidInput.
 class Solver {
@@ -251,6 +254,25 @@ class Solver {
 
     /// Forward kinematics: T_base_tool of joints q [rad or m], qw >= 0; NaN when q has not dof() finite values.
     [[nodiscard]] Pose fk(Span<const double> q) const noexcept;
+
+    /// How far the robot is from the world and from itself, by the spheres of its bundle (mfik/collision.hpp).
+    /// Real-time safe.
+    /// @param[in] q  Joints [rad or m], dof() finite values.
+    /// @param[in] world  The world, or null for none. Links that no joint moves are not compared with it.
+    /// @param[in] self_collision  Whether links are compared with each other.
+    /// @return  NaN where the input is invalid or the bundle has no spheres (has_body()).
+    [[nodiscard]] Clearance clearance(Span<const double> q, const World* world = nullptr,
+                                      bool self_collision = true) const noexcept;
+
+    /// Whether configurations keep a clearance: many side by side, and quicker than its number. Real-time safe.
+    /// @param[in] q  Joints [rad or m], [N, dof()] row-major.
+    /// @param[out] free  1 where the clearance is at least the margin, else 0, [N].
+    /// @param[in] margin_m  Clearance to keep [m], finite.
+    Status is_free(Span<const double> q, const World* world, Span<unsigned char> free, double margin_m = 0.0,
+                   bool self_collision = true) const noexcept;
+
+    /// Whether the bundle has spheres, without which there is no clearance.
+    [[nodiscard]] bool has_body() const noexcept;
 
     [[nodiscard]] int dof() const noexcept;                                      ///< Number of joints.
     [[nodiscard]] const std::string& robot_name() const noexcept;                ///< Name of the robot.

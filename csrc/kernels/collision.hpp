@@ -1,0 +1,228 @@
+// Clearance: distance of the robot's spheres to each other and to the shapes of a world, one configuration in each V.
+//
+// Broad phase first: the spheres of a link lie in one ball around them, and a ball farther away than the nearest pair
+// found so far is left out whole. Distances to shapes are exact and signed: negative inside.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/chain.hpp"
+#include "kernels/point_cloud.hpp"
+#if defined(__x86_64__) && !defined(__CUDACC__)
+#include <immintrin.h>
+#endif
+
+namespace mfik {
+
+enum class ShapeKind : std::int32_t { kSphere, kBox, kCylinder, kCapsule, kHalfSpace, kPointCloud };
+
+/// A shape of a world. Sizes [m]: radius; half edges; radius and half length along z; none, the solid is z <= 0; radius
+/// of each point.
+struct ShapeView {
+    ShapeKind kind;
+    Transform T;  // T_base_shape
+    double size[3];
+    CloudView cloud;  // of a point cloud
+};
+
+struct WorldView {
+    const ShapeView* shape = nullptr;
+    int size = 0;
+};
+
+/// Spheres [begin, end) of a body, which move with a frame.
+struct LinkSpheres {
+    int frame;  // 0: the base; j: joint j - 1 after its motion
+    int begin, end;
+    double center[3];  // of a ball around them, in the frame [m]
+    double radius;     // [m]
+};
+
+constexpr int kMaxLinks = 128;  // of a body; also in mfik/collision/body.py
+
+struct BodyView {
+    const double (*sphere)[4] = nullptr;  // centre in the link's frame and radius [m]
+    const LinkSpheres* link = nullptr;
+    int num_links = 0;
+    const int (*pair)[2] = nullptr;  // links that are checked against each other
+    int num_pairs = 0;
+};
+
+/// The nearest two. Indices as numbers, since lanes hold numbers.
+template <class V>
+struct NearestOf {
+    V distance;  // [m]
+    V first;     // sphere
+    V second;    // sphere, or -1 - shape
+};
+
+#ifndef __CUDACC__
+/// any(), in one instruction.
+MFIK_INLINE bool any_of(bool mask) {
+    return mask;
+}
+MFIK_INLINE bool any_of(const LaneMask& mask) {
+#if defined(__AVX512DQ__)
+    return _mm512_movepi64_mask(reinterpret_cast<const __m512i&>(mask)) != 0;
+#elif defined(__AVX__)
+    return _mm256_movemask_pd(reinterpret_cast<const __m256d&>(mask)) != 0;
+#elif defined(__x86_64__)
+    return _mm_movemask_pd(reinterpret_cast<const __m128d&>(mask)) != 0;
+#else
+    return any(mask);
+#endif
+}
+
+MFIK_INLINE double lane_of(double x, int) {
+    return x;
+}
+MFIK_INLINE double lane_of(const Lanes& x, int lane) {
+    return x[lane];
+}
+MFIK_INLINE void set_lane_of(double& x, int, double value) {
+    x = value;
+}
+MFIK_INLINE void set_lane_of(Lanes& x, int lane, double value) {
+    x[lane] = value;
+}
+
+template <class V>
+MFIK_INLINE V larger_of(const V& a, const V& b) {
+    return select(a > b, a, b);
+}
+
+/// Frames of a chain: the base, then every joint after its motion; [dof + 1].
+template <class V>
+MFIK_INLINE void frames_of(const Chain& chain, const V* q, TransformOf<V>* frame) {
+    for (int i = 0; i < 9; ++i) frame[0].R[i] = splat<V>(i % 4 == 0 ? 1.0 : 0.0);
+    for (int i = 0; i < 3; ++i) frame[0].p[i] = V();
+    for (int j = 0; j < chain.dof; ++j) {
+        frame[j + 1] = frame[j];
+        compose_origin(frame[j + 1], chain.origin[j]);
+        V sine = V(), cosine = V();
+        compose_joint(frame[j + 1], chain.kind[j], q[j], sine, cosine);
+    }
+}
+
+template <class V>
+MFIK_INLINE void place(const TransformOf<V>& frame, const double* local, V* point) {
+    for (int i = 0; i < 3; ++i)
+        point[i] =
+            frame.p[i] + frame.R[3 * i] * local[0] + frame.R[3 * i + 1] * local[1] + frame.R[3 * i + 2] * local[2];
+}
+
+/// Signed distance of the outside of an intersection of slabs: `beyond` the largest distance beyond one of them, and
+/// the squared length of all that are beyond.
+template <class V>
+MFIK_INLINE V outside_distance(const V& beyond, const V& squared) {
+    return select(beyond > 0.0, square_root(squared), beyond);
+}
+
+/// Signed distance of a point to a shape [m], exact where it is below `cutoff`, else at least that.
+template <class V>
+MFIK_INLINE V shape_distance(const ShapeView& shape, const V* point, const V& cutoff) {
+    V x[3];
+    const V d[3] = {point[0] - shape.T.p[0], point[1] - shape.T.p[1], point[2] - shape.T.p[2]};
+    if (shape.kind == ShapeKind::kSphere) return square_root(squared_norm3(d)) - shape.size[0];
+    if (shape.kind == ShapeKind::kHalfSpace) return d[0] * shape.T.R[2] + d[1] * shape.T.R[5] + d[2] * shape.T.R[8];
+    for (int i = 0; i < 3; ++i) x[i] = d[0] * shape.T.R[i] + d[1] * shape.T.R[3 + i] + d[2] * shape.T.R[6 + i];
+    if (shape.kind == ShapeKind::kBox) {
+        V beyond = V() - HUGE_VAL, squared = V();
+        for (int i = 0; i < 3; ++i) {
+            const V past = select(x[i] < 0.0, -x[i], x[i]) - shape.size[i];
+            const V positive = larger_of(past, V());
+            beyond = larger_of(beyond, past);
+            squared += positive * positive;
+        }
+        // The square root is taken where it matters: it costs more than all before it.
+        const V reach = larger_of(cutoff, V());
+        if (!any_of((beyond <= 0.0) | (squared < reach * reach))) return splat<V>(HUGE_VAL);
+        return outside_distance(beyond, squared);
+    }
+    if (shape.kind == ShapeKind::kCylinder) {
+        const V side = square_root(x[0] * x[0] + x[1] * x[1]) - shape.size[0];
+        const V end = select(x[2] < 0.0, -x[2], x[2]) - shape.size[1];
+        const V positive_side = larger_of(side, V()), positive_end = larger_of(end, V());
+        return outside_distance(larger_of(side, end), positive_side * positive_side + positive_end * positive_end);
+    }
+    if (shape.kind == ShapeKind::kCapsule) {
+        const V half = splat<V>(shape.size[1]);
+        const V along = select(x[2] > half, half, select(x[2] < -half, -half, x[2]));
+        const V rest = x[2] - along;
+        return square_root(x[0] * x[0] + x[1] * x[1] + rest * rest) - shape.size[0];
+    }
+    V distance = V();
+    for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(double)); ++lane) {
+        const double at[3] = {lane_of(x[0], lane), lane_of(x[1], lane), lane_of(x[2], lane)};
+        set_lane_of(distance, lane,
+                    cloud_distance(shape.cloud, at, lane_of(cutoff, lane) + shape.size[0]) - shape.size[0]);
+    }
+    return distance;
+}
+
+/// The nearest pair of spheres that are checked against each other, or of a sphere and a shape. Links of the base are
+/// not compared with the world, from which no joint moves them.
+/// @param[in] frame  Of frames_of().
+/// @param[in] self  Whether to compare spheres with each other.
+/// @param[in] cutoff  Pairs farther apart are left out: the distance is then the cutoff [m].
+/// @param[in] enough  Search ends as soon as the distance is below this everywhere [m].
+template <class V>
+MFIK_INLINE NearestOf<V> nearest(const BodyView& body, const WorldView& world, bool self, const TransformOf<V>* frame,
+                                 double cutoff, double enough) {
+    NearestOf<V> best{splat<V>(cutoff), V() - HUGE_VAL, V() - HUGE_VAL};
+    V center[kMaxLinks][3];
+    for (int i = 0; i < body.num_links; ++i) place(frame[body.link[i].frame], body.link[i].center, center[i]);
+    for (int k = 0; self && k < body.num_pairs; ++k) {
+        const int a = body.pair[k][0], b = body.pair[k][1];
+        const LinkSpheres &la = body.link[a], &lb = body.link[b];
+        const V apart[3] = {center[a][0] - center[b][0], center[a][1] - center[b][1], center[a][2] - center[b][2]};
+        const V reach = larger_of(best.distance + (la.radius + lb.radius), V());
+        if (!any_of(squared_norm3(apart) < reach * reach)) continue;
+        for (int i = la.begin; i < la.end; ++i) {
+            V p[3];
+            place(frame[la.frame], body.sphere[i], p);
+            const V to_link[3] = {p[0] - center[b][0], p[1] - center[b][1], p[2] - center[b][2]};
+            const V near = larger_of(best.distance + (body.sphere[i][3] + lb.radius), V());
+            if (!any_of(squared_norm3(to_link) < near * near)) continue;
+            for (int j = lb.begin; j < lb.end; ++j) {
+                V r[3];
+                place(frame[lb.frame], body.sphere[j], r);
+                const V offset[3] = {p[0] - r[0], p[1] - r[1], p[2] - r[2]};
+                const double radii = body.sphere[i][3] + body.sphere[j][3];
+                const V squared = squared_norm3(offset);
+                const V within = larger_of(best.distance + radii, V());
+                const Mask<V> closer = squared < within * within;
+                if (!any_of(closer)) continue;
+                best.distance = select(closer, square_root(squared) - radii, best.distance);
+                best.first = select(closer, splat<V>(static_cast<double>(i)), best.first);
+                best.second = select(closer, splat<V>(static_cast<double>(j)), best.second);
+            }
+        }
+        if (!any_of(best.distance >= enough)) return best;
+    }
+    for (int s = 0; s < world.size; ++s) {
+        const ShapeView& shape = world.shape[s];
+        for (int a = 0; a < body.num_links; ++a) {
+            const LinkSpheres& link = body.link[a];
+            if (link.frame == 0) continue;
+            const V reach = best.distance + link.radius;
+            if (!any_of(shape_distance(shape, center[a], reach) < reach)) continue;
+            for (int i = link.begin; i < link.end; ++i) {
+                V p[3];
+                place(frame[link.frame], body.sphere[i], p);
+                const V distance = shape_distance(shape, p, best.distance + body.sphere[i][3]) - body.sphere[i][3];
+                const Mask<V> closer = distance < best.distance;
+                if (!any_of(closer)) continue;
+                best.distance = select(closer, distance, best.distance);
+                best.first = select(closer, splat<V>(static_cast<double>(i)), best.first);
+                best.second = select(closer, splat<V>(static_cast<double>(-1 - s)), best.second);
+            }
+        }
+        if (!any_of(best.distance >= enough)) return best;
+    }
+    return best;
+}
+#endif
+
+}  // namespace mfik

@@ -1,0 +1,29 @@
+// The body of a bundle's robot: what Body.to_dict writes (mfik/collision/body.py).
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "kernels/collision.hpp"
+#include "solver/json_reader.hpp"
+
+namespace mfik {
+
+struct BodyDescription {
+    std::vector<std::string> names;  // of the links
+    std::vector<LinkSpheres> links;
+    std::vector<std::array<double, 4>> spheres;  // centre in the frame of its link and radius [m]
+    std::vector<int> link_of;                    // link of each sphere
+    std::vector<std::array<int, 2>> pairs;       // of links that are checked against each other
+
+    [[nodiscard]] bool empty() const noexcept { return spheres.empty(); }
+    [[nodiscard]] BodyView view() const noexcept;
+};
+
+/// Read a robot's `body` object.
+/// @param[in] dof  Number of joints.
+/// @throw Error  A value is missing or wrong.
+[[nodiscard]] BodyDescription read_body(const JsonReader& reader, const Json& body, int dof);
+
+}  // namespace mfik

@@ -1,0 +1,122 @@
+// The world and clearance in C.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <exception>
+#include <new>
+
+#include "solver/c_handles.hpp"
+
+namespace {
+
+using mfik::Pose;
+
+void copy_text(const char* text, char* out, std::size_t size) {
+    if (out == nullptr || size == 0) return;
+    const std::size_t length = std::min(std::strlen(text), size - 1);
+    std::memcpy(out, text, length);
+    out[length] = '\0';
+}
+
+/// Add a shape by add(world, pose).
+template <class Add>
+int32_t added(mfik_world* world, const char* name, const double* T_base_shape, char* error, std::size_t error_size,
+              Add add) noexcept {
+    if (world == nullptr || name == nullptr || T_base_shape == nullptr) {
+        copy_text("world, name and T_base_shape: expected no NULL", error, error_size);
+        return -1;
+    }
+    try {
+        Pose pose;
+        std::copy_n(T_base_shape, pose.size(), pose.begin());
+        return add(world->world, pose);
+    } catch (const std::bad_alloc&) {
+        copy_text("out of memory", error, error_size);
+    } catch (const std::exception& caught) {
+        copy_text(caught.what(), error, error_size);
+    }
+    return -1;
+}
+
+}  // namespace
+
+mfik_world* mfik_world_create(void) noexcept {
+    try {
+        return new mfik_world;
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
+}
+
+void mfik_world_destroy(mfik_world* world) noexcept {
+    delete world;
+}
+
+int32_t mfik_world_add_sphere(mfik_world* world, const char* name, double radius_m, const double T_base_shape[7],
+                              char* error, size_t error_size) noexcept {
+    return added(world, name, T_base_shape, error, error_size,
+                 [&](mfik::World& to, const Pose& pose) { return to.add_sphere(name, radius_m, pose); });
+}
+
+int32_t mfik_world_add_box(mfik_world* world, const char* name, const double size_m[3], const double T_base_shape[7],
+                           char* error, size_t error_size) noexcept {
+    if (size_m == nullptr) {
+        copy_text("size_m: expected no NULL", error, error_size);
+        return -1;
+    }
+    return added(world, name, T_base_shape, error, error_size, [&](mfik::World& to, const Pose& pose) {
+        return to.add_box(name, {size_m[0], size_m[1], size_m[2]}, pose);
+    });
+}
+
+int32_t mfik_world_add_cylinder(mfik_world* world, const char* name, double radius_m, double length_m,
+                                const double T_base_shape[7], char* error, size_t error_size) noexcept {
+    return added(world, name, T_base_shape, error, error_size,
+                 [&](mfik::World& to, const Pose& pose) { return to.add_cylinder(name, radius_m, length_m, pose); });
+}
+
+int32_t mfik_world_add_capsule(mfik_world* world, const char* name, double radius_m, double length_m,
+                               const double T_base_shape[7], char* error, size_t error_size) noexcept {
+    return added(world, name, T_base_shape, error, error_size,
+                 [&](mfik::World& to, const Pose& pose) { return to.add_capsule(name, radius_m, length_m, pose); });
+}
+
+int32_t mfik_world_add_half_space(mfik_world* world, const char* name, const double T_base_shape[7], char* error,
+                                  size_t error_size) noexcept {
+    return added(world, name, T_base_shape, error, error_size,
+                 [&](mfik::World& to, const Pose& pose) { return to.add_half_space(name, pose); });
+}
+
+int32_t mfik_world_add_point_cloud(mfik_world* world, const char* name, const double* points_m, size_t n,
+                                   double radius_m, const double T_base_shape[7], char* error,
+                                   size_t error_size) noexcept {
+    if (points_m == nullptr) {
+        copy_text("points_m: expected no NULL", error, error_size);
+        return -1;
+    }
+    return added(world, name, T_base_shape, error, error_size, [&](mfik::World& to, const Pose& pose) {
+        return to.add_point_cloud(name, {points_m, 3 * n}, radius_m, pose);
+    });
+}
+
+mfik_status mfik_world_set_pose(mfik_world* world, int32_t shape, const double T_base_shape[7]) noexcept {
+    if (world == nullptr || T_base_shape == nullptr) return MFIK_INVALID_INPUT;
+    Pose pose;
+    std::copy_n(T_base_shape, pose.size(), pose.begin());
+    return static_cast<mfik_status>(world->world.set_pose(shape, pose));
+}
+
+mfik_status mfik_clearance_of(const mfik_solver* solver, const double* q, const mfik_world* world,
+                              int32_t self_collision, mfik_clearance* clearance) noexcept {
+    if (solver == nullptr || q == nullptr || clearance == nullptr) return MFIK_INVALID_INPUT;
+    const mfik::Clearance found =
+        solver->solver.clearance({q, static_cast<std::size_t>(solver->solver.dof())},
+                                 world == nullptr ? nullptr : &world->world, self_collision != 0);
+    if (std::isnan(found.distance_m)) return MFIK_INVALID_INPUT;
+    clearance->distance_m = found.distance_m;
+    clearance->first = found.first;
+    clearance->second = found.second;
+    std::copy_n(found.gradient.begin(), found.gradient.size(), clearance->gradient);
+    return MFIK_SOLVED;
+}
