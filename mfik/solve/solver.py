@@ -459,7 +459,7 @@ def _as_result(fields: tuple[Any, ...]) -> Result:
     return Result(q, _STATUSES[status], *rest)
 
 
-def _call(call: Callable[..., tuple[Any, ...]], *args: Any) -> tuple[Any, ...]:
+def _call(call: Callable[..., Any], *args: Any) -> Any:
     """Call the C++ solver, whose refusals name the argument."""
     try:
         return call(*args)
