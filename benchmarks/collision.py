@@ -31,7 +31,9 @@ def main() -> None:
     robot = load_robot(args.problems / "robots" / "panda_spherized.urdf", "panda_link0", "panda_hand")
     rng = np.random.default_rng(0)
     q = robot.sample(args.rows, rng)
-    boxes = World([Box([0.2, 0.3, 0.1], [*rng.uniform(-0.8, 0.8, 3), 1, 0, 0, 0]) for _ in range(10)])
+    around = rng.uniform(-np.pi, np.pi, 10)  # off the first links, which no configuration could free
+    places = np.stack([0.7 * np.cos(around), 0.7 * np.sin(around), rng.uniform(0.0, 0.9, 10)], axis=-1)
+    boxes = World([Box([0.2, 0.3, 0.1], [*place, 1, 0, 0, 0]) for place in places])
     solver = Solver.from_robot(robot)
     points = rng.normal(size=(100_000, 3))
     points *= 0.8 / np.linalg.norm(points, axis=-1, keepdims=True)  # a shell: surfaces are what cameras see
