@@ -179,6 +179,58 @@ HOSTILE_V2 = {  # the change, and what both messages name
 }
 
 
+def with_body(p):
+    """Give the robot two links of two balls."""
+    links = [
+        {"name": name, "frame": frame, "transform": p.robot["tool"], "spheres": [[0, 0, 0, 0.1], [0.1, 0, 0, 0.05]]}
+        for name, frame in (("one", 1), ("two", 7))
+    ]
+    p.robot["body"] = {"links": links, "pairs": [["one", "two", "checked", 0, 0]]}
+
+
+def body(key, value):
+    return lambda p: p.robot["body"].__setitem__(key, value)
+
+
+def link(i, key, value):
+    return lambda p: p.robot["body"]["links"][i].__setitem__(key, value)
+
+
+HOSTILE_BODY = {
+    "body is a list": lambda p: p.robot.update(body=[]),
+    "body empty": lambda p: p.robot.update(body={}),
+    "links empty": body("links", []),
+    "links text": body("links", "one"),
+    "129 links": lambda p: p.robot["body"].update(
+        links=[dict(p.robot["body"]["links"][0], name=f"l{i}") for i in range(129)]
+    ),
+    "link null": lambda p: p.robot["body"]["links"].__setitem__(0, None),
+    "link twice": link(1, "name", "one"),
+    "link name number": link(1, "name", 5),
+    "frame negative": link(0, "frame", -1),
+    "frame beyond the chain": link(0, "frame", 8),
+    "frame float": link(0, "frame", 1.0),
+    "transform short": link(0, "transform", [1, 2, 3]),
+    "transform not a rotation": link(0, "transform", [2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]),
+    "spheres empty": link(0, "spheres", []),
+    "spheres null": link(0, "spheres", None),
+    "2049 spheres": link(0, "spheres", [[0, 0, 0, 0.1]] * 2049),
+    "sphere of three numbers": link(0, "spheres", [[0, 0, 0]]),
+    "sphere of text": link(0, "spheres", ["abcd"]),
+    "radius zero": link(0, "spheres", [[0, 0, 0, 0]]),
+    "radius negative": link(0, "spheres", [[0, 0, 0, -0.1]]),
+    "radius true": link(0, "spheres", [[0, 0, 0, True]]),
+    "pairs missing": lambda p: p.robot["body"].pop("pairs"),
+    "pairs empty": body("pairs", []),
+    "pair of a link with itself": body("pairs", [["one", "one", "checked", 0, 0]]),
+    "pair of an unknown link": body("pairs", [["one", "three", "checked", 0, 0]]),
+    "pair twice": body("pairs", [["one", "two", "checked", 0, 0], ["two", "one", "checked", 0, 0]]),
+    "pair without numbers": body("pairs", [["one", "two", "checked"]]),
+    "reason unknown": body("pairs", [["one", "two", "sometimes", 0, 0]]),
+    "reason number": body("pairs", [["one", "two", 1, 0, 0]]),
+}
+
+
 def expect_refused(load, file):
     with pytest.raises(BundleError) as caught:
         load(file)
@@ -212,6 +264,20 @@ def test_hostile_files_with_a_network_of_type_v2_are_refused(name, load, tmp_pat
     file.write_bytes(parts.bytes())
     message = expect_refused(load, file)
     assert named in message and "checksum" not in message
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=["load_bundle", "Solver.load"])
+@pytest.mark.parametrize("name", HOSTILE_BODY)
+def test_hostile_files_with_a_body_are_refused(name, load, tmp_path):
+    file = tmp_path / "bad.safetensors"
+    parts = Parts()
+    with_body(parts)
+    file.write_bytes(parts.bytes())
+    load(file)  # it is the change that is refused
+    HOSTILE_BODY[name](parts)
+    file.write_bytes(parts.bytes())
+    message = expect_refused(load, file)
+    assert "body" in message and "checksum" not in message
 
 
 @pytest.mark.parametrize("load", LOADERS, ids=["load_bundle", "Solver.load"])

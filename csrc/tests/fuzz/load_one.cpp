@@ -6,7 +6,7 @@
 #include <fstream>
 #include <vector>
 
-#include "mfik/solver.hpp"
+#include "mfik/collision.hpp"
 #include "solver/bundle.hpp"
 #include "solver/checksum.hpp"
 
@@ -43,6 +43,11 @@ bool load_one(std::string bytes, const std::filesystem::path& file) {
         for (std::size_t j = 0; j < dof && result.status == Status::kSolved; ++j) {
             require(q[j] >= solver.lower()[j] && q[j] <= solver.upper()[j], "a solution is within the limits");
         }
+        World world;
+        world.add_sphere("ball", 0.1, {0.3, 0.1, 0.4, 1, 0, 0, 0});
+        const Clearance clearance = solver.clearance(q, &world);
+        require(solver.has_body() || std::isnan(clearance.distance_m), "clearance is that of spheres");
+        require((clearance.first == nullptr) == (clearance.second == nullptr), "the nearest are two or none");
         return true;
     } catch (const Error& error) {
         const std::string message = error.what();
