@@ -19,13 +19,13 @@ from mfik.kinematics.chain import Chain
 from mfik.robots.geometry import Shape, read_shapes
 from mfik.robots.urdf import (
     MOVING_TYPES,
-    _align_z,
-    _find_path,
-    _Joint,
-    _origin_matrix,
-    _parse,
-    _read_joints,
-    _read_links,
+    Joint,
+    align_z,
+    find_path,
+    origin_matrix,
+    parse,
+    read_joints,
+    read_links,
 )
 
 
@@ -64,14 +64,14 @@ def read_tree(
         RobotError: The file cannot be used.
     """
     path = Path(path)
-    root = _parse(path)
-    names = _read_links(path, root)
-    parent_joint = _read_joints(path, root, names)
-    up, down = _find_path(path, parent_joint, base_link, tip_link)
+    root = parse(path)
+    names = read_links(path, root)
+    parent_joint = read_joints(path, root, names)
+    up, down = find_path(path, parent_joint, base_link, tip_link)
     chain = [joint.name for joint in down if joint.type != "fixed"]
     positions = _check_positions(joint_positions or {}, list(parent_joint.values()), chain)
 
-    joints_at: dict[str, list[_Joint]] = {name: [] for name in names}
+    joints_at: dict[str, list[Joint]] = {name: [] for name in names}
     for joint in parent_joint.values():
         joints_at[joint.parent].append(joint)
         joints_at[joint.child].append(joint)
@@ -89,9 +89,9 @@ def read_tree(
             if joint.name in chain:
                 # The joint's frame has its axis along z; see `_fold` in mfik/robots/urdf.py.
                 frames[other] = chain.index(joint.name) + 1
-                transforms[other] = _align_z(joint.axis).T
+                transforms[other] = align_z(joint.axis).T
             else:
-                move = _origin_matrix(joint) @ _motion(joint, positions.get(joint.name, 0.0))
+                move = origin_matrix(joint) @ _motion(joint, positions.get(joint.name, 0.0))
                 transforms[other] = transforms[link] @ (move if down_it else np.linalg.inv(move))
             bodies[other] = bodies[link] if joint.type == "fixed" else other
             if joint.type != "fixed":
@@ -163,7 +163,7 @@ def read_body(
     return Body(tuple(links), classify(links, decided, Sampler(chain, *limits, ALWAYS_SAMPLES)))
 
 
-def _check_positions(positions: Mapping[str, float], joints: list[_Joint], chain: list[str]) -> dict[str, float]:
+def _check_positions(positions: Mapping[str, float], joints: list[Joint], chain: list[str]) -> dict[str, float]:
     known = {joint.name: joint for joint in joints}
     checked = {}
     for name, value in positions.items():
@@ -188,7 +188,7 @@ def _check_positions(positions: Mapping[str, float], joints: list[_Joint], chain
     return checked
 
 
-def _motion(joint: _Joint, value: float) -> np.ndarray:
+def _motion(joint: Joint, value: float) -> np.ndarray:
     """Return the motion [4, 4] of a joint at a value, about or along its axis (Rodrigues)."""
     move = np.eye(4)
     if joint.type == "prismatic":

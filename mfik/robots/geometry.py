@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mfik.errors import RobotError
-from mfik.robots.urdf import _Joint, _origin_matrix, _parse, _read_number, _read_vector
+from mfik.robots.urdf import Joint, origin_matrix, parse, read_number, read_vector
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_geometry(path: str | PathLike[str]) -> dict[str, list[Shape]]:
     Raises:
         RobotError: The file or an element of it cannot be used.
     """
-    return read_shapes(Path(path), _parse(Path(path)))
+    return read_shapes(Path(path), parse(Path(path)))
 
 
 def mesh_path(shape: Shape, folder: Path) -> Path:
@@ -79,15 +79,15 @@ def _read_link(path: Path, link: ET.Element) -> list[Shape]:
         kinds = [] if geometry is None else list(geometry)
         if len(kinds) != 1:
             raise RobotError(f"{where}: expected one shape in <geometry>, got {len(kinds)}; give one, or remove it")
-        origin = _Joint(
-            "", "fixed", "", "", _read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
-            _read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)), (), element,
+        origin = Joint(
+            "", "fixed", "", "", read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
+            read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)), (), element,
         )  # fmt: skip
-        transform, shape = _origin_matrix(origin), kinds[0]
+        transform, shape = origin_matrix(origin), kinds[0]
         if shape.tag == "sphere":
             shapes.append(Shape("sphere", transform, (_read_size(where, shape, "radius"),)))
         elif shape.tag == "box":
-            size = _read_vector(where, geometry, "box", "size", ())  # type: ignore[arg-type]
+            size = read_vector(where, geometry, "box", "size", ())  # type: ignore[arg-type]
             if len(size) != 3 or min(size) <= 0:
                 raise RobotError(f"{where}: <box size>: expected three edges > 0 [m], got {size}; correct it")
             shapes.append(Shape("box", transform, size))
@@ -98,7 +98,7 @@ def _read_link(path: Path, link: ET.Element) -> list[Shape]:
             file = shape.get("filename")
             if not file:
                 raise RobotError(f'{where}: <mesh> has no filename; add filename="..."')
-            scale = _read_vector(where, geometry, "mesh", "scale", (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+            scale = read_vector(where, geometry, "mesh", "scale", (1.0, 1.0, 1.0))  # type: ignore[arg-type]
             if 0.0 in scale:
                 raise RobotError(f"{where}: <mesh scale>: expected numbers other than 0, got {scale}; correct it")
             shapes.append(Shape("mesh", transform, scale, file))
@@ -110,7 +110,7 @@ def _read_link(path: Path, link: ET.Element) -> list[Shape]:
 
 
 def _read_size(where: str, shape: ET.Element, key: str) -> float:
-    value = _read_number(where, shape.tag, key, shape.get(key, ""))
+    value = read_number(where, shape.tag, key, shape.get(key, ""))
     if value <= 0:
         raise RobotError(f"{where}: <{shape.tag} {key}>: expected a length > 0 [m], got {value}; correct it")
     return value

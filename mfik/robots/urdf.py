@@ -41,7 +41,7 @@ class Description:
 
 
 @dataclass(frozen=True)
-class _Joint:
+class Joint:
     name: str
     type: str
     parent: str
@@ -58,17 +58,17 @@ def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link:
     Arguments and errors are those of `Robot.from_urdf`.
     """
     path = Path(path)
-    root = _parse(path)
-    links = _read_links(path, root)
-    parent_joint = _read_joints(path, root, links)
+    root = parse(path)
+    links = read_links(path, root)
+    parent_joint = read_joints(path, root, links)
     base_link = _find_base(path, links, parent_joint, base_link)
     tip_link = _find_tip(path, links, parent_joint, base_link, tip_link)
-    up, down = _find_path(path, parent_joint, base_link, tip_link)
+    up, down = find_path(path, parent_joint, base_link, tip_link)
     name = root.get("name") or path.stem
     return _fold(path, name, base_link, tip_link, up, down)
 
 
-def _parse(path: Path) -> ET.Element:
+def parse(path: Path) -> ET.Element:
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -87,7 +87,7 @@ def _parse(path: Path) -> ET.Element:
     return root
 
 
-def _read_links(path: Path, root: ET.Element) -> list[str]:
+def read_links(path: Path, root: ET.Element) -> list[str]:
     links: list[str] = []
     for index, element in enumerate(root.findall("link")):
         name = element.get("name")
@@ -100,14 +100,14 @@ def _read_links(path: Path, root: ET.Element) -> list[str]:
     return links
 
 
-def _read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, _Joint]:
+def read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, Joint]:
     """Return the joint above each link that has one, after checking that the joints form trees."""
     elements = root.findall("joint")
     for index, element in enumerate(elements):
         if not element.get("name"):
             raise RobotError(f'{path}: joint number {index} has no name; add name="..."')
     _check_unique(path, "joint", [element.attrib["name"] for element in elements])
-    parent_joint: dict[str, _Joint] = {}
+    parent_joint: dict[str, Joint] = {}
     known = set(links)
     for element in elements:
         joint = _read_joint(path, element, known)
@@ -131,7 +131,7 @@ def _read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, _J
     return parent_joint
 
 
-def _read_joint(path: Path, element: ET.Element, links: set[str]) -> _Joint:
+def _read_joint(path: Path, element: ET.Element, links: set[str]) -> Joint:
     name, kind = element.attrib["name"], element.get("type")
     where = f"{path}: joint '{name}'"
     if kind not in JOINT_TYPES:
@@ -143,25 +143,25 @@ def _read_joint(path: Path, element: ET.Element, links: set[str]) -> _Joint:
         if link not in links:
             raise RobotError(f"{where}: {tag} link {link!r} does not exist; use one of {', '.join(sorted(links))}")
         ends.append(link)
-    axis = _read_vector(where, element, "axis", "xyz", (1.0, 0.0, 0.0))
+    axis = read_vector(where, element, "axis", "xyz", (1.0, 0.0, 0.0))
     if kind in MOVING_TYPES:
         norm = math.hypot(*axis)
         if norm == 0.0:
             raise RobotError(f'{where}: axis is zero; give the direction it moves along, e.g. xyz="0 0 1"')
         axis = tuple(value / norm for value in axis)
-    return _Joint(
+    return Joint(
         name=name,
         type=kind,
         parent=ends[0],
         child=ends[1],
-        xyz=_read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
-        rpy=_read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)),
+        xyz=read_vector(where, element, "origin", "xyz", (0.0, 0.0, 0.0)),
+        rpy=read_vector(where, element, "origin", "rpy", (0.0, 0.0, 0.0)),
         axis=axis,
         element=element,
     )
 
 
-def _read_vector(where: str, element: ET.Element, tag: str, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+def read_vector(where: str, element: ET.Element, tag: str, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
     child = element.find(tag)
     text = None if child is None else child.get(key)
     if text is None:
@@ -169,10 +169,10 @@ def _read_vector(where: str, element: ET.Element, tag: str, key: str, default: t
     words = text.split()
     if len(words) != 3:
         raise RobotError(f'{where}: <{tag} {key}="{text}"> has {len(words)} values; give three numbers')
-    return tuple(_read_number(where, tag, key, word) for word in words)
+    return tuple(read_number(where, tag, key, word) for word in words)
 
 
-def _read_number(where: str, tag: str, key: str, word: str) -> float:
+def read_number(where: str, tag: str, key: str, word: str) -> float:
     try:
         value = float(word)
     except ValueError:
@@ -190,7 +190,7 @@ def _check_unique(path: Path, tag: str, names: list[str]) -> None:
             raise RobotError(f"{path}: {tag} '{name}' occurs {times} times; rename all but one")
 
 
-def _find_base(path: Path, links: list[str], parent_joint: dict[str, _Joint], base_link: str | None) -> str:
+def _find_base(path: Path, links: list[str], parent_joint: dict[str, Joint], base_link: str | None) -> str:
     if base_link is not None:
         _check_link(path, "base_link", links, base_link)
         return base_link
@@ -204,7 +204,7 @@ def _find_base(path: Path, links: list[str], parent_joint: dict[str, _Joint], ba
 
 
 def _find_tip(
-    path: Path, links: list[str], parent_joint: dict[str, _Joint], base_link: str, tip_link: str | None
+    path: Path, links: list[str], parent_joint: dict[str, Joint], base_link: str, tip_link: str | None
 ) -> str:
     if tip_link is not None:
         _check_link(path, "tip_link", links, tip_link)
@@ -223,7 +223,7 @@ def _check_link(path: Path, argument: str, links: list[str], link: str) -> None:
         raise RobotError(f"{path}: {argument} '{link}' does not exist; use one of {', '.join(sorted(links))}")
 
 
-def _links_below(parent_joint: dict[str, _Joint], base_link: str) -> list[str]:
+def _links_below(parent_joint: dict[str, Joint], base_link: str) -> list[str]:
     children: dict[str, list[str]] = {}
     for link, joint in parent_joint.items():
         children.setdefault(joint.parent, []).append(link)
@@ -233,7 +233,7 @@ def _links_below(parent_joint: dict[str, _Joint], base_link: str) -> list[str]:
     return sorted(below)
 
 
-def _joints_above(parent_joint: dict[str, _Joint], link: str) -> list[_Joint]:
+def _joints_above(parent_joint: dict[str, Joint], link: str) -> list[Joint]:
     """Return the joints from a link up to its root, nearest first."""
     joints = []
     while link in parent_joint:
@@ -242,13 +242,13 @@ def _joints_above(parent_joint: dict[str, _Joint], link: str) -> list[_Joint]:
     return joints
 
 
-def _find_path(
-    path: Path, parent_joint: dict[str, _Joint], base_link: str, tip_link: str
-) -> tuple[list[_Joint], list[_Joint]]:
+def find_path(
+    path: Path, parent_joint: dict[str, Joint], base_link: str, tip_link: str
+) -> tuple[list[Joint], list[Joint]]:
     """Return the fixed joints to climb from the base, and those to descend to the tip, in order of travel."""
     above_tip = _joints_above(parent_joint, tip_link)
     meeting_links = {link: place for place, link in enumerate([tip_link, *(joint.parent for joint in above_tip)])}
-    up: list[_Joint] = []
+    up: list[Joint] = []
     link = base_link
     while link not in meeting_links:
         joint = parent_joint.get(link)
@@ -263,7 +263,7 @@ def _find_path(
     return up, above_tip[: meeting_links[link]][::-1]
 
 
-def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint], down: list[_Joint]) -> Description:
+def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint], down: list[Joint]) -> Description:
     """Fold axes and fixed joints into z-aligned origins.
 
     With A_j any rotation that takes z to the axis, R(axis_j, q) = A_j R(z, q) A_j^T: A_j joins the origin before
@@ -275,15 +275,15 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint]
     limits: list[tuple[float, float]] = []
     pending = np.eye(4)
     for joint in up:
-        pending = pending @ np.linalg.inv(_origin_matrix(joint))
+        pending = pending @ np.linalg.inv(origin_matrix(joint))
     for joint in down:
-        pending = pending @ _origin_matrix(joint)
+        pending = pending @ origin_matrix(joint)
         if joint.type == "fixed":
             continue
         limits.append(_read_limits(path, joint))
         names.append(joint.name)
         kinds.append(joint.type)
-        align = _align_z(joint.axis)
+        align = align_z(joint.axis)
         origins.append((pending @ align)[:3])
         pending = align.T
     if not names:
@@ -298,7 +298,7 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[_Joint]
     )
 
 
-def _read_limits(path: Path, joint: _Joint) -> tuple[float, float]:
+def _read_limits(path: Path, joint: Joint) -> tuple[float, float]:
     """Check that a moving joint can be part of a chain, and return its limits."""
     where = f"{path}: joint '{joint.name}'"
     if joint.type not in MOVING_TYPES:
@@ -311,14 +311,14 @@ def _read_limits(path: Path, joint: _Joint) -> tuple[float, float]:
     words = (None, None) if limit is None else (limit.get("lower"), limit.get("upper"))
     if words[0] is None or words[1] is None:
         raise RobotError(f"{where}: no <limit lower upper>; add it, or make a turning joint continuous")
-    lower = _read_number(where, "limit", "lower", words[0])
-    upper = _read_number(where, "limit", "upper", words[1])
+    lower = read_number(where, "limit", "lower", words[0])
+    upper = read_number(where, "limit", "upper", words[1])
     if lower >= upper:
         raise RobotError(f"{where}: <limit> has lower {lower} >= upper {upper}; give lower < upper")
     return lower, upper
 
 
-def _origin_matrix(joint: _Joint) -> np.ndarray:
+def origin_matrix(joint: Joint) -> np.ndarray:
     """Return T_parent_joint, [4, 4]: R = Rz(yaw) Ry(pitch) Rx(roll)."""
     (sr, sp, sy), (cr, cp, cy) = ([f(angle) for angle in joint.rpy] for f in (math.sin, math.cos))
     x, y, z = joint.xyz
@@ -332,7 +332,7 @@ def _origin_matrix(joint: _Joint) -> np.ndarray:
     )
 
 
-def _align_z(axis: tuple[float, ...]) -> np.ndarray:
+def align_z(axis: tuple[float, ...]) -> np.ndarray:
     """Return a rotation [4, 4] that takes z to a unit axis; the identity for z itself."""
     z = np.array(axis)
     helper = np.zeros(3)
