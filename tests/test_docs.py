@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from cmake_project import ROOT, run
+from programs import python
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BUNDLE = "outputs/panda/bundle"
@@ -143,13 +144,13 @@ def trained_bundle(tmp_path_factory) -> Path:
         f"export.py --checkpoint {folder}/run/checkpoints/final_model.pth --output {folder}/bundle",
     ):
         script, *rest = arguments.split()
-        run(sys.executable, ROOT / "scripts" / script, *rest, **environment())
+        run(python(), ROOT / "scripts" / script, *rest, **environment())
     return folder / "bundle"
 
 
 def environment() -> dict[str, str]:
     return {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PATH": f"{Path(python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "CMAKE_GENERATOR": "Ninja",
         "OMP_NUM_THREADS": "1",

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from programs import SIGNAL_GROUP, python
 
 from mfik.data import OnlineSource
 from mfik.errors import ArgumentError
@@ -85,15 +85,15 @@ def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeyp
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(*args, cwd):
-    """Start scripts/fit.py as a terminal does: with its processes in a group of their own, which Ctrl-C reaches.
+def start(*args, cwd, everyone=False):
+    """Start scripts/fit.py, with its processes in a group of their own, which Ctrl-C in a terminal reaches: `everyone`.
 
     Even where the tests run in the background of a shell, whose children ignore SIGINT.
     """
-    command = [sys.executable, str(ROOT / "scripts" / "fit.py"), *map(str, args)]
+    command = [python(), str(ROOT / "scripts" / "fit.py"), *map(str, args)]
     return subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), SIGNAL_GROUP: "1" if everyone else ""},
     )  # fmt: skip
 
 
@@ -104,14 +104,14 @@ def finish(process, expect=0) -> str:
     return out
 
 
-def interrupt(process, wait_for: Path, everyone: bool, text: str = "") -> str:
+def interrupt(process, wait_for: Path, text: str = "") -> str:
     """Send SIGINT as soon as a file is there and holds a text; return what the program wrote."""
     deadline = time.monotonic() + HANGS_S
     while not wait_for.is_file() or (text and text not in wait_for.read_text()):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline, f"{wait_for} did not appear"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT) if everyone else process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     return finish(process, expect=130)
 
 
@@ -122,12 +122,13 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     urdf = (ROOT / "examples" / "gantry.urdf", "--base_link", "world", "--tip_link", "flange")
     # So much time that no machine is through before the signal comes.
     settings = ("--minutes", 120, "--preset", "nano", "--processes", processes, "--num", 100, "--batch_size", 256)
-    out = interrupt(start(*urdf, *settings, "--output", "run", cwd=tmp_path), run / "run.json", everyone)
+    run_fit = partial(start, cwd=tmp_path, everyone=everyone)
+    out = interrupt(run_fit(*urdf, *settings, "--output", "run"), run / "run.json")
     (command,) = (line.partition("continue with: ")[2] for line in out.splitlines() if "continue with: " in line)
     resume = command.split()[2:]
     assert command.split()[1].endswith("fit.py") and resume == ["--resume", "run"]
     assert not (run / "bundle").exists()
-    interrupt(start(*resume, cwd=tmp_path), run / "metrics.csv", everyone, ",train/loss,")
+    interrupt(run_fit(*resume), run / "metrics.csv", ",train/loss,")
     (checkpoint,) = (run / "checkpoints").glob("checkpoint_step_*.pth")
     before = load_checkpoint(checkpoint)
     assert before["elapsed_s"] > 0 and before["global_step"] >= 1
@@ -136,10 +137,10 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     assert record["run"] == before["run"] and record["arguments"]["minutes"] == 120
     minutes = record["arguments"]["minutes"] = (before["elapsed_s"] + 5) / 60
     (run / "run.json").write_text(json.dumps(record))
-    interrupt(start(*resume, cwd=tmp_path), run / "checkpoints" / "final_model.pth", everyone)
+    interrupt(run_fit(*resume), run / "checkpoints" / "final_model.pth")
     after = load_checkpoint(run / "checkpoints" / "final_model.pth")
     assert after["global_step"] > before["global_step"] and after["run"] == before["run"]
-    out = finish(start(*resume, cwd=tmp_path))
+    out = finish(run_fit(*resume))
     training = Solver.load(run / "bundle").metadata["training"]
     assert took(training, minutes)
     assert training["steps"] == after["global_step"], "only evaluation and export were left to do"
@@ -147,7 +148,7 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     assert (run / "report" / "index.html").is_file() and (run / "plots" / "loss.png").is_file()
     record = json.loads((run / "run.json").read_text())
     assert record["run"] == after["run"] and record["robot"]["base_link"] == "world"
-    assert "nothing is left to do" in finish(start(*resume, cwd=tmp_path), expect=1)
+    assert "nothing is left to do" in finish(run_fit(*resume), expect=1)
 
 
 @pytest.mark.slow
@@ -155,7 +156,7 @@ def test_sizes_and_objectives_are_compared(tmp_path):
     benchmarks = Path(__file__).resolve().parents[1] / "benchmarks"
 
     def run(script, *args):
-        command = [sys.executable, str(benchmarks / script), *args]
+        command = [python(), str(benchmarks / script), *args]
         return subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
 
     text = run("pareto.py", "--presets", "nano", "--minutes", "0.02", "--num", "100", "--output", "pareto")

@@ -1,11 +1,11 @@
 """Spheres contain what they are fitted to."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from cmake_project import ROOT
+from programs import python
 
 from mfik.collision import read_spheres
 from mfik.errors import ArgumentError, RobotError
@@ -129,7 +129,7 @@ def test_meshes_are_found_by_package_by_path_and_scaled(tmp_path):
 
 
 def run(*arguments):
-    command = [sys.executable, ROOT / "scripts" / "fit_spheres.py", *arguments]
+    command = [python(), ROOT / "scripts" / "fit_spheres.py", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 

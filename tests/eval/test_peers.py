@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from programs import python
 
 from mfik import ops
 from mfik.eval import make_path, make_targets
@@ -112,7 +113,7 @@ def test_the_report_is_written_and_counts_as_pytorch_does(tmp_path, panda):
     files = ["--json", str(tmp_path / "report.json"), "--plot", str(tmp_path / "report.png")]
     command = ["--num", "200", "--solvers", "mfik", "--bundle", str(tmp_path), *files]
     out = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "solve.py"), *command],
+        [python(), str(ROOT / "benchmarks" / "solve.py"), *command],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr
@@ -138,7 +139,7 @@ def test_the_report_is_written_and_counts_as_pytorch_does(tmp_path, panda):
 
 def run_benchmark(name, *command):
     out = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / name), *command],
+        [python(), str(ROOT / "benchmarks" / name), *command],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr

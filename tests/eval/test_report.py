@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from programs import python
 
 from mfik.data import OnlineSource
 from mfik.eval import make_targets, run_protocol, write_report
@@ -165,20 +166,20 @@ def test_a_single_pose_makes_a_page(panda, tmp_path):
 
 def test_the_script_writes_the_page_and_refuses_what_the_report_sets_itself(panda, tmp_path):
     write_native(tmp_path / NATIVE_FILE, None, document(None, panda))
-    script = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "--model", ".", "--report", "page"]
+    script = [ROOT / "scripts" / "evaluate.py", "--model", ".", "--report", "page"]
 
-    def run(*args, **environment):
-        command = [*script, *map(str, args)]
+    def run(interpreter, *args, **environment):
+        command = [interpreter, *script, *args]
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
         )
 
     for argument, word in (("--protocol", "not allowed"), ("--kind=local", "expected none with --report")):
-        out = run(argument)
+        out = run(python(), argument)
         assert out.returncode != 0 and word in out.stderr
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / "matplotlib.py").write_text("raise ImportError('not here')")
-    out = run(PYTHONPATH=os.pathsep.join([str(tmp_path / "shadow"), str(ROOT)]))
+    out = run(sys.executable, PYTHONPATH=os.pathsep.join([str(tmp_path / "shadow"), str(ROOT)]))
     assert out.returncode != 0 and out.stderr.startswith("error: report: expected matplotlib")
     assert 'pip install "mfik[viz]"' in out.stderr and not (tmp_path / "page").exists()
 

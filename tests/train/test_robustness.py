@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import python
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mfik.data import FileSource, OnlineSource, generate, save_dataset
@@ -151,7 +152,7 @@ def test_a_skipped_step_changes_nothing_but_the_average_of_what_is_logged(panda)
 
 
 def start(script, *args, cwd):
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
+    command = [python(), str(ROOT / "scripts" / f"{script}.py"), *map(str, args)]
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

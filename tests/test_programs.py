@@ -1,0 +1,59 @@
+"""What stands for the interpreter in other tests (tests/programs.py) runs a script as the interpreter does."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from programs import SIGNAL_GROUP, python
+
+SCRIPT = """
+import os, sys
+print(__name__, sys.argv, os.getcwd(), os.environ.get("WORD"), sys.path[0], sys.stdin.read())
+print("to stderr", file=sys.stderr)
+{end}
+"""
+SLEEP = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", child.poll() if len(sys.argv) > 1 else child.wait(5))
+    child.kill()
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    "end", ["", "sys.exit(3)", "sys.exit('error: no')", "raise ValueError('no')", "os.kill(os.getpid(), 9)"]
+)
+def test_a_script_ends_as_it_does_in_the_interpreter(tmp_path, end):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(end=end))
+    outcomes = []
+    for interpreter in (sys.executable, python()):
+        out = subprocess.run(
+            [interpreter, "script.py", "a b", "--c"], cwd=tmp_path, capture_output=True, text=True, input="word\n",
+            env={**os.environ, "WORD": "1"},
+        )  # fmt: skip
+        lines = out.stderr.splitlines()
+        outcomes.append((out.returncode, out.stdout, lines[:2], lines[-1:]))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_signals_reach_the_script_or_all_its_processes(tmp_path, group):
+    script = tmp_path / "script.py"
+    script.write_text(SLEEP)
+    process = subprocess.Popen(
+        [python(), script, *([] if group else ["alone"])], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, SIGNAL_GROUP: "1" if group else ""},
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert out.startswith("interrupted " + ("-2" if group else "None")) and errors.endswith("KeyboardInterrupt\n")
+    assert process.returncode == -signal.SIGINT
