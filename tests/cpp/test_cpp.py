@@ -38,12 +38,12 @@ def build(tmp_path_factory) -> Path:
         folder,
         *json_option(),
         *gtest_option(),
-        "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON",
         "-DMFIK_TORCHSCRIPT=ON",
         "-DMFIK_ONNX=ON",  # left out where ONNX Runtime's headers are not found; ONNXRuntime_ROOT names their folder
         torch_option(),
     )
-    run("cmake", "--build", folder)
+    # With the flags of an installation, whose objects a compiler cache has, and its warnings.
+    assert "warning: " not in run("cmake", "--build", folder)
     return folder
 
 
