@@ -244,6 +244,17 @@ void bind_cpu_robots(py::module_& m) {
             cpu::jacobian(chain, JacobianArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, max_threads);
         });
     });
+    m.def("fk_error_cpu",
+          [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
+             const std::array<Address, 2>& out, std::int64_t n, int max_threads) {
+              const Chain chain = make_chain(origins, kinds);
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  const FkErrorArgs<T> args{pointer<const T>(in[0]), pointer<const T>(in[1]), pointer<T>(out[0]),
+                                            pointer<T>(out[1]), n};
+                  cpu::fk_error(chain, args, max_threads);
+              });
+          });
     m.def("refine_cpu",
           [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
              Address lower, Address upper, const std::array<Address, 3>& out, std::int64_t n, int max_iterations,
@@ -351,6 +362,17 @@ void bind_cuda(py::module_& m) {
             cuda::jacobian(chain, JacobianArgs<T>{pointer<const T>(q), pointer<T>(jac), n}, stream);
         });
     });
+    m.def("fk_error_cuda",
+          [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
+             const std::array<Address, 2>& out, std::int64_t n, std::intptr_t stream) {
+              const Chain chain = make_chain(origins, kinds);
+              with_type(is_double, [&](auto type) {
+                  using T = decltype(type);
+                  const FkErrorArgs<T> args{pointer<const T>(in[0]), pointer<const T>(in[1]), pointer<T>(out[0]),
+                                            pointer<T>(out[1]), n};
+                  cuda::fk_error(chain, args, stream);
+              });
+          });
     m.def("refine_cuda",
           [](bool is_double, const std::array<Address, 2>& in, Address origins, const std::vector<int>& kinds,
              Address lower, Address upper, const std::array<Address, 3>& out, std::int64_t n, int max_iterations,

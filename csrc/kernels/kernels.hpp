@@ -5,6 +5,7 @@
 
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
+#include "kernels/fk_error.hpp"
 #include "kernels/geometry.hpp"
 #include "kernels/sample_batch.hpp"
 #include "kernels/solve_rows.hpp"
@@ -85,6 +86,10 @@ void fk(const Chain& chain, const FkArgs<T>& args, int max_threads);
 template <typename T>
 void jacobian(const Chain& chain, const JacobianArgs<T>& args, int max_threads);
 
+/// Computed in double whatever T.
+template <typename T>
+void fk_error(const Chain& chain, const FkErrorArgs<T>& args, int max_threads);
+
 /// Computed in double whatever T. `converged` speaks of the returned, rounded joints, which lie within the limits. A
 /// row with a value that is not finite or a zero quaternion gets NaN joints, not converged, 0 iterations.
 template <typename T>
@@ -132,6 +137,10 @@ void fk(const Chain& chain, const FkArgs<T>& args, std::intptr_t stream);
 /// Computed in T.
 template <typename T>
 void jacobian(const Chain& chain, const JacobianArgs<T>& args, std::intptr_t stream);
+
+/// Computed in double whatever T.
+template <typename T>
+void fk_error(const Chain& chain, const FkErrorArgs<T>& args, std::intptr_t stream);
 
 /// As cpu::refine, but in float first: near a tolerance or a singularity the steps may differ.
 template <typename T>

@@ -2,13 +2,15 @@
 
 Each runs a native kernel where there is one for the device, else the PyTorch reference of the same name in
 `_reference.py` (of `geometry`: `mfik.model.v2.Geometry.reference`). None has a forward-mode derivative, and only
-`weighted_residual_loss` has a gradient: never call them inside a differentiated network, to which they are constants.
+`weighted_residual_loss` and `fk_error` have a gradient: never call them inside a differentiated network, to which they
+are constants.
 `geometry` is called there, by a function that takes its gradient from `geometry_backward` and forward mode elsewhere.
 """
 
 from mfik.ops._backend import has_kernel
 from mfik.ops._reference import MIN_REMAINING, Batch, SolveRows, draw_normal
 from mfik.ops.adaptive_weight import adaptive_weight
+from mfik.ops.fk_error import fk_error
 from mfik.ops.geometry import GeometryRobot, geometry, geometry_backward, has_geometry
 from mfik.ops.kinematics import fk, jacobian, refine, solve
 from mfik.ops.sample_batch import draw_batch, sample_batch
@@ -23,6 +25,7 @@ __all__ = [
     "draw_batch",
     "draw_normal",
     "fk",
+    "fk_error",
     "geometry",
     "geometry_backward",
     "has_geometry",

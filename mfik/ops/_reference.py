@@ -19,6 +19,10 @@ from mfik.kinematics.turns import nearest_turn
 # Lower bound of the time 1 - r that is left on a line: it divides. Also in csrc/kernels/sample_batch.hpp.
 MIN_REMAINING = 1e-2
 
+# Added to squared errors [m^2, rad^2]: keeps the gradient of their roots finite at zero error. Also in
+# csrc/kernels/fk_error.hpp.
+FK_SMOOTHING = 1e-6
+
 MASK32 = 0xFFFFFFFF
 _JOINT_STREAM = 0x9E3779B97F4A7C15  # also in csrc/kernels/sample_batch.hpp
 
@@ -268,6 +272,19 @@ def fk(robot: RobotLike, q: Tensor) -> Tensor:
 def jacobian(robot: RobotLike, q: Tensor) -> Tensor:
     """Reference of `ops.jacobian`."""
     return kinematics.jacobian(robot.chain, q)
+
+
+def fk_error(robot: RobotLike, q: Tensor, target_pose: Tensor, rows: int) -> Tensor:
+    """Reference of `ops.fk_error`."""
+    joints, target = q[:rows].double(), target_pose[:rows].double()
+    pose = kinematics.fk(robot.chain, joints)
+    difference = pose[:, :3] - target[:, :3]
+    # Vector part of target * conj(quat): its norm is the sine of the half angle.
+    (scalar, vector), (target_scalar, target_vector) = (x[:, 3:].split((1, 3), dim=-1) for x in (pose, target))
+    turn = scalar * target_vector - target_scalar * vector + torch.linalg.cross(vector, target_vector)
+    position = (difference.square().sum(-1, keepdim=True) + FK_SMOOTHING).sqrt()
+    rotation = (4 * turn.square().sum(-1, keepdim=True) + FK_SMOOTHING).sqrt()
+    return (position + rotation).to(q.dtype).mean()
 
 
 @torch.no_grad()

@@ -4,18 +4,17 @@ import copy
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from programs import python
 
 from mfik import ops
 from mfik.data import generate
 from mfik.model.v1 import ENCODINGS, MeanFlowNet, ModelConfig
-from mfik.robots import Robot
 from mfik.train.v1 import TrainConfig, meanflow_loss
-from mfik.train.v1.loss import VelocityAndDerivative, fk_error, total_derivative
+from mfik.train.v1.loss import VelocityAndDerivative, total_derivative
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -203,37 +202,10 @@ def test_tangents_are_right_on_cuda(precision, compiled):
     check_tangent(precision, compiled, "cuda")
 
 
-def fk_error_by_autograd(robot, q, target_pose):
-    pose = robot.fk(q)
-    position = (pose[:, :3] - target_pose[:, :3]).square().sum(-1)
-    rotation = 4 * (1 - (pose[:, 3:] * target_pose[:, 3:]).sum(-1).square()).clamp_min(0)
-    return ((position + 1e-6).sqrt() + (rotation + 1e-6).sqrt()).mean()
-
-
-@pytest.mark.parametrize("batch", [1, 33])
-@pytest.mark.parametrize("sliding", [(), (1, 5)])
-def test_fk_error_has_the_gradient_of_its_value(panda, batch, sliding, rng):
-    document = panda.to_dict()
-    for joint in sliding:
-        document["joints"][joint]["kind"] = "prismatic"
-    robot = Robot.from_dict(document)
-    q = robot.sample(batch, rng, torch.float64)
-    pose = robot.fk(robot.sample(batch, rng, torch.float64))
-    if batch > 1:
-        pose[:5] = robot.fk(q[:5] + 1e-4)  # nearly solved
-        pose[::2, 3:] *= -1  # either sign
-    q.requires_grad_()
-    ours, expected = fk_error(robot, q, pose), fk_error_by_autograd(robot, q, pose)
-    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
-    (gradient,), (expected_gradient,) = (torch.autograd.grad(value, q) for value in (ours, expected))
-    assert gradient.norm() > 0.1
-    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-9, atol=1e-12)
-
-
 def test_benchmark_writes_its_report(tmp_path):
     command = ["--preset", "tiny", "--batch", "64", "--repeats", "2", "--json", str(tmp_path / "report.json")]
     out = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "train_step.py"), *command],
+        [python(), str(ROOT / "benchmarks" / "train_step.py"), *command],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr
@@ -250,7 +222,7 @@ def test_benchmark_writes_its_report(tmp_path):
 def test_kernel_benchmark_writes_its_report(tmp_path):
     command = ["--rows", "2000", "--repeats", "2", "--json", str(tmp_path / "report.json")]
     out = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "kernels.py"), *command],
+        [python(), str(ROOT / "benchmarks" / "kernels.py"), *command],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert out.returncode == 0, out.stdout + out.stderr

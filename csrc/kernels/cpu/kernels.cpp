@@ -82,6 +82,12 @@ void jacobian(const Chain& chain, const JacobianArgs<T>& args, int max_threads) 
 }
 
 template <class T>
+void fk_error(const Chain& chain, const FkErrorArgs<T>& args, int max_threads) {
+    const auto rows = rows_of<T>().fk_error;
+    parallel_for(args.n, kFkGrain, max_threads, [&](auto begin, auto end) { rows(chain, args, begin, end); });
+}
+
+template <class T>
 void refine(const Chain& chain, const RefineArgs<T>& args, int max_threads) {
     const auto rows = rows_of<T>().refine;
     parallel_for(args.n, kRefineGrain, max_threads, [&](auto begin, auto end) { rows(chain, args, begin, end); });
@@ -113,6 +119,7 @@ void geometry_backward(const Geometry& geometry, const GeometryBackwardArgs<T>& 
     template void weighted_residual_loss_backward(const WeightedResidualBackwardArgs<T>&, int); \
     template void fk(const Chain&, const FkArgs<T>&, int);                                      \
     template void jacobian(const Chain&, const JacobianArgs<T>&, int);                          \
+    template void fk_error(const Chain&, const FkErrorArgs<T>&, int);                           \
     template void refine(const Chain&, const RefineArgs<T>&, int);                              \
     template void solve(const Chain&, const SolveArgs<T>&, int);                                \
     template void geometry(const Geometry&, const GeometryArgs<T>&, int);                       \

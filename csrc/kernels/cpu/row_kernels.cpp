@@ -161,6 +161,21 @@ MFIK_INLINE void jacobian_rows(const Chain& chain, const JacobianArgs<T>& args, 
 }
 
 template <class T>
+MFIK_INLINE void fk_error_rows(const Chain& chain, const FkErrorArgs<T>& args, std::int64_t begin, std::int64_t end) {
+    const int n = chain.dof;
+    Lanes q[kMaxJoints], pose[7] = {}, gradient[kMaxJoints];
+    for (std::int64_t i = begin; i < end; i += kLanes) {
+        load_rows(args.q, n, i, end, q);
+        load_rows(args.target_pose, 7, i, end, pose);
+        const Lanes error = fk_error(chain, q, pose, gradient);
+        for (int lane = 0; lane < kLanes && i + lane < end; ++lane) {
+            args.error[i + lane] = static_cast<T>(error[lane]);
+            for (int j = 0; j < n; ++j) args.gradient[(i + lane) * n + j] = static_cast<T>(gradient[j][lane]);
+        }
+    }
+}
+
+template <class T>
 MFIK_INLINE void geometry_rows(const Geometry& geometry, const GeometryArgs<T>& args, std::int64_t begin,
                                std::int64_t end) {
     Lanes q[kMaxJoints], pose[7] = {}, features[kMaxFeatures];
@@ -321,6 +336,11 @@ void jacobian(const Chain& chain, const JacobianArgs<T>& args, std::int64_t begi
 }
 
 template <class T>
+void fk_error(const Chain& chain, const FkErrorArgs<T>& args, std::int64_t begin, std::int64_t end) noexcept {
+    fk_error_rows(chain, args, begin, end);
+}
+
+template <class T>
 void refine(const Chain& chain, const RefineArgs<T>& args, std::int64_t begin, std::int64_t end) noexcept {
     if (end - begin == 1) return refine_row(chain, args, begin);
     refine_rows(chain, args, begin, end);
@@ -358,6 +378,7 @@ constexpr RowKernelsOf<T> kRows{adaptive_weight<T>,
                                 weighted_residual_loss_backward<T>,
                                 fk<T>,
                                 jacobian<T>,
+                                fk_error<T>,
                                 refine<T>,
                                 solve<T>,
                                 geometry<T>,

@@ -20,6 +20,7 @@ struct RowKernelsOf {
                                             std::int64_t end) noexcept;
     void (*fk)(const Chain&, const FkArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*jacobian)(const Chain&, const JacobianArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
+    void (*fk_error)(const Chain&, const FkErrorArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*refine)(const Chain&, const RefineArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*solve)(const Chain&, const SolveArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;
     void (*geometry)(const Geometry&, const GeometryArgs<T>&, std::int64_t begin, std::int64_t end) noexcept;

@@ -6,10 +6,10 @@
 namespace mfik::cuda {
 namespace {
 
-/// Rows: FkArgs or JacobianArgs.
-template <int kDof, typename T, template <typename> class Rows>
+/// Rows: FkArgs, JacobianArgs or FkErrorArgs; S: what a row is computed in.
+template <int kDof, typename T, template <typename> class Rows, typename S = ArithmeticOf<T>>
 struct ChainAndRows {
-    FixedChain<ArithmeticOf<T>, kDof> chain;
+    FixedChain<S, kDof> chain;
     Rows<T> rows;
 };
 
@@ -65,6 +65,18 @@ template <int kDof, typename T, template <typename> class Rows>
 ChainAndRows<kDof, T, Rows> with_chain(const Chain& chain, const Rows<T>& rows) {
     return {fixed_chain<ArithmeticOf<T>, kDof>(chain), rows};
 }
+
+struct FkErrorRow {
+    template <int kDof, typename T>
+    __device__ void operator()(const ChainAndRows<kDof, T, FkErrorArgs, double>& args, std::int64_t i) const {
+        const int n = args.chain.dof;
+        double q[kMaxJoints], pose[7], gradient[kMaxJoints];
+        for (int j = 0; j < n; ++j) q[j] = args.rows.q[i * n + j];
+        for (int k = 0; k < 7; ++k) pose[k] = args.rows.target_pose[i * 7 + k];
+        args.rows.error[i] = static_cast<T>(mfik::fk_error(args.chain, q, pose, gradient));
+        for (int j = 0; j < n; ++j) args.rows.gradient[i * n + j] = static_cast<T>(gradient[j]);
+    }
+};
 
 // The search takes some 180 registers a thread and spills none: five blocks of 64 threads fit a multiprocessor, but two
 // of 128. Held to 168 registers, three of 128 would fit, and the arrays of 6 joints spill.
@@ -153,6 +165,15 @@ void jacobian(const Chain& chain, const JacobianArgs<T>& args, std::intptr_t str
 }
 
 template <typename T>
+void fk_error(const Chain& chain, const FkErrorArgs<T>& args, std::intptr_t stream) {
+    const auto run = [&](const auto& fixed) { launch_rows<FkErrorRow>("fk_error", fixed, args.n, stream); };
+    const int dof = fixed_dof(chain);
+    if (dof == 6) return run(ChainAndRows<6, T, FkErrorArgs, double>{fixed_chain<double, 6>(chain), args});
+    if (dof == 7) return run(ChainAndRows<7, T, FkErrorArgs, double>{fixed_chain<double, 7>(chain), args});
+    run(ChainAndRows<0, T, FkErrorArgs, double>{fixed_chain<double, 0>(chain), args});
+}
+
+template <typename T>
 void solve(const Chain& chain, const SolveArgs<T>& args, std::intptr_t stream) {
     if (args.n == 0) return;
     switch (fixed_dof(chain)) {
@@ -180,6 +201,8 @@ template void fk(const Chain&, const FkArgs<float>&, std::intptr_t);
 template void fk(const Chain&, const FkArgs<double>&, std::intptr_t);
 template void jacobian(const Chain&, const JacobianArgs<float>&, std::intptr_t);
 template void jacobian(const Chain&, const JacobianArgs<double>&, std::intptr_t);
+template void fk_error(const Chain&, const FkErrorArgs<float>&, std::intptr_t);
+template void fk_error(const Chain&, const FkErrorArgs<double>&, std::intptr_t);
 template void refine(const Chain&, const RefineArgs<float>&, std::intptr_t);
 template void refine(const Chain&, const RefineArgs<double>&, std::intptr_t);
 template void solve(const Chain&, const SolveArgs<float>&, std::intptr_t);

@@ -20,8 +20,6 @@ from mfik.ops import Batch
 from mfik.robots import Robot
 from mfik.train.v1.config import WEIGHT_TYPES, TrainConfig
 
-_FK_SMOOTHING = 1e-6  # [m^2, rad^2]: keeps the gradient of the error's norm finite at zero error
-
 
 class LossOutput(NamedTuple):
     """Loss of a batch and what is logged of it; all but `loss` are detached."""
@@ -132,7 +130,7 @@ def meanflow_loss(
     loss = (hardest if config.hard_ratio < 1 else row_loss).mean()
     fk_loss = torch.zeros((), device=loss.device)
     if config.fk_loss_weight and num_endpoint:
-        fk_loss = fk_error(robot, batch.q[:num_endpoint] + u[:num_endpoint], batch.target_pose[:num_endpoint])
+        fk_loss = ops.fk_error(robot, batch.q + u, batch.target_pose, num_endpoint)
         loss = loss + config.fk_loss_weight * fk_loss
     if config.limit_loss_weight and num_endpoint:
         q = batch.q[:num_endpoint] + u[:num_endpoint]
@@ -161,34 +159,3 @@ def row_weight(config: TrainConfig, batch: Batch) -> Tensor | None:
     if config.loss_weight_type == "error":
         return None
     raise ArgumentError(f"loss_weight_type: expected one of {WEIGHT_TYPES}, got {config.loss_weight_type!r}")
-
-
-def fk_error(robot: Robot, q: Tensor, target_pose: Tensor) -> Tensor:
-    """Return the mean of position error [m] + rotation error [chord of the half angle, about rad].
-
-    Its gradient with respect to q comes from the geometric Jacobian, without a backward pass through the chain. There
-    is no second derivative.
-
-    Args:
-        robot: Robot of the joints.
-        q: Joints [rad or m], [N, J].
-        target_pose: T_base_tool [x, y, z, qw, qx, qy, qz], [m], unit quaternion of either sign, [N, 7].
-
-    Returns:
-        The error, a scalar.
-    """
-    with torch.no_grad():
-        joints, target = q.double(), target_pose.double()
-        pose, jacobian = ops.fk(robot, joints), ops.jacobian(robot, joints)
-        difference = pose[:, :3] - target[:, :3]
-        cosine = (pose[:, 3:] * target[:, 3:]).sum(-1, keepdim=True)  # of the half angle
-        position = (difference.square().sum(-1, keepdim=True) + _FK_SMOOTHING).sqrt()
-        # 4 sin^2(angle / 2) is smooth for every angle
-        rotation = (4 * (1 - cosine.square()).clamp_min(0) + _FK_SMOOTHING).sqrt()
-        # As the pose turns with angular velocity w, dquat = [0, w] quat / 2, so dcosine = w . turn / 2.
-        (scalar, vector), (target_scalar, target_vector) = (x[:, 3:].split((1, 3), dim=-1) for x in (pose, target))
-        turn = scalar * target_vector - target_scalar * vector + torch.linalg.cross(vector, target_vector)
-        slope = torch.cat((difference / position, -2 * cosine / rotation * turn), dim=-1)  # by the twist [v, w]
-        gradient = (slope.unsqueeze(1) @ jacobian).squeeze(1) / len(q)
-        value = (position + rotation).mean()
-    return value.to(q.dtype) + (gradient.to(q.dtype) * (q - q.detach())).sum()

@@ -130,7 +130,7 @@ class MeanFlowTrainer:
             config, self.robot, self.ema.module, self._step.number, self._position, self._autocast, self.rank
         )
         # The references copy constants from the host, which a graph cannot hold.
-        needed = ("sample_batch", "weighted_residual_loss", "fk", "jacobian")
+        needed = ("sample_batch", "weighted_residual_loss", "fk_error")
         kernels = all(ops.has_kernel(name, self.device) for name in needed)
         self._captured = CapturedStep(self._advance) if on_gpu and kernels and not self.distributed else None
         self._amp_dtype: torch.dtype | None = None
