@@ -78,20 +78,28 @@ class ResidualBlock(nn.Module):
         Returns:
             What `forward` returns, [N, width], and the tangent of its first n rows, [n, width], without gradient.
         """
-        h, dh = dual.layer_norm(self.norm1, x, dx)
-        h, dh = dual.silu(*dual.linear(self.linear1, h, dh))
-        if self.training and self.dropout.p:
-            mask = self.dropout(torch.ones_like(h))  # value and tangent share it
-            h, dh = h * mask, dh * mask[: len(dh)]
-        h, dh = dual.linear(self.linear2, *dual.layer_norm(self.norm2, h, dh))
-        film, dfilm = dual.linear(self.film, condition, dcondition)
-        scale, shift = film.chunk(2, dim=-1)
-        dscale, dshift = dfilm.chunk(2, dim=-1)
+        normed, of_norm1 = dual.layer_norm(self.norm1, x)
+        inner = self.linear1(normed)
+        h = nn.functional.silu(inner)
+        mask = self.dropout(torch.ones_like(h)) if self.training and self.dropout.p else None
+        if mask is not None:  # value and tangent share it
+            h = h * mask
+        normed, of_norm2 = dual.layer_norm(self.norm2, h)
+        h = self.linear2(normed)
+        scale, shift = self.film(condition).chunk(2, dim=-1)
         gain = 1 + scale
-        n = len(dx)
-        dh = dshift.addcmul(dh, gain.detach()[:n]).addcmul(h.detach()[:n], dscale)
-        h, dh = dual.silu(h * gain + shift, dh)
-        return x + h, dx + dh
+        modulated = h * gain + shift
+        with torch.no_grad():
+            n = len(dx)
+            dh = dual.linear_tangent(self.linear1, dual.layer_norm_tangent(self.norm1, of_norm1, dx))
+            dh = dual.silu_tangent(inner, dh)
+            if mask is not None:
+                dh = dh * mask[:n]
+            dh = dual.linear_tangent(self.linear2, dual.layer_norm_tangent(self.norm2, of_norm2, dh))
+            dscale, dshift = dual.linear_tangent(self.film, dcondition).chunk(2, dim=-1)
+            dh = dshift.addcmul(dh, gain[:n]).addcmul(h[:n], dscale)
+            dx = dx + dual.silu_tangent(modulated, dh)
+        return x + nn.functional.silu(modulated), dx
 
 
 class MeanFlowNet(Network):
@@ -148,15 +156,22 @@ class MeanFlowNet(Network):
         n, dof = v.shape
         scalars = self._scalars(q, target_pose, r, t)
         features = scalars if self.encoding is None else self.encoding(scalars)
-        fixed = v.new_zeros(n, 7)
-        tangents = torch.cat((v.detach(), fixed, torch.ones_like(v[:, :1]), fixed[:, :1]), dim=-1)
-        dfeatures = tangents if self.encoding is None else self.encoding.tangent(features.detach()[:n], tangents)
-        x, dx = dual.linear(self.input, features, dfeatures)
-        condition, dcondition = dual.silu(*dual.linear(self.condition, scalars[:, dof:], tangents[:, dof:]))
+        x, gate = self.input(features), self.condition(scalars[:, dof:])
+        condition = nn.functional.silu(gate)
+        with torch.no_grad():
+            fixed = v.new_zeros(n, 7)
+            tangents = torch.cat((v, fixed, torch.ones_like(v[:, :1]), fixed[:, :1]), dim=-1)
+            dfeatures = tangents if self.encoding is None else self.encoding.tangent(features[:n], tangents)
+            dx = dual.linear_tangent(self.input, dfeatures)
+            dcondition = dual.silu_tangent(gate, dual.linear_tangent(self.condition, tangents[:, dof:]))
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)
             x, dx = block.forward_with_tangent(x, condition, dx, dcondition)
-        return dual.linear(self.head, *dual.layer_norm(self.norm, x, dx))
+        normed, of_norm = dual.layer_norm(self.norm, x)
+        u = self.head(normed)
+        with torch.no_grad():
+            derivative = dual.linear_tangent(self.head, dual.layer_norm_tangent(self.norm, of_norm, dx))
+        return u, derivative
 
     @staticmethod
     def _scalars(q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
