@@ -31,6 +31,21 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, file)
 
 
+def remove_old_checkpoints(folder: Path, keep: int, num_epochs: int) -> None:
+    """Remove the numbered checkpoints of a run but the newest `keep` and those of round epochs."""
+    numbered = sorted(folder.glob("checkpoint_*.pth"), key=lambda path: path.stat().st_mtime_ns)
+    for path in numbered[:-keep]:
+        if not is_round(path, num_epochs):
+            path.unlink()
+
+
+def is_round(path: Path, num_epochs: int) -> bool:
+    """Tell whether a checkpoint is of an epoch that stays: every tenth, of longer runs every 20th, 50th, ..."""
+    epoch = path.stem.removeprefix("checkpoint_epoch_")
+    stride = next(a * 10**k for k in range(1, 20) for a in (1, 2, 5) if a * 10**k >= num_epochs / 10)
+    return epoch.isdigit() and int(epoch) % stride == 0
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def ending(request_stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM request that a run stops after the current step; a second one acts as it did before."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
+
+    def stop(number: int, frame: Any) -> None:
+        request_stop()
+        signal.signal(number, before[number])
+
+    with handled(ENDING, stop):
+        yield
 
 
 @contextmanager

@@ -6,11 +6,9 @@ import importlib.util
 import json
 import math
 import os
-import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,23 +25,21 @@ from mfik.kinematics.refinement import ATTEMPT_REFINEMENTS
 from mfik.model import Network
 from mfik.progress import ProgressBar
 from mfik.robots import Robot, load_robot
-from mfik.train.v1.checkpoint import consistent, load_checkpoint, save_checkpoint
+from mfik.train.v1.checkpoint import consistent, load_checkpoint, remove_old_checkpoints, save_checkpoint
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.loss import LossOutput, VelocityAndDerivative, meanflow_loss
+from mfik.train.v1.processes import any_process, first_process
 from mfik.train.v1.records import Records
 from mfik.train.v1.run_folder import new_run_id
 from mfik.train.v1.sampling import Phase, Sampler
 from mfik.train.v1.schedule import learning_rate
-from mfik.train.v1.signals import ENDING, handled
+from mfik.train.v1.signals import ending
 from mfik.train.v1.step import CapturedStep, Sample, TrainingStep
 from mfik.train.v1.validation import VAL_REFINEMENTS, measure
+from mfik.train.v1.vector_maths import call_vector_maths_once
 from mfik.writing import whole_file
 
 _VAL_SEED = 0x7A11D  # times of the validation rows: the same in every run and epoch
-_VECTOR_MATHS = (
-    torch.sin, torch.cos, torch.tan, torch.asin, torch.acos, torch.atan, torch.sqrt, torch.rsqrt,
-    torch.exp, torch.expm1, torch.log, torch.log1p, torch.tanh, torch.erf, torch.sigmoid, nn.functional.silu,
-)  # fmt: skip
 # Of a run, as checkpoints hold them.
 _COUNTERS = (
     "run", "global_step", "samples_seen", "elapsed_s", "best_val_loss", "best_success", "epochs_since_best"
@@ -106,7 +102,7 @@ class MeanFlowTrainer:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS does not repeat itself
             torch.use_deterministic_algorithms(True)
-        _call_vector_maths_once()
+        call_vector_maths_once()
         self.model = model.to(self.device)
         self.distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = torch.distributed.get_rank() if self.distributed else 0
@@ -333,7 +329,7 @@ class MeanFlowTrainer:
         advance = self._advance if self._captured is None else self._captured
         pause_s = 0.0  # that the end of an epoch takes; known before the clock runs, so that none begins too late
         self.interrupted = self.stop_requested = False
-        with _signals_set(self), self._bar(seconds) as bar:
+        with ending(self._request_stop), self._bar(seconds) as bar:
             if seconds and self.rank == 0:
                 start = time.perf_counter()
                 self.validate(val)
@@ -409,19 +405,13 @@ class MeanFlowTrainer:
             return self.global_step
         assert self.total_steps is not None  # `fit` has set them
         position = elapsed_s / seconds * self.total_steps
-        if not self.distributed:
-            return position
-        shared = torch.tensor([position], dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(shared, 0)
-        return shared.item()
+        return first_process(position, self.device) if self.distributed else position
+
+    def _request_stop(self) -> None:
+        self.stop_requested = True
 
     def _any_process(self, flag: bool) -> bool:
-        """Tell whether the flag is set in any process, so that all act on it after the same step."""
-        if not self.distributed:
-            return flag
-        flags = torch.tensor([flag], dtype=torch.int32, device=self.device)
-        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
-        return bool(flags.item())
+        return any_process(flag, self.device) if self.distributed else flag
 
     def _end_epoch(self, val: IKDataset, records: Records | None, bar: ProgressBar, epoch: int) -> None:
         self.accuracy = self.validate(val)
@@ -473,21 +463,12 @@ class MeanFlowTrainer:
         folder = self.output_dir / "checkpoints"
         save_checkpoint(folder / (name or f"checkpoint_step_{self.global_step}.pth"), self.state_dict())
         if self.config.keep_checkpoints:
-            numbered = sorted(folder.glob("checkpoint_*.pth"), key=lambda path: path.stat().st_mtime_ns)
-            for path in numbered[: -self.config.keep_checkpoints]:
-                if not self._is_round(path):
-                    path.unlink()
+            remove_old_checkpoints(folder, self.config.keep_checkpoints, self.config.num_epochs)
 
     def _save(self, name: str) -> None:
         """`save`, if there is where to."""
         if self.output_dir is not None:
             self.save(name)
-
-    def _is_round(self, path: Path) -> bool:
-        """Tell whether a checkpoint is of an epoch that stays: every tenth, of longer runs every 20th, 50th, ..."""
-        epoch = path.stem.removeprefix("checkpoint_epoch_")
-        stride = next(a * 10**k for k in range(1, 20) for a in (1, 2, 5) if a * 10**k >= self.config.num_epochs / 10)
-        return epoch.isdigit() and int(epoch) % stride == 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, in tensors and plain types."""
@@ -539,30 +520,3 @@ class MeanFlowTrainer:
         for name, value in numbers.items():
             setattr(self, name, value)
         self.accuracy = accuracy
-
-
-def _call_vector_maths_once() -> None:
-    """Call each function of vector maths that training uses with one element, and so on one thread.
-
-    On the CPU, libtorch may compute with low accuracy in the first call of a function of MKL's vector maths if several
-    threads make it together (pytorch issue 188792, open). A run whose first call it is would not repeat itself.
-    """
-    for dtype in (torch.float32, torch.float64):
-        one = torch.ones(1, dtype=dtype)
-        for function in _VECTOR_MATHS:
-            function(one)
-        torch.atan2(one, one)
-        torch.pow(one, 1.5)
-
-
-@contextmanager
-def _signals_set(trainer: MeanFlowTrainer) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the run after the current step; a second one acts as it did before."""
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
-
-    def stop(number: int, frame: Any) -> None:
-        trainer.stop_requested = True
-        signal.signal(number, before[number])
-
-    with handled(ENDING, stop):
-        yield
