@@ -74,10 +74,10 @@ MFIK_INLINE void move_within(const E& constraints, const StepBounds& bounds, int
 
 /// Refine `start` as far as the bounds allow: false where a step would meet one, or the steps run out. `at` then is
 /// undefined, else the solution.
-template <class C, class Solved>
-MFIK_INLINE bool arrive(const C& chain, const Constraints& constraints, const StepBounds& bounds,
-                        const Transform& T_target, const Iterate<double>& start, int max_iterations,
-                        const Solved& solved, Iterate<double>& at, int& iterations) {
+template <class C, class E, class Solved>
+MFIK_INLINE bool arrive(const C& chain, const E& constraints, const StepBounds& bounds, const Transform& T_target,
+                        const Iterate<double>& start, int max_iterations, const Solved& solved, Iterate<double>& at,
+                        int& iterations) {
     at = start;
     for (int step = 0; step < max_iterations; ++step) {
         double dq[kMaxJoints];
@@ -95,8 +95,8 @@ MFIK_INLINE bool arrive(const C& chain, const Constraints& constraints, const St
 /// bound. Where plain refinement does not arrive, careful steps lead towards the target: one that meets a bound is
 /// shortened as a whole, so that the tool keeps its direction, and is the last. An error that is accepted already is no
 /// reason for them: at limits and singularities they would creep.
-template <class C, class Accepted, class Solved>
-MFIK_INLINE FollowOutcome approach_target(const C& chain, const Constraints& constraints, const StepBounds& bounds,
+template <class C, class E, class Accepted, class Solved>
+MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, const StepBounds& bounds,
                                           const Transform& T_target, double* q, int max_iterations,
                                           const Accepted& accepted, const Solved& solved) {
     const int n = chain.dof;
@@ -149,8 +149,8 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const Constraints& con
 /// Move q [dof], which solves the target, towards the posture of `constraints` in the null space, as far as the bounds
 /// leave room, and only as far as the next motion goes on in that direction: where it would lead back, the joints stop
 /// at the nearest posture instead of swinging about it. Returns the steps taken, up to `max_iterations`.
-template <class C, class Solved>
-MFIK_INLINE int approach_posture(const C& chain, const Constraints& constraints, const Constraints& without_posture,
+template <class C, class E, class Solved>
+MFIK_INLINE int approach_posture(const C& chain, const E& constraints, const E& without_posture,
                                  const StepBounds& bounds, const Transform& T_target, double* q, int max_iterations,
                                  const Solved& solved) {
     const int n = chain.dof;
@@ -184,8 +184,8 @@ MFIK_INLINE int approach_posture(const C& chain, const Constraints& constraints,
 
 /// Follow a path: approach the target; where it is reached, the null-space posture. Errors within the tolerances are
 /// accepted, but refined to kTrackTolerance where that is possible.
-template <class C>
-MFIK_INLINE FollowOutcome follow(const C& chain, const Constraints& constraints, const StepBounds& bounds,
+template <class C, class E>
+MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const StepBounds& bounds,
                                  const Transform& T_target, double* q, int max_iterations, double tol_pos_m,
                                  double tol_rot_rad) {
     const auto within = [](double tol_pos, double tol_rot) {
@@ -193,7 +193,7 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const Constraints& constraints,
     };
     const auto accepted = within(tol_pos_m, tol_rot_rad);
     const auto solved = within(std::fmin(tol_pos_m, kTrackTolerance), std::fmin(tol_rot_rad, kTrackTolerance));
-    Constraints without_posture = constraints;
+    E without_posture = constraints;
     without_posture.q_preferred = nullptr;
     FollowOutcome outcome =
         approach_target(chain, without_posture, bounds, T_target, q, max_iterations, accepted, solved);

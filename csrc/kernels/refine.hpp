@@ -38,6 +38,17 @@ struct Constraints {
     MFIK_INLINE bool locked(int j) const { return lower[j] == upper[j]; }
 };
 
+/// The same, known to be without slack when a kernel is compiled: what is for slack then costs it nothing.
+struct WithoutSlack : Constraints {
+    static constexpr const double* slack = nullptr;
+};
+
+/// Call body(constraints), with their type saying whether there is slack.
+template <class Body>
+MFIK_INLINE auto by_slack(const Constraints& constraints, const Body& body) {
+    return constraints.slack != nullptr ? body(constraints) : body(WithoutSlack{constraints});
+}
+
 /// Damping floor of arithmetic in V.
 template <class V>
 MFIK_INLINE constexpr double damping_floor() {
@@ -262,10 +273,10 @@ struct RefineOutcome {
 
 /// Refine q [dof] in place, within the limits, until both errors are within tolerance or `max_iterations` steps are
 /// done. The first `posture_steps` of them move towards the null-space posture too, and are taken in any case.
-MFIK_INLINE RefineOutcome refine(const Chain& chain, const Constraints& constraints, const Transform& T_target,
-                                 double* q, int max_iterations, double tol_pos_m, double tol_rot_rad,
-                                 int posture_steps = 0) {
-    Constraints without_posture = constraints;
+template <class E>
+MFIK_INLINE RefineOutcome refine(const Chain& chain, const E& constraints, const Transform& T_target, double* q,
+                                 int max_iterations, double tol_pos_m, double tol_rot_rad, int posture_steps = 0) {
+    E without_posture = constraints;
     without_posture.q_preferred = nullptr;
     Iterate<double> at;
     double dq[kMaxJoints] = {};

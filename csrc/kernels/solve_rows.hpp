@@ -184,7 +184,7 @@ MFIK_INLINE void finish_row(const Chain& chain, const SolveArgs<T>& args, std::i
             round_and_measure<T>(chain, T_target, q, pos, rot);
             converged = pos <= args.tol_pos_m && rot <= args.tol_rot_rad;
             if (converged || refined || !args.converged[i] || left <= 0) break;
-            Constraints constraints;
+            WithoutSlack constraints;
             set_limits(chain, constraints);
             args.iterations[i] +=
                 refine(chain, constraints, T_target, q, left, args.tol_pos_m, args.tol_rot_rad).iterations;

@@ -29,6 +29,10 @@ struct LaneConstraints {
     MFIK_INLINE bool locked(int j) const { return locked_joints >> j & 1u; }
 };
 
+struct LaneConstraintsWithoutSlack : LaneConstraints {
+    static constexpr const double* slack = nullptr;
+};
+
 /// A row in a lane.
 struct RowAttempt {
     int row;            // -1: the lane idles
@@ -38,16 +42,18 @@ struct RowAttempt {
     double best_error2;
 };
 
-/// The rows in the lanes.
+/// The rows in the lanes. E: one of the constraints above.
+template <class E>
 struct BatchLanes {
     Iterate<Lanes> at;
     TransformOf<Lanes> T_target;
-    LaneConstraints constraints;
+    E constraints;
     RowAttempt attempts[kLanes];
 };
 
 /// Begin an attempt of the row in a lane at q, within the limits.
-MFIK_INLINE void begin_at(int n, int lane, const double* q, BatchLanes& lanes) {
+template <class E>
+MFIK_INLINE void begin_at(int n, int lane, const double* q, BatchLanes<E>& lanes) {
     lanes.attempts[lane].age = 0;
     lanes.attempts[lane].bound2 = kHopelessError2;
     for (int j = 0; j < n; ++j) {
@@ -79,7 +85,8 @@ MFIK_INLINE void score_references(const BatchTask& task, SearchRow* rows, int nu
 }
 
 /// Put a row into a lane and begin its first attempt.
-MFIK_INLINE void enter(const BatchTask& task, SearchRow& row, int index, int lane, BatchLanes& lanes) {
+template <class E>
+MFIK_INLINE void enter(const BatchTask& task, SearchRow& row, int index, int lane, BatchLanes<E>& lanes) {
     const Chain& chain = *task.chain;
     const SeedTable& table = *task.table;
     RowAttempt& attempt = lanes.attempts[lane];
@@ -114,7 +121,8 @@ MFIK_INLINE void enter(const BatchTask& task, SearchRow& row, int index, int lan
 }
 
 /// Keep what the row in a lane has found. Returns whether its attempt is over; `row.solved` whether it succeeded.
-MFIK_INLINE bool is_over(const BatchTask& task, SearchRow& row, int lane, BatchLanes& lanes) {
+template <class E>
+MFIK_INLINE bool is_over(const BatchTask& task, SearchRow& row, int lane, BatchLanes<E>& lanes) {
     RowAttempt& attempt = lanes.attempts[lane];
     const double tol_pos = kInside * task.tol_pos_m, tol_rot = kInside * task.tol_rot_rad;
     const double pos2 = lanes.at.pos2[lane], rot2 = lanes.at.rot2[lane], error2 = pos2 + rot2;
@@ -136,7 +144,8 @@ MFIK_INLINE bool is_over(const BatchTask& task, SearchRow& row, int lane, BatchL
 }
 
 /// Begin the next attempt of a row: the stored configurations that are nearest, then all of them in their order.
-MFIK_INLINE void try_next(const BatchTask& task, SearchRow& row, int lane, BatchLanes& lanes) {
+template <class E>
+MFIK_INLINE void try_next(const BatchTask& task, SearchRow& row, int lane, BatchLanes<E>& lanes) {
     const int next = row.attempts++;
     double q[kMaxJoints];
     turned_row(*task.chain, *task.table,
@@ -145,10 +154,10 @@ MFIK_INLINE void try_next(const BatchTask& task, SearchRow& row, int lane, Batch
     begin_at(task.chain->dof, lane, q, lanes);
 }
 
-void search_rows(const BatchTask& task, SearchRow* rows, int num_rows) noexcept {
-    BatchLanes lanes;
-    lanes.constraints.locked_joints = task.locked;
-    lanes.constraints.slack = task.slack;
+template <class E>
+MFIK_INLINE void search_rows_within(const BatchTask& task, const E& constraints, SearchRow* rows, int num_rows) {
+    BatchLanes<E> lanes;
+    lanes.constraints = constraints;
     score_references(task, rows, num_rows);
     int next = 0;  // row that enters next
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -189,6 +198,15 @@ void search_rows(const BatchTask& task, SearchRow* rows, int num_rows) noexcept 
             }
         }
     }
+}
+
+void search_rows(const BatchTask& task, SearchRow* rows, int num_rows) noexcept {
+    LaneConstraintsWithoutSlack constraints{};
+    constraints.locked_joints = task.locked;
+    if (task.slack == nullptr) return search_rows_within(task, constraints, rows, num_rows);
+    LaneConstraints with_slack = constraints;
+    with_slack.slack = task.slack;
+    search_rows_within(task, with_slack, rows, num_rows);
 }
 
 }  // namespace

@@ -64,7 +64,7 @@ MFIK_INLINE bool read_row(const Chain& chain, const Constraints& constraints, co
 /// One row by itself: half the time of a register with one lane in use.
 template <class T>
 MFIK_INLINE void refine_row(const Chain& chain, const RefineArgs<T>& args, std::int64_t i) {
-    Constraints constraints;
+    WithoutSlack constraints;
     set_limits(chain, constraints);
     double q[kMaxJoints];
     Transform T_target;
@@ -77,7 +77,7 @@ MFIK_INLINE void refine_row(const Chain& chain, const RefineArgs<T>& args, std::
 template <class T>
 MFIK_INLINE void refine_rows(const Chain& chain, const RefineArgs<T>& args, std::int64_t begin, std::int64_t end) {
     const int n = chain.dof;
-    Constraints constraints;
+    WithoutSlack constraints;
     set_limits(chain, constraints);
     const double pos2 = args.tol_pos_m * args.tol_pos_m, rot2 = args.tol_rot_rad * args.tol_rot_rad;
     Iterate<Lanes> at;

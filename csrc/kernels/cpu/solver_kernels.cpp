@@ -131,12 +131,13 @@ MFIK_INLINE unsigned renewed(const SearchTask& task, unsigned finished, Attempts
 }
 
 /// One step of every attempt; `fresh` lanes begin at stored configurations instead.
-MFIK_INLINE void advance(const SearchTask& task, unsigned fresh, Attempts& attempts) {
+template <class E>
+MFIK_INLINE void advance(const SearchTask& task, const E& constraints, unsigned fresh, Attempts& attempts) {
     const int n = task.chain->dof;
     Lanes dq[kMaxJoints];
     double q[kMaxJoints];
-    dls_step(*task.chain, *task.constraints, attempts.T_target, attempts.at, dq);
-    move(*task.constraints, n, dq, attempts.at.q);
+    dls_step(*task.chain, constraints, attempts.T_target, attempts.at, dq);
+    move(constraints, n, dq, attempts.at.q);
     for (int lane = 0; lane < kLanes; ++lane) {
         ++attempts.age[lane];
         if (!(fresh >> lane & 1u)) continue;
@@ -147,29 +148,38 @@ MFIK_INLINE void advance(const SearchTask& task, unsigned fresh, Attempts& attem
     }
 }
 
-void search(const SearchTask& task, SearchResult& result, SolutionPool* pool) noexcept {
+template <class E>
+MFIK_INLINE void search_within(const SearchTask& task, const E& constraints, SearchResult& result, SolutionPool* pool) {
     Attempts attempts;
     begin(task, attempts, result);
     for (;; ++result.iterations) {
-        linearize(*task.chain, *task.constraints, attempts.T_target, attempts.at);
+        linearize(*task.chain, constraints, attempts.T_target, attempts.at);
         bool wait = false;
         const unsigned finished = collect(task, attempts, result, pool, wait);
         if (result.solved && !task.exhaust && !(wait && attempts.grace-- > 0)) return;
         const unsigned fresh = renewed(task, finished, attempts, result);
         if (attempts.active == 0) return;
-        advance(task, fresh, attempts);
+        advance(task, constraints, fresh, attempts);
     }
 }
 
-RefineOutcome refine_one(const Chain& chain, const Constraints& constraints, const Transform& T_target, double* q,
-                         int max_iterations, double tol_pos_m, double tol_rot_rad, int posture_steps) noexcept {
-    return refine(chain, constraints, T_target, q, max_iterations, tol_pos_m, tol_rot_rad, posture_steps);
+void search(const SearchTask& task, SearchResult& result, SolutionPool* pool) noexcept {
+    by_slack(*task.constraints, [&](const auto& constraints) { search_within(task, constraints, result, pool); });
 }
 
-FollowOutcome follow_one(const Chain& chain, const Constraints& constraints, const StepBounds& bounds,
+RefineOutcome refine_one(const Chain& chain, const Constraints& given, const Transform& T_target, double* q,
+                         int max_iterations, double tol_pos_m, double tol_rot_rad, int posture_steps) noexcept {
+    return by_slack(given, [&](const auto& constraints) {
+        return refine(chain, constraints, T_target, q, max_iterations, tol_pos_m, tol_rot_rad, posture_steps);
+    });
+}
+
+FollowOutcome follow_one(const Chain& chain, const Constraints& given, const StepBounds& bounds,
                          const Transform& T_target, double* q, int max_iterations, double tol_pos_m,
                          double tol_rot_rad) noexcept {
-    return follow(chain, constraints, bounds, T_target, q, max_iterations, tol_pos_m, tol_rot_rad);
+    return by_slack(given, [&](const auto& constraints) {
+        return follow(chain, constraints, bounds, T_target, q, max_iterations, tol_pos_m, tol_rot_rad);
+    });
 }
 
 }  // namespace
