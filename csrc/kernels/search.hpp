@@ -12,26 +12,29 @@ namespace mfik {
 /// Share of a tolerance to which a search refines, so that its answer passes the check by forward kinematics whatever
 /// the rounding: 1e-6 of a tolerance of 1e-9 is 1e-15, a unit in the last place of a length of some metres.
 constexpr double kInside = 0.999999;
-/// How a tip pose looks from the first joint. Where that is revolute, the pose is turned back about its axis to the
-/// half plane of azimuth 0, so that one stored configuration serves every azimuth.
+/// How a tip pose looks from the first joint, where that joint does not matter: turned back about its axis to the half
+/// plane of azimuth 0, or moved back along it to height 0. So one stored configuration serves every azimuth, and every
+/// place of a rail.
 struct SeedFeature {
-    double azimuth;   // [rad]
-    double value[7];  // position [reach / 2], quaternion
+    double place;     // azimuth [rad], or height [length]
+    double value[7];  // position [half_size], quaternion
 };
 
 /// Configurations drawn uniformly within the limits. [kSize] is a multiple of every kLanes.
 struct SeedTable {
     static constexpr int kSize = 512;
 
-    double reach;             // [m]: the tip is never farther from joint 1
-    double midpoint0, half0;  // of the first joint's range [rad]; half0 infinite where it does not matter
+    double reach;             // the tip is never farther from joint 1
+    double half_size;         // half of that with the first joint at zero
+    bool turns;               // the first joint
+    double midpoint0, half0;  // of the first joint's range; half0 infinite where it does not matter
     double q[kSize][kMaxJoints];
-    double turn[kSize];  // q[.][0] - azimuth of its tip
+    double offset[kSize];  // q[.][0] - place of its tip
     double feature[7][kSize];
 };
 
 /// SeedFeature of a tip pose.
-inline SeedFeature seed_feature(const Chain& chain, double reach, const Transform& T) {
+inline SeedFeature seed_feature(const Chain& chain, double half_size, const Transform& T) {
     const double* origin = chain.origin[0];
     double p[3], R[9];
     for (int i = 0; i < 3; ++i) {
@@ -41,7 +44,10 @@ inline SeedFeature seed_feature(const Chain& chain, double reach, const Transfor
             R[3 * i + j] = origin[i] * T.R[j] + origin[4 + i] * T.R[3 + j] + origin[8 + i] * T.R[6 + j];
     }
     SeedFeature feature{};
-    if (chain.kind[0] != JointKind::kPrismatic) {
+    if (chain.kind[0] == JointKind::kPrismatic) {
+        feature.place = p[2];
+        p[2] = 0.0;
+    } else {
         const double radius = std::hypot(p[0], p[1]);
         const double c = radius > 1e-9 ? p[0] / radius : 1.0, s = radius > 1e-9 ? p[1] / radius : 0.0;
         for (int j = 0; j < 3; ++j) {
@@ -50,34 +56,41 @@ inline SeedFeature seed_feature(const Chain& chain, double reach, const Transfor
             R[3 + j] = c * y - s * x;
         }
         p[0] = radius, p[1] = 0.0;
-        feature.azimuth = std::atan2(s, c);
+        feature.place = std::atan2(s, c);
     }
-    for (int i = 0; i < 3; ++i) feature.value[i] = p[i] / (0.5 * reach);
+    for (int i = 0; i < 3; ++i) feature.value[i] = p[i] / half_size;
     matrix_to_quat(R, feature.value + 3);
     return feature;
 }
 
-/// First joint [rad], nearest to the midpoint of its range, that turns a configuration of q[0] - azimuth = `turn` to
-/// the azimuth of the target.
+/// First joint, nearest to the midpoint of its range, that brings a configuration of that offset to the place of the
+/// target.
 template <class V, class S>
-MFIK_INLINE V turned_to_azimuth(const SeedTable& table, const S& turn, double azimuth) {
-    return table.midpoint0 + wrap_angle<V>(turn + (azimuth - table.midpoint0));
+MFIK_INLINE V brought_to_place(const SeedTable& table, const S& offset, double place) {
+    const V from_midpoint = offset + (place - table.midpoint0);
+    return table.midpoint0 + (table.turns ? wrap_angle<V>(from_midpoint) : from_midpoint);
 }
 
-/// Largest distance of the tip from the first joint [m].
-inline double chain_reach(const Chain& chain) {
+/// Largest distance of the tip from the first joint, but for that joint's own motion along a rail.
+inline double reach_beside_rail(const Chain& chain) {
     double reach = 0.0;
     for (int j = 1; j <= chain.dof; ++j) {
         const double* o = chain.origin[j];
         reach += std::sqrt(o[3] * o[3] + o[7] * o[7] + o[11] * o[11]);
     }
-    for (int j = 0; j < chain.dof; ++j)
+    for (int j = 1; j < chain.dof; ++j)
         if (chain.kind[j] == JointKind::kPrismatic)
             reach += std::fmax(std::fabs(chain.lower[j]), std::fabs(chain.upper[j]));
     return reach;
 }
 
-/// What to look for.
+/// Largest motion of the first joint along a rail.
+inline double rail_length(const Chain& chain) {
+    if (chain.kind[0] != JointKind::kPrismatic) return 0.0;
+    return std::fmax(std::fabs(chain.lower[0]), std::fabs(chain.upper[0]));
+}
+
+/// What to look for. Lengths are in the robot's own unit (solver/units.hpp).
 struct SearchTask {
     const Chain* chain;
     const Constraints* constraints;
@@ -86,6 +99,7 @@ struct SearchTask {
     Transform T_target;
     double tol_pos_m, tol_rot_rad;
     const double* q_near;           // [dof]: solutions near it are preferred
+    const double* unit;             // [dof] of the joints [rad] or [m]
     double q_ref[kMaxJoints];       // the same within the limits: an attempt begins there
     double first_seed[kMaxJoints];  // within the limits
     bool has_first_seed;            // else the first seed is q_ref
@@ -126,6 +140,7 @@ struct SolutionPool {
     static constexpr int kCapacity = 256;
     int size;
     double min_distance;  // [rad] or [m]
+    const double* unit;   // [dof] of the joints [rad] or [m]
     double q[kCapacity][kMaxJoints];
 };
 

@@ -33,11 +33,11 @@ MFIK_INLINE double nearest_turn(const Chain& chain, int j, double q, double q_re
 }
 
 /// Largest difference [rad] or [m] of a configuration's joints from q_ref, with every joint of q on that of its
-/// equivalent turns within the limits that is nearest.
-MFIK_INLINE double distance_to_reference(const Chain& chain, const double* q, const double* q_ref) {
+/// equivalent turns within the limits that is nearest. `unit` [dof] of the joints [rad] or [m].
+MFIK_INLINE double distance_to_reference(const Chain& chain, const double* unit, const double* q, const double* q_ref) {
     double largest = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
-        const double d = std::fabs(nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
+        const double d = unit[j] * std::fabs(nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
         if (!(d <= largest)) largest = d;
     }
     return largest;
@@ -45,14 +45,15 @@ MFIK_INLINE double distance_to_reference(const Chain& chain, const double* q, co
 
 /// Largest difference [rad] or [m] of the joints of two postures. Full turns of joints that can make them, or nearly,
 /// are no difference, whether or not the limits leave room for them.
-MFIK_INLINE double posture_difference(const Chain& chain, const double* a, const double* b) {
+MFIK_INLINE double posture_difference(const Chain& chain, const double* unit, const double* a, const double* b) {
     constexpr double kNearlyATurn = 1e-3;  // [rad]: a range so little short of a turn counts as one
     double largest = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
         double d = a[j] - b[j];
         if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - kNearlyATurn)
             d = wrap_angle(d);
-        if (!(std::fabs(d) <= largest)) largest = std::fabs(d);
+        d = unit[j] * std::fabs(d);
+        if (!(d <= largest)) largest = d;
     }
     return largest;
 }

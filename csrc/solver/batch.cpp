@@ -23,7 +23,8 @@ struct Batch {
     Span<double> q_out;
     Span<Result> results;
     Span<double> time_us;
-    const Options& options;
+    const Options& options;      // as given
+    const Options& own_options;  // in own units
     std::size_t dof;
     bool together;    // the network answers kNetworkRows rows together
     bool throughput;  // a row in each lane
@@ -52,18 +53,19 @@ struct ThreadMemory {
 
 /// Answers of the network to rows [begin, end), together.
 void seed_rows(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, ThreadMemory& memory) {
-    double tip_poses[kNetworkRows * kPoseSize];
+    double tip_poses[kNetworkRows * kPoseSize], q_ref[kNetworkRows * kMaxJoints];
     Transform T_tip_tool;
-    if (!read_tool(batch.options, T_tip_tool)) return;  // every row will be refused
+    if (!read_tool(batch.own_options, T_tip_tool)) return;  // every row will be refused
     for (std::size_t first = begin; first < end; first += kNetworkRows) {
         const std::size_t rows = std::min<std::size_t>(kNetworkRows, end - first);
         for (std::size_t i = 0; i < rows; ++i) {
             Transform T_target, T_tip = T_tip_tool;  // a row that is no pose will be refused
-            (void)read_target(batch.poses.data() + (first + i) * kPoseSize, T_tip_tool, T_target, T_tip);
+            (void)read_target(core, batch.poses.data() + (first + i) * kPoseSize, T_tip_tool, T_target, T_tip);
             to_pose(T_tip, tip_poses + i * kPoseSize);
+            to_units(core.units, batch.q_ref.subspan((first + i) * batch.dof, batch.dof), q_ref + i * batch.dof);
         }
-        network_seeds(core, static_cast<int>(rows), batch.q_ref.data() + first * batch.dof, tip_poses,
-                      memory.network.data(), memory.seeds.data() + (first - begin) * batch.dof);
+        network_seeds(core, static_cast<int>(rows), q_ref, tip_poses, memory.network.data(),
+                      memory.seeds.data() + (first - begin) * batch.dof);
     }
 }
 
@@ -78,17 +80,18 @@ void solve_row(const Core& core, const Batch& batch, std::size_t i, const double
 bool read_row(const Core& core, const Batch& batch, std::size_t i, const Transform& T_tip_tool,
               const double* network_seed, SearchRow& row) {
     const Chain& chain = core.chain();
-    const Options& options = batch.options;
-    const Span<const double> q_ref = batch.q_ref.subspan(i * batch.dof, batch.dof);
-    if (!is_finite(q_ref)) return false;
-    if (!read_target(batch.poses.data() + i * kPoseSize, T_tip_tool, row.T_target, row.T_tip)) return false;
+    const Options& options = batch.own_options;
+    if (!is_finite(batch.q_ref.subspan(i * batch.dof, batch.dof))) return false;
+    double q_ref[kMaxJoints];
+    to_units(core.units, batch.q_ref.subspan(i * batch.dof, batch.dof), q_ref);
+    if (!read_target(core, batch.poses.data() + i * kPoseSize, T_tip_tool, row.T_target, row.T_tip)) return false;
     if (is_too_far(core, options, row.T_tip)) return false;
     for (std::size_t j = 0; j < batch.dof; ++j) {
         const bool free = chain.kind[j] == JointKind::kContinuous;
         row.q_ref[j] = free ? q_ref[j] : std::clamp(q_ref[j], chain.lower[j], chain.upper[j]);
         if (options.locked >> j & 1u && row.q_ref[j] != q_ref[j]) return false;
     }
-    row.feature = seed_feature(chain, core.table.reach, row.T_tip);
+    row.feature = seed_feature(chain, core.table.half_size, row.T_tip);
     row.has_first_seed = options.seed != Seed::kReference;
     if (options.seed == Seed::kNetwork) {
         std::copy_n(network_seed, batch.dof, row.first_seed);
@@ -100,30 +103,32 @@ bool read_row(const Core& core, const Batch& batch, std::size_t i, const Transfo
 
 /// Hand out a row that went through the lanes.
 void hand_out(const Core& core, const Batch& batch, std::size_t i, const SearchRow& row, ThreadMemory& memory) {
-    const Span<const double> q_ref = batch.q_ref.subspan(i * batch.dof, batch.dof);
-    double q[kMaxJoints];
+    const Span<const double> given = batch.q_ref.subspan(i * batch.dof, batch.dof);
+    double q[kMaxJoints], q_ref[kMaxJoints];
     std::copy_n(row.q, batch.dof, q);
     Result& result = batch.results[i];
     if (row.solved) {
-        unwind(core.chain(), q_ref.data(), q);
-        result = {Status::kSolved, row.pos_error_m, row.rot_error_rad, row.iterations, row.attempts, 1, 0.0,
-                  kSolvedReason};
+        to_units(core.units, given, q_ref);
+        unwind(core.chain(), q_ref, q);
+        const double pos_error_m = row.pos_error_m * core.units.length;
+        result = {Status::kSolved, pos_error_m, row.rot_error_rad, row.iterations, row.attempts, 1, 0.0, kSolvedReason};
     } else {
-        const Problem problem = read_problem(core, batch.pose(i), q_ref, batch.options, &memory.scratch);
+        Problem problem;
+        read_problem(core, batch.pose(i), given, batch.options, &memory.scratch, problem);
         SearchResult found{};
         found.iterations = row.iterations;
         found.attempts = row.attempts;
-        result = conclude(core, problem, q_ref.data(), batch.options, found, q);
+        result = conclude(core, problem, found, q);
     }
-    std::copy_n(q, batch.dof, batch.q_out.data() + i * batch.dof);
+    from_units(core.units, q, batch.q_out.subspan(i * batch.dof, batch.dof));
 }
 
 /// Rows [begin, end), a row in each lane.
 void solve_in_lanes(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, ThreadMemory& memory) {
     const Clock::time_point start = Clock::now();
-    const Options& options = batch.options;
+    const Options& options = batch.own_options;
     Transform T_tip_tool;
-    const bool refused = refusal(options, batch.dof) != nullptr || !read_tool(options, T_tip_tool);
+    const bool refused = refusal(batch.options, batch.dof) != nullptr || !read_tool(options, T_tip_tool);
     std::size_t count = 0;
     for (std::size_t i = begin; i < end; ++i) {
         const double* network_seed = batch.together ? memory.seeds.data() + (i - begin) * batch.dof : nullptr;
@@ -175,7 +180,9 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
     const bool throughput = options.throughput && !options.nearest && options.q_preferred.empty() &&
                             options.max_iterations > 0 && (options.seed != Seed::kNetwork || has_network);
     const bool together = seeds && (throughput || time_us.empty());
-    const Batch batch{poses, q_ref, q_out, results, time_us, options, dof, together, throughput};
+    double q_preferred[kMaxJoints];
+    const Options own_options = options_in_units(core, options, q_preferred);
+    const Batch batch{poses, q_ref, q_out, results, time_us, options, own_options, dof, together, throughput};
     const std::size_t chunk = throughput ? kThroughputChunk : kChunk;
     std::atomic<std::size_t> next{0};
     const auto work = [&](ThreadMemory& memory) noexcept {

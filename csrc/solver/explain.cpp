@@ -32,12 +32,13 @@ std::string Solver::explain(const Result& result, Span<const double> q_out) cons
                   1e3 * result.pos_error_m, result.rot_error_rad * 180.0 / kPi, result.iterations, result.attempts,
                   result.attempts == 1 ? "" : "s");
     text += numbers;
-    const Chain& chain = impl_->chain();
+    const Chain& chain = impl_->chain_in_metres();
     if (q_out.size() != static_cast<std::size_t>(chain.dof)) return text;
     std::string at;
     for (std::size_t j = 0; j < q_out.size(); ++j) {
         if (chain.kind[j] == JointKind::kContinuous) continue;
-        const bool low = q_out[j] <= chain.lower[j] + kAtLimit, high = q_out[j] >= chain.upper[j] - kAtLimit;
+        const double at_limit = kAtLimit * impl_->units.joint[j];
+        const bool low = q_out[j] <= chain.lower[j] + at_limit, high = q_out[j] >= chain.upper[j] - at_limit;
         if (!low && !high) continue;
         std::snprintf(numbers, sizeof(numbers), " %s limit (%.4g)", low ? "lower" : "upper",
                       low ? chain.lower[j] : chain.upper[j]);

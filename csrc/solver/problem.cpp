@@ -8,6 +8,9 @@
 namespace mfik {
 namespace {
 
+constexpr char kToolRefused[] =
+    "T_tip_tool: expected up to kMaxToolLength (1e9 m), and a unit quaternion in the last four";
+
 bool is_tolerance(double value) {
     return std::isfinite(value) && value >= 0;
 }
@@ -77,6 +80,9 @@ const char* refusal(const Options& options, std::size_t dof) {
     for (const double slack : options.slack)
         if (!(slack >= 0.0)) return "slack: expected numbers of at least 0, infinity to free an axis";
     if (options.locked >> dof != 0) return "locked: expected bits of the joints 0 to dof() - 1 only";
+    if (!std::all_of(options.T_tip_tool.begin(), options.T_tip_tool.begin() + 3,
+                     [](double x) { return std::abs(x) <= kMaxToolLength; }))
+        return kToolRefused;
     return nullptr;
 }
 
@@ -89,12 +95,14 @@ bool read_pose(const double* pose, Transform& T) {
 }
 
 bool read_tool(const Options& options, Transform& T_tip_tool) {
-    return read_pose(options.T_tip_tool.data(), T_tip_tool) &&
-           std::all_of(T_tip_tool.p, T_tip_tool.p + 3, [](double x) { return std::abs(x) <= kMaxToolLength; });
+    return read_pose(options.T_tip_tool.data(), T_tip_tool);
 }
 
-bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip) {
-    if (!read_pose(pose, T_target)) return false;
+bool read_target(const Core& core, const double* pose, const Transform& T_tip_tool, Transform& T_target,
+                 Transform& T_tip) {
+    double own[kPoseSize];
+    pose_to_units(core.units, pose, own);
+    if (!read_pose(own, T_target)) return false;
     T_tip = times_inverse(T_target, T_tip_tool);
     return true;
 }
@@ -112,32 +120,41 @@ bool is_too_far(const Core& core, const Options& options, const Transform& T_tip
     return norm3(from_joint1) > core.table.reach + options.tol_pos_m && options.slack == Options{}.slack;
 }
 
-Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
-                     Scratch* scratch) {
-    Problem problem;
+Options options_in_units(const Core& core, const Options& options, double* q_preferred) {
+    Options own = options;
+    own.tol_pos_m /= core.units.length;
+    for (std::size_t i = 0; i < 3; ++i) own.slack[i] /= core.units.length;
+    pose_to_units(core.units, options.T_tip_tool.data(), own.T_tip_tool.data());
+    if (options.q_preferred.size() == static_cast<std::size_t>(core.chain().dof)) {
+        to_units(core.units, options.q_preferred, q_preferred);
+        own.q_preferred = {q_preferred, options.q_preferred.size()};
+    }
+    return own;
+}
+
+void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& given,
+                  Scratch* scratch, Problem& problem) {
     const Chain& chain = core.chain();
     const std::size_t dof = static_cast<std::size_t>(chain.dof);
-    const auto refuse = [&problem](const char* error) {
-        problem.error = error;
-        return problem;
-    };
+    const auto refuse = [&problem](const char* error) { problem.error = error; };
     if (scratch == nullptr || scratch->size != core.scratch_size(1))
         return refuse("workspace: expected one from this solver's make_workspace()");
     if (q_ref.size() != dof) return refuse("q_ref: expected dof() values");
     if (!is_finite(q_ref)) return refuse("q_ref: expected finite values");
-    if (const char* error = refusal(options, dof)) return refuse(error);
+    if (const char* error = refusal(given, dof)) return refuse(error);
+    problem.options = options_in_units(core, given, problem.q_preferred);
+    to_units(core.units, q_ref, problem.q_ref);
+    const Options& options = problem.options;
     Transform T_tip_tool;
-    if (!read_tool(options, T_tip_tool))
-        return refuse("T_tip_tool: expected up to kMaxToolLength (1e9 m), and a unit quaternion in the last four");
-    if (!read_target(T_base_tool.data(), T_tip_tool, problem.T_target, problem.T_tip))
+    if (!read_tool(options, T_tip_tool)) return refuse(kToolRefused);
+    if (!read_target(core, T_base_tool.data(), T_tip_tool, problem.T_target, problem.T_tip))
         return refuse("T_base_tool: expected finite values with a unit quaternion in the last four");
-    if (!read_constraints(chain, q_ref, options, problem.constraints))
+    if (!read_constraints(chain, {problem.q_ref, dof}, options, problem.constraints))
         return refuse("q_ref: expected locked joints within their limits");
 
     problem.chain = &chain_to_tool(core, options, T_tip_tool, *scratch);
     to_pose(problem.T_tip, problem.tip_pose);
     problem.too_far = is_too_far(core, options, problem.T_tip);
-    return problem;
 }
 
 Constraints with_posture(const Constraints& constraints, const Options& options) {

@@ -11,8 +11,15 @@ struct Scratch;
 
 constexpr int kPoseSize = 7;
 
+/// Everything in the robot's own units; it refers to itself, and stays where it is.
 struct Problem {
-    const char* error = nullptr;   // why the input is refused, else null
+    Problem() = default;
+    Problem(const Problem&) = delete;
+    Problem& operator=(const Problem&) = delete;
+
+    const char* error = nullptr;  // why the input is refused, else null
+    Options options{};
+    double q_ref[kMaxJoints]{}, q_preferred[kMaxJoints]{};
     const Chain* chain = nullptr;  // to the tool
     Constraints constraints{};     // without the null-space posture: a search omits it, as it slows convergence
     Transform T_target{};          // of the tool
@@ -23,10 +30,13 @@ struct Problem {
 
 /// Check what every call takes.
 /// @param[in,out] scratch  Receives the chain to the tool; null is refused.
-[[nodiscard]] Problem read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref,
-                                   const Options& options, Scratch* scratch);
+void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
+                  Scratch* scratch, Problem& problem);
 
-/// Why options are refused, the tool aside, else null.
+/// Options in the robot's own units; where there is a null-space posture, it is put into `q_preferred` [dof].
+[[nodiscard]] Options options_in_units(const Core& core, const Options& options, double* q_preferred);
+
+/// Why options, as callers give them, are refused, the tool's rotation aside; else null.
 [[nodiscard]] const char* refusal(const Options& options, std::size_t dof);
 
 /// Chain to the tool of the options: the robot's own, or `scratch.tool_chain`.
@@ -39,13 +49,15 @@ struct Problem {
 /// The constraints with the null-space posture of the options.
 [[nodiscard]] Constraints with_posture(const Constraints& constraints, const Options& options);
 
-/// Target of the tool, and of the tip that carries it; false where the pose is not finite or its quaternion is no unit.
-[[nodiscard]] bool read_target(const double* pose, const Transform& T_tip_tool, Transform& T_target, Transform& T_tip);
+/// Target of the tool, and of the tip that carries it, in own units; false where the pose, in metres, is not finite or
+/// its quaternion is no unit.
+[[nodiscard]] bool read_target(const Core& core, const double* pose, const Transform& T_tip_tool, Transform& T_target,
+                               Transform& T_tip);
 
 /// Transform of a pose [7]; false where it is not finite or its quaternion is no unit (kQuatNormTolerance).
 [[nodiscard]] bool read_pose(const double* pose, Transform& T);
 
-/// Transform of the options' tool; false where it is no pose or beyond kMaxToolLength.
+/// Transform of the options' tool; false where it is no pose.
 [[nodiscard]] bool read_tool(const Options& options, Transform& T_tip_tool);
 
 [[nodiscard]] bool is_finite(Span<const double> values);

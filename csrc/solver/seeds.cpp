@@ -18,10 +18,12 @@ constexpr std::uint64_t kTableSeed =
 
 SeedTable make_seed_table(const Chain& chain) {
     SeedTable table{};
-    table.reach = chain_reach(chain);
-    const bool turns = chain.kind[0] != JointKind::kPrismatic;
+    const double size = reach_beside_rail(chain);
+    table.reach = size + rail_length(chain);
+    table.half_size = size > 0.0 ? 0.5 * size : 1.0;
+    table.turns = chain.kind[0] != JointKind::kPrismatic;
     table.midpoint0 = 0.5 * (chain.lower[0] + chain.upper[0]);
-    table.half0 = turns && chain.kind[0] == JointKind::kRevolute ? 0.5 * (chain.upper[0] - chain.lower[0]) : kInfinity;
+    table.half0 = chain.kind[0] == JointKind::kContinuous ? kInfinity : 0.5 * (chain.upper[0] - chain.lower[0]);
     for (int i = 0; i < SeedTable::kSize; ++i) {
         double* q = table.q[i];
         for (int j = 0; j < chain.dof; ++j) {
@@ -32,8 +34,8 @@ SeedTable make_seed_table(const Chain& chain) {
             const double width = chain.kind[j] == JointKind::kPrismatic ? range : std::min(range, 2 * kPi);
             q[j] = midpoint + width * (static_cast<double>(uniform24(draw.x0)) - 0.5);
         }
-        const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, q));
-        table.turn[i] = turns ? q[0] - feature.azimuth : table.midpoint0;
+        const SeedFeature feature = seed_feature(chain, table.half_size, forward(chain, q));
+        table.offset[i] = q[0] - feature.place;
         for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
     }
     return table;
@@ -45,9 +47,9 @@ void analytic_seed(const Core& core, const Transform& T_tip, const double* q_ref
     if (seed == Seed::kReference) return;
     for (int j = 0; j < chain.dof; ++j) q[j] = 0.5 * (chain.lower[j] + chain.upper[j]);
     if (seed == Seed::kAzimuth && chain.kind[0] != JointKind::kPrismatic) {
-        const SeedFeature midpoint = seed_feature(chain, core.table.reach, forward(chain, q));
-        const SeedFeature target = seed_feature(chain, core.table.reach, T_tip);
-        q[0] = turned_to_azimuth<double>(core.table, q[0] - midpoint.azimuth, target.azimuth);
+        const SeedFeature midpoint = seed_feature(chain, core.table.half_size, forward(chain, q));
+        const SeedFeature target = seed_feature(chain, core.table.half_size, T_tip);
+        q[0] = brought_to_place<double>(core.table, q[0] - midpoint.place, target.place);
     }
 }
 
@@ -57,17 +59,19 @@ void network_seeds(const Core& core, int rows, const double* q_ref, const double
     const int dof = chain.dof;
     float q[kNetworkRows * kMaxJoints], poses[kNetworkRows * kPoseSize], u[kNetworkRows * kMaxJoints];
     if (rows < 1 || dof < 1) return;
+    const double* unit = core.units.joint;
     for (int i = 0; i < rows * dof; ++i) {
         const int j = i % dof;
         const bool endless = chain.kind[j] == JointKind::kContinuous;
         seeds[i] = endless ? q_ref[i] : std::clamp(q_ref[i], chain.lower[j], chain.upper[j]);
-        q[i] = static_cast<float>(seeds[i]);
+        q[i] = static_cast<float>(unit[j] * seeds[i]);
     }
-    for (int i = 0; i < rows * kPoseSize; ++i) poses[i] = static_cast<float>(tip_poses[i]);
+    for (int i = 0; i < rows * kPoseSize; ++i)
+        poses[i] = static_cast<float>((i % kPoseSize < 3 ? core.units.length : 1.0) * tip_poses[i]);
     core.engine->evaluate(rows, q, poses, rows, u, scratch);
     // Inputs of absurd size overflow float32.
     for (int i = 0; i < rows * dof; ++i)
-        if (std::isfinite(u[i])) seeds[i] += static_cast<double>(u[i]);
+        if (std::isfinite(u[i])) seeds[i] += static_cast<double>(u[i]) / unit[i % dof];
 }
 
 }  // namespace mfik

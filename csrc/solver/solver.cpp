@@ -67,7 +67,7 @@ Pose Solver::fk(Span<const double> q) const noexcept {
     Pose pose;
     pose.fill(kNaN);
     if (impl_ != nullptr && q.size() == static_cast<std::size_t>(dof()) && is_finite(q)) {
-        to_pose(forward(impl_->chain(), q.data()), pose.data());
+        to_pose(forward(impl_->chain_in_metres(), q.data()), pose.data());
     }
     return pose;
 }
@@ -92,11 +92,11 @@ const std::vector<std::string>& Solver::joint_names() const noexcept {
 }
 Span<const double> Solver::lower() const noexcept {
     if (impl_ == nullptr) return {};
-    return {impl_->chain().lower, static_cast<std::size_t>(dof())};
+    return {impl_->chain_in_metres().lower, static_cast<std::size_t>(dof())};
 }
 Span<const double> Solver::upper() const noexcept {
     if (impl_ == nullptr) return {};
-    return {impl_->chain().upper, static_cast<std::size_t>(dof())};
+    return {impl_->chain_in_metres().upper, static_cast<std::size_t>(dof())};
 }
 int Solver::lanes() const noexcept {
     return impl_ == nullptr ? 0 : impl_->kernels.lanes;

@@ -9,12 +9,12 @@
 namespace mfik {
 namespace {
 
-/// What one sample may do: at most max_step [dof] or [1] from q_prev, and joints beyond their limits come back by as
+/// What one sample may do: at most max_step [dof] from q_prev, and joints beyond their limits come back by as
 /// much, held there by the constraints. Returns whether one of them is so far outside that one step does not lead back.
-bool bound_step(Span<const double> q_prev, Span<const double> max_step, Constraints& constraints, StepBounds& bounds) {
+bool bound_step(Span<const double> q_prev, const double* max_step, Constraints& constraints, StepBounds& bounds) {
     bool returning = false;
     for (std::size_t j = 0; j < q_prev.size(); ++j) {
-        const double q = q_prev[j], step = max_step[max_step.size() == 1 ? 0 : j];
+        const double q = q_prev[j], step = max_step[j];
         // The bound holds for the difference as it is computed, rounding included.
         double low = q - step, high = q + step;
         if (q - low > step) low = std::nextafter(low, kInfinity);
@@ -46,24 +46,26 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
                      Span<double> q_out, Workspace& workspace, const Options& options) const noexcept {
     const Clock::time_point start = Clock::now();
     if (impl_ == nullptr) return invalid("solver: it was moved from");
-    Problem problem = read_problem(*impl_, T_base_tool, q_prev, options, workspace.impl_.get());
+    Problem problem;
+    read_problem(*impl_, T_base_tool, q_prev, options, workspace.impl_.get(), problem);
     if (problem.error != nullptr) return invalid(problem.error);
     if (q_out.size() != q_prev.size()) return invalid("q_out: expected dof() values");
     if ((max_step.size() != 1 && max_step.size() != q_prev.size()) || !is_step(max_step))
         return invalid("max_step: expected a finite number above 0, or dof() of them");
 
     const int dof = impl_->chain().dof;
+    const Options& own = problem.options;
+    double steps[kMaxJoints], q[kMaxJoints];
+    for (std::size_t j = 0; j < q_prev.size(); ++j)
+        steps[j] = max_step[max_step.size() == 1 ? 0 : j] / impl_->units.joint[j];
     StepBounds bounds;
-    const bool returning = bound_step(q_prev, max_step, problem.constraints, bounds);
-    double q[kMaxJoints];
+    const bool returning = bound_step({problem.q_ref, q_prev.size()}, steps, problem.constraints, bounds);
     for (int j = 0; j < dof; ++j)
-        q[j] =
-            std::clamp(q_prev[static_cast<std::size_t>(j)], problem.constraints.lower[j], problem.constraints.upper[j]);
+        q[j] = std::clamp(problem.q_ref[j], problem.constraints.lower[j], problem.constraints.upper[j]);
     const FollowOutcome step = impl_->kernels.follow(
-        *problem.chain, options.q_preferred.empty() ? problem.constraints : with_posture(problem.constraints, options),
-        bounds, problem.T_target, q, options.max_iterations, kInside * options.tol_pos_m,
-        kInside * options.tol_rot_rad);
-    Result result = verdict(*impl_, problem, q, options, step.last_share > kStalled * kStalled);
+        *problem.chain, own.q_preferred.empty() ? problem.constraints : with_posture(problem.constraints, own), bounds,
+        problem.T_target, q, own.max_iterations, kInside * own.tol_pos_m, kInside * own.tol_rot_rad);
+    Result result = verdict(*impl_, problem, q, step.last_share > kStalled * kStalled);
     result.iterations = step.iterations;
     result.attempts = 1;
     if (result.status != Status::kSolved && step.bounded) {
@@ -74,7 +76,7 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
         result.status = Status::kAtLimits;
         result.reason = "q_prev is outside the limits by more than max_step; the answer is on the way back";
     }
-    std::copy_n(q, dof, q_out.data());
+    from_units(impl_->units, q, q_out);
     result.time_us = microseconds_since(start);
     return result;
 }

@@ -44,12 +44,14 @@ Approach approach(const Core& core, const Problem& problem, const Constraints& c
     return {first.iterations + second.iterations, !second.converged && squared(second) > share * squared(first)};
 }
 
-Result verdict(const Core& core, const Problem& problem, const double* q, const Options& options, bool stalled) {
+Result verdict(const Core& core, const Problem& problem, const double* q, bool stalled) {
     const int dof = core.chain().dof;
+    const Options& options = problem.options;
     Iterate<double> at;
     std::copy_n(q, dof, at.q);
     linearize(*problem.chain, problem.constraints, problem.T_target, at);
-    Result result{Status::kNotConverged, std::sqrt(at.pos2), std::sqrt(at.rot2), 0, 0, 0, 0.0, ""};
+    const double pos_error = std::sqrt(at.pos2), rot_error = std::sqrt(at.rot2);
+    Result result{Status::kNotConverged, pos_error * core.units.length, rot_error, 0, 0, 0, 0.0, ""};
     const auto say = [&result](Status status, const char* reason) {
         result.status = status;
         result.reason = reason;
@@ -57,7 +59,7 @@ Result verdict(const Core& core, const Problem& problem, const double* q, const 
     };
     if (!within_limits(core.chain(), q))
         return say(Status::kAtLimits, "the answer violates a joint limit; let it be refined");
-    if (result.pos_error_m <= options.tol_pos_m && result.rot_error_rad <= options.tol_rot_rad) {
+    if (pos_error <= options.tol_pos_m && rot_error <= options.tol_rot_rad) {
         result.solutions = 1;
         return say(Status::kSolved, kSolvedReason);
     }

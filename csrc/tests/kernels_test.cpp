@@ -382,14 +382,18 @@ TEST_F(Kernels, LanesAgreeWithOneProblemAtATimeOnEveryInstructionSet) {
 
 TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
     SeedTable table{};
-    table.reach = chain_reach(chain);
+    table.reach = reach_beside_rail(chain);
+    table.half_size = 0.5 * table.reach;
+    table.turns = true;
     table.half0 = kPi;
     for (int i = 0; i < SeedTable::kSize; ++i) {
         sample(table.q[i]);
-        const SeedFeature feature = seed_feature(chain, table.reach, forward(chain, table.q[i]));
-        table.turn[i] = table.q[i][0] - feature.azimuth;
+        const SeedFeature feature = seed_feature(chain, table.half_size, forward(chain, table.q[i]));
+        table.offset[i] = table.q[i][0] - feature.place;
         for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
     }
+    double unit[kMaxJoints];
+    std::fill_n(unit, kMaxJoints, 1.0);
     const Constraints constraints = limits();
     for (const cpu::InstructionSet set : instruction_sets()) {
         const cpu::SolverKernels& kernels = cpu::kernels<cpu::SolverKernels>(set);
@@ -399,11 +403,12 @@ TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
             SearchTask task{};
             task.chain = &chain, task.constraints = &constraints, task.table = &table;
             task.T_target = forward(chain, q_target);
-            task.feature = seed_feature(chain, table.reach, task.T_target);
+            task.feature = seed_feature(chain, table.half_size, task.T_target);
             task.tol_pos_m = task.tol_rot_rad = 1e-8;
             task.max_iterations = 12, task.max_attempts = 160;
             sample(task.q_ref);
             task.q_near = task.q_ref;
+            task.unit = unit;
             SearchResult result{};
             kernels.search(task, result, nullptr);
             ASSERT_TRUE(result.solved) << kernels.lanes;

@@ -65,7 +65,7 @@ MFIK_INLINE void begin_at(int n, int lane, const double* q, BatchLanes<E>& lanes
 /// Distance of the tip at q_ref from its target, as nearest_rows measures it, of rows that begin there: one in each
 /// lane.
 MFIK_INLINE void score_references(const BatchTask& task, SearchRow* rows, int num_rows) {
-    const double per_half_reach = 2 / task.table->reach;
+    const double per_half_size = 1 / task.table->half_size;
     Lanes q[kMaxJoints];
     for (int first = 0; first < num_rows; first += kLanes) {
         TransformOf<Lanes> target;
@@ -78,7 +78,7 @@ MFIK_INLINE void score_references(const BatchTask& task, SearchRow* rows, int nu
         Lanes distance2 = {}, trace = {};  // trace of the relative rotation: 1 + 2 cos(angle)
         for (int i = 0; i < 3; ++i) distance2 += (tip.p[i] - target.p[i]) * (tip.p[i] - target.p[i]);
         for (int i = 0; i < 9; ++i) trace += tip.R[i] * target.R[i];
-        const Lanes score = distance2 * (per_half_reach * per_half_reach) + 0.25 * (3.0 - trace);
+        const Lanes score = distance2 * (per_half_size * per_half_size) + 0.25 * (3.0 - trace);
         for (int lane = 0; lane < kLanes && first + lane < num_rows; ++lane)
             rows[first + lane].reference_score = score[lane];
     }
@@ -114,7 +114,7 @@ MFIK_INLINE void enter(const BatchTask& task, SearchRow& row, int index, int lan
     const double best = scores[attempt.seeds[0] % kLanes];
     double q[kMaxJoints];
     if (!row.has_first_seed && best < row.reference_score) {
-        turned_row(chain, table, attempt.seeds[0], row.feature.azimuth, q);
+        row_at(chain, table, attempt.seeds[0], row.feature.place, q);
         seed = q;
     }
     begin_at(chain.dof, lane, seed, lanes);
@@ -148,9 +148,8 @@ template <class E>
 MFIK_INLINE void try_next(const BatchTask& task, SearchRow& row, int lane, BatchLanes<E>& lanes) {
     const int next = row.attempts++;
     double q[kMaxJoints];
-    turned_row(*task.chain, *task.table,
-               next < kLanes ? lanes.attempts[lane].seeds[next] : (next - kLanes) % SeedTable::kSize,
-               row.feature.azimuth, q);
+    row_at(*task.chain, *task.table,
+           next < kLanes ? lanes.attempts[lane].seeds[next] : (next - kLanes) % SeedTable::kSize, row.feature.place, q);
     begin_at(task.chain->dof, lane, q, lanes);
 }
 

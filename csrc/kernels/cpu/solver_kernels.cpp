@@ -15,7 +15,7 @@ constexpr double kNearlySolved2 = 1e-2;
 
 /// The same for the target of a search, within the limits.
 MFIK_INLINE void take_row(const SearchTask& task, int row, double* q) {
-    turned_row(*task.chain, *task.table, row, task.feature.azimuth, q);
+    row_at(*task.chain, *task.table, row, task.feature.place, q);
     for (int j = 0; j < task.chain->dof; ++j) {
         if (q[j] < task.constraints->lower[j]) q[j] = task.constraints->lower[j];
         if (q[j] > task.constraints->upper[j]) q[j] = task.constraints->upper[j];
@@ -25,7 +25,7 @@ MFIK_INLINE void take_row(const SearchTask& task, int row, double* q) {
 MFIK_INLINE void add(const Chain& chain, const double* q, SolutionPool& pool) {
     if (pool.size == SolutionPool::kCapacity) return;
     for (int i = 0; i < pool.size; ++i)
-        if (posture_difference(chain, q, pool.q[i]) <= pool.min_distance) return;
+        if (posture_difference(chain, pool.unit, q, pool.q[i]) <= pool.min_distance) return;
     for (int j = 0; j < chain.dof; ++j) pool.q[pool.size][j] = q[j];
     ++pool.size;
 }
@@ -101,7 +101,7 @@ MFIK_INLINE unsigned collect(const SearchTask& task, Attempts& attempts, SearchR
         for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j][lane];
         bool keep = false;
         if (solved) {
-            const double distance = distance_to_reference(chain, q, task.q_near);
+            const double distance = distance_to_reference(chain, task.unit, q, task.q_near);
             if (pool != nullptr) add(chain, q, *pool);
             keep = distance < attempts.nearest;
             if (keep) attempts.nearest = distance;

@@ -74,7 +74,7 @@ void add_motion(const Chain& chain, const Transform* frame, int of_frame, const 
 Clearance Solver::clearance(Span<const double> q, const World* world, bool self_collision) const noexcept {
     Clearance clearance{kNaN, nullptr, nullptr, {}};
     if (impl_ == nullptr || q.size() != static_cast<std::size_t>(dof()) || !is_finite(q)) return clearance;
-    const Chain& chain = impl_->chain();
+    const Chain& chain = impl_->chain_in_metres();
     const BodyDescription& body = impl_->bundle.robot.body;
     if (body.empty()) return clearance;
     const BodyView view = body.view();
@@ -123,7 +123,7 @@ Status Solver::is_free(Span<const double> q, const World* world, Span<unsigned c
     cpu::Nearest found[kRows];
     for (std::size_t begin = 0; begin < free.size(); begin += kRows) {
         const std::size_t rows = begin + kRows < free.size() ? kRows : free.size() - begin;
-        cpu::kernels<cpu::CollisionKernels>().nearest(impl_->chain(), view, shapes, self_collision,
+        cpu::kernels<cpu::CollisionKernels>().nearest(impl_->chain_in_metres(), view, shapes, self_collision,
                                                       q.data() + begin * joints, static_cast<int>(rows), margin_m,
                                                       margin_m, found);
         for (std::size_t row = 0; row < rows; ++row) free[begin + row] = found[row].distance >= margin_m ? 1 : 0;
