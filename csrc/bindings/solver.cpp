@@ -276,6 +276,29 @@ py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles&
                           time_each ? py::object(std::move(time_us)) : py::none());
 }
 
+/// Arguments that a constructor refuses, as an ArgumentError.
+Tracker make_tracker(const PySolver& solver, const Doubles& q, double dt, const py::object& velocity,
+                     const Doubles& acceleration) {
+    const Doubles bounds = velocity.is_none() ? Doubles(0) : velocity.cast<Doubles>();
+    try {
+        return {solver.solver, view(q), dt, view(bounds), view(acceleration)};
+    } catch (const Error& error) {
+        PyErr_SetString(py::module_::import("mfik.errors").attr("ArgumentError").ptr(), error.what());
+        throw py::error_already_set();
+    }
+}
+
+py::tuple step(Tracker& self, const py::handle& pose, const py::handle& options) {
+    const Pose target = Vector::exactly<7>(pose, "pose");
+    return with_options(options, [&](const Options& read) {
+        const Result result = self.step(target, read);
+        const Span<const double> q = self.q();
+        return py::make_tuple(Doubles(static_cast<py::ssize_t>(q.size()), q.data()), static_cast<int>(result.status),
+                              result.pos_error_m, result.rot_error_rad, result.iterations, result.attempts,
+                              result.time_us, result.reason);
+    });
+}
+
 std::string explain(const PySolver& self, const Doubles& q, int status, double pos_error, double rot_error,
                     int iterations, int attempts, const std::string& reason) {
     return self.solver.explain(
@@ -332,6 +355,14 @@ void bind_solver(const py::module_& m) {
         .def_property_readonly("lanes", [](const PySolver& self) { return self.solver.lanes(); })
         .def_property_readonly("num_parameters", [](const PySolver& self) { return self.solver.num_parameters(); })
         .def_property_readonly("metadata_json", [](const PySolver& self) { return self.solver.metadata_json(); });
+    const auto copied = [](Span<const double> values) {
+        return Doubles(static_cast<py::ssize_t>(values.size()), values.data());
+    };
+    py::class_<Tracker>(m, "Tracker", "C++ tracker; use mfik.solve.Tracker, which checks its arguments.")
+        .def(py::init(&make_tracker), py::keep_alive<1, 2>())
+        .def("step", &step)
+        .def_property_readonly("q", [copied](const Tracker& self) { return copied(self.q()); })
+        .def_property_readonly("dq", [copied](const Tracker& self) { return copied(self.dq()); });
     py::dict seeds, statuses;
     for (const auto& [name, seed] : kSeeds) seeds[name] = static_cast<int>(seed);
     for (const auto& [name, status] : kStatuses) statuses[name] = static_cast<int>(status);

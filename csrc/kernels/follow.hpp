@@ -20,9 +20,10 @@ constexpr double kDampingRaise = 16.0;
 /// the target, and of that motion where those do not arrive.
 constexpr double kPostureRoom = 0.8, kPostureRetreat = 0.25;
 
-/// How far the joints may move in one sample: each within [low, high], wherever its limits are.
+/// How far the joints may move in one sample: each within [low, high], wherever its limits are, and in the null space
+/// by at most `posture` of that.
 struct StepBounds {
-    double low[kMaxJoints], high[kMaxJoints];
+    double low[kMaxJoints], high[kMaxJoints], posture[kMaxJoints];
 };
 
 struct FollowOutcome {
@@ -30,6 +31,8 @@ struct FollowOutcome {
     bool bounded;  // the bounds shortened the last step
     int iterations;
     double last_share;  // what the last kLastSteps steps, or as many as there were, left of the squared error
+    // Motion in the null space, and what is left of it without preference_gain: the largest in shares of the bounds.
+    double posture_moved, posture_left;
 };
 
 /// How fast half the squared error beyond the slack falls with a motion dq [dof] at `at`: e^T J dq.
@@ -104,7 +107,7 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
     int now = 0;
     for (int j = 0; j < n; ++j) iterates[0].q[j] = q[j];
     linearize(chain, constraints, T_target, iterates[0]);
-    FollowOutcome outcome{solved(iterates[0]), false, 0, 1.0};
+    FollowOutcome outcome{solved(iterates[0]), false, 0, 1.0, 0.0, 0.0};
     if (outcome.converged) return outcome;
     outcome.converged = arrive(chain, constraints, bounds, T_target, iterates[0], (2 * max_iterations + 2) / 3, solved,
                                iterates[1], outcome.iterations);
@@ -148,11 +151,11 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
 
 /// Move q [dof], which solves the target, towards the posture of `constraints` in the null space, as far as the bounds
 /// leave room, and only as far as the next motion goes on in that direction: where it would lead back, the joints stop
-/// at the nearest posture instead of swinging about it. Returns the steps taken, up to `max_iterations`.
+/// at the nearest posture instead of swinging about it. Takes steps until those of `outcome` are `max_iterations`.
 template <class C, class E, class Solved>
-MFIK_INLINE int approach_posture(const C& chain, const E& constraints, const E& without_posture,
-                                 const StepBounds& bounds, const Transform& T_target, double* q, int max_iterations,
-                                 const Solved& solved) {
+MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E& without_posture,
+                                  const StepBounds& bounds, const Transform& T_target, double* q, int max_iterations,
+                                  const Solved& solved, FollowOutcome& outcome) {
     const int n = chain.dof;
     Iterate<double> start, at;
     double dq[kMaxJoints], onwards[kMaxJoints];
@@ -160,13 +163,14 @@ MFIK_INLINE int approach_posture(const C& chain, const E& constraints, const E& 
     linearize(chain, constraints, T_target, start);
     dls_step(chain, constraints, T_target, start, dq);
     double share = kPostureRoom * share_within(bounds, n, start.q, dq);
-    int iterations = 0;
-    while (iterations < max_iterations) {
+    for (int j = 0; j < n; ++j)
+        if (share * std::fabs(dq[j]) > bounds.posture[j]) share = bounds.posture[j] / std::fabs(dq[j]);
+    while (outcome.iterations < max_iterations) {
         move_within(constraints, bounds, n, share, dq, start.q, at.q);
         linearize(chain, constraints, T_target, at);
-        ++iterations;
-        if (!solved(at) && !arrive(chain, without_posture, bounds, T_target, at, max_iterations - iterations, solved,
-                                   at, iterations)) {
+        ++outcome.iterations;
+        if (!solved(at) && !arrive(chain, without_posture, bounds, T_target, at, max_iterations - outcome.iterations,
+                                   solved, at, outcome.iterations)) {
             share *= kPostureRetreat;
             continue;
         }
@@ -174,12 +178,17 @@ MFIK_INLINE int approach_posture(const C& chain, const E& constraints, const E& 
         double before = 0.0, after = 0.0;
         for (int j = 0; j < n; ++j) before += dq[j] * dq[j], after += dq[j] * onwards[j];
         if (after >= 0.0) {
-            for (int j = 0; j < n; ++j) q[j] = at.q[j];
+            for (int j = 0; j < n; ++j) {
+                const double moved = std::fabs(at.q[j] - q[j]) / bounds.posture[j];
+                const double left = std::fabs(dq[j]) / (constraints.preference_gain * bounds.posture[j]);
+                outcome.posture_moved = std::fmax(outcome.posture_moved, moved);
+                outcome.posture_left = std::fmax(outcome.posture_left, left);
+                q[j] = at.q[j];
+            }
             break;
         }
         share *= before / (before - after);  // where the motion onwards vanishes, were it linear in between
     }
-    return iterations;
 }
 
 /// Follow a path: approach the target; where it is reached, the null-space posture. Errors within the tolerances are
@@ -198,8 +207,7 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const Ste
     FollowOutcome outcome =
         approach_target(chain, without_posture, bounds, T_target, q, max_iterations, accepted, solved);
     if (constraints.q_preferred != nullptr && outcome.converged) {
-        outcome.iterations += approach_posture(chain, constraints, without_posture, bounds, T_target, q,
-                                               max_iterations - outcome.iterations, solved);
+        approach_posture(chain, constraints, without_posture, bounds, T_target, q, max_iterations, solved, outcome);
     }
     return outcome;
 }

@@ -11,6 +11,11 @@
 
 #include "solver/c_handles.hpp"
 
+struct mfik_tracker {
+    mfik::Tracker tracker;
+    std::size_t dof;
+};
+
 namespace {
 
 using mfik::Options;
@@ -179,6 +184,10 @@ const double* mfik_upper(const mfik_solver* solver) noexcept {
     return solver == nullptr ? nullptr : solver->solver.upper().data();
 }
 
+const double* mfik_velocity(const mfik_solver* solver) noexcept {
+    return solver == nullptr ? nullptr : solver->solver.velocity().data();
+}
+
 int32_t mfik_lanes(const mfik_solver* solver) noexcept {
     return solver == nullptr ? 0 : solver->solver.lanes();
 }
@@ -244,6 +253,47 @@ mfik_status mfik_track_joints(const mfik_solver* solver, const double T_base_too
                        return solver->solver.track(pose, q, Span<const double>(max_step, q.size()), {q_out, q.size()},
                                                    workspace->workspace, checked_options);
                    });
+}
+
+mfik_tracker* mfik_tracker_create(const mfik_solver* solver, const double* q, double dt, const double* velocity,
+                                  const double* acceleration, char* error, size_t error_size) noexcept {
+    try {
+        if (solver == nullptr || q == nullptr || acceleration == nullptr)
+            throw mfik::Error("solver, q and acceleration: expected no NULL");
+        const std::size_t dof = dof_of(solver);
+        const Span<const double> bounds = velocity == nullptr ? Span<const double>() : Span(velocity, dof);
+        return new mfik_tracker{{solver->solver, Span(q, dof), dt, bounds, Span(acceleration, dof)}, dof};
+    } catch (const std::bad_alloc&) {
+        copy_text("out of memory", error, error_size);
+    } catch (const std::exception& caught) {
+        copy_text(caught.what(), error, error_size);
+    }
+    return nullptr;
+}
+
+void mfik_tracker_destroy(mfik_tracker* tracker) noexcept {
+    delete tracker;
+}
+
+mfik_status mfik_tracker_step(mfik_tracker* tracker, const double T_base_tool[7], const mfik_options* given,
+                              mfik_result* result) noexcept {
+    if (tracker == nullptr) return report(refusal("tracker: expected no NULL"), result);
+    Pose pose;
+    pose.fill(kNaN);  // refused, but by the tracker, whose joints have to go on
+    Options options;
+    const char* error = read_options(given, tracker->dof, options);
+    if (T_base_tool == nullptr) error = "T_base_tool: expected no NULL";
+    if (error == nullptr) std::copy_n(T_base_tool, pose.size(), pose.begin());
+    const Result outcome = tracker->tracker.step(pose, options);
+    return report(error == nullptr ? outcome : refusal(error), result);
+}
+
+const double* mfik_tracker_q(const mfik_tracker* tracker) noexcept {
+    return tracker == nullptr ? nullptr : tracker->tracker.q().data();
+}
+
+const double* mfik_tracker_dq(const mfik_tracker* tracker) noexcept {
+    return tracker == nullptr ? nullptr : tracker->tracker.dq().data();
 }
 
 mfik_status mfik_solve_all(const mfik_solver* solver, const double T_base_tool[7], const double* q_ref, size_t n,

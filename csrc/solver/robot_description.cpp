@@ -42,6 +42,13 @@ RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
             reader.fail(where, "[-pi, pi] as it is continuous",
                         "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]");
         }
+        const auto velocity = joint.find("velocity");
+        description.velocity[j] = HUGE_VAL;
+        if (velocity != joint.end() && !velocity->is_null()) {
+            description.velocity[j] = reader.number(*velocity, where + ".velocity");
+            if (!(description.velocity[j] > 0.0))
+                reader.fail(where + ".velocity", "a number above 0", velocity->dump());
+        }
         chain.lower[j] = lower;
         chain.upper[j] = upper;
         reader.transform(reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);

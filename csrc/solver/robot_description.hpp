@@ -15,6 +15,7 @@ struct RobotDescription {
     std::vector<std::string> joint_names;
     Chain chain;
     BodyDescription body;  // empty where the document has none
+    double velocity[kMaxJoints];  // bounds [rad/s] or [m/s]; infinity where none is known
 };
 
 /// Read a bundle's `robot` object.

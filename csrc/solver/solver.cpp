@@ -98,6 +98,10 @@ Span<const double> Solver::upper() const noexcept {
     if (impl_ == nullptr) return {};
     return {impl_->chain_in_metres().upper, static_cast<std::size_t>(dof())};
 }
+Span<const double> Solver::velocity() const noexcept {
+    if (impl_ == nullptr) return {};
+    return {impl_->bundle.robot.velocity, static_cast<std::size_t>(dof())};
+}
 int Solver::lanes() const noexcept {
     return impl_ == nullptr ? 0 : impl_->kernels.lanes;
 }

@@ -19,7 +19,7 @@ bool bound_step(Span<const double> q_prev, const double* max_step, Constraints& 
         double low = q - step, high = q + step;
         if (q - low > step) low = std::nextafter(low, kInfinity);
         if (high - q > step) high = std::nextafter(high, -kInfinity);
-        bounds.low[j] = low, bounds.high[j] = high;
+        bounds.low[j] = low, bounds.high[j] = high, bounds.posture[j] = kInfinity;
         if (constraints.lower[j] > high) {
             constraints.lower[j] = constraints.upper[j] = high;
             returning = true;

@@ -103,6 +103,30 @@ TEST_P(RealTime, NoCallTakesMemoryWhateverTheOutcome) {
     }
 }
 
+TEST_P(RealTime, NoStepOfATrackerTakesMemoryOrMoreStepsThanPromised) {
+    const Solver solver = Solver::load(golden_bundle(GetParam()));
+    std::vector<double> midpoint(7), bounds(7, 2.0);
+    for (std::size_t j = 0; j < midpoint.size(); ++j) midpoint[j] = 0.5 * (solver.lower()[j] + solver.upper()[j]);
+    Tracker tracker(solver, midpoint, 1e-3, bounds, bounds);
+    Options options;
+    Seen seen{};
+    const std::size_t rows = golden().target_pose.size();
+    const long before = allocations;
+    for (std::size_t sample = 0; sample < 4000; ++sample) {
+        Pose pose;
+        for (std::size_t k = 0; k < pose.size(); ++k) pose[k] = golden().target_pose[sample / 200 % rows][k];
+        if (sample % 200 == 100) pose[3] = 0.0;  // no unit quaternion, where qw counts
+        if (sample / 200 % 4 == 3) pose[0] += 3.0;
+        options.q_preferred = sample / 400 % 2 == 0 ? Span<const double>(midpoint) : Span<const double>();
+        const Result result = tracker.step(pose, options);
+        ++seen[static_cast<std::size_t>(result.status)];
+        EXPECT_LE(result.iterations, options.max_iterations);
+    }
+    EXPECT_EQ(allocations, before);
+    for (const Status status : {Status::kSolved, Status::kJumpBound, Status::kInvalidInput, Status::kUnreachable})
+        EXPECT_GT(seen[static_cast<std::size_t>(status)], 0) << to_string(status) << " was not tried";
+}
+
 TEST_P(RealTime, NoCallTakesMoreStepsThanPromised) {
     const Solver solver = Solver::load(golden_bundle(GetParam()));
     Workspace workspace = solver.make_workspace();

@@ -152,7 +152,7 @@ TEST(SystemCalls, TheWatchSeesThem) {
 }
 
 /// The C functions, once with a good target and once with a bad one.
-void c_calls(const mfik_solver* solver, mfik_workspace* workspace) {
+void c_calls(const mfik_solver* solver, mfik_workspace* workspace, mfik_tracker* tracker) {
     double q[7], all[14];
     mfik_options options;
     mfik_result result;
@@ -163,6 +163,8 @@ void c_calls(const mfik_solver* solver, mfik_workspace* workspace) {
         mfik_track(solver, pose, q_ref, 0.05, q, workspace, &options, &result);
         const double max_step[7] = {0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07};
         mfik_track_joints(solver, pose, q_ref, max_step, q, workspace, &options, &result);
+        mfik_tracker_step(tracker, pose, &options, &result);
+        mfik_tracker_step(tracker, pose, nullptr, nullptr);
         mfik_solve_all(solver, pose, q_ref, 2, all, 0.1, workspace, &options, &result);
         mfik_fk(solver, q_ref, all);
     }
@@ -179,14 +181,19 @@ TEST_P(SystemCallsOf, NoCallEntersTheKernelTakesMemoryOrLocks) {
     mfik_solver* const c_solver = mfik_load(bundle.c_str(), nullptr, 0);
     ASSERT_NE(c_solver, nullptr);
     mfik_workspace* const c_workspace = mfik_workspace_create(c_solver);
+    const std::vector<double> bounds(7, 1.0);
+    mfik_tracker* const c_tracker =
+        mfik_tracker_create(c_solver, golden().q_ref[0].data(), 1e-3, bounds.data(), bounds.data(), nullptr, 0);
+    ASSERT_NE(c_tracker, nullptr);
     Count count;
     const int status = run_watched(count, [&](Count& counted) {
         for (std::size_t row = 0; row < rows; ++row) {
             every_call(solver, workspace, row,
                        [&](const Result& result, int) { ++counted.seen[static_cast<std::size_t>(result.status)]; });
         }
-        c_calls(c_solver, c_workspace);
+        c_calls(c_solver, c_workspace, c_tracker);
     });
+    mfik_tracker_destroy(c_tracker);
     mfik_workspace_destroy(c_workspace);
     mfik_destroy(c_solver);
     EXPECT_EQ(status, 0) << (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "a system call was made" : "");

@@ -48,6 +48,7 @@ class Robot:
         lower: Lower limits [rad or m], -pi for continuous joints, [J], float64; kept as a read-only copy.
         upper: Upper limits [rad or m], pi for continuous joints, [J], float64; likewise.
         body: Spheres on the links, for collision; None where none are known.
+        velocity: Velocity bounds [rad/s or m/s], infinite where none is known, [J]; likewise. None: all are infinite.
     Raises:
         RobotError: Names, limits or the body do not fit the chain.
     """
@@ -60,12 +61,15 @@ class Robot:
     lower: np.ndarray
     upper: np.ndarray
     body: Body | None = None
+    velocity: np.ndarray = None  # type: ignore[assignment]  # an array after construction
     tensors: dict[Any, Tensor] = field(init=False, repr=False, default_factory=dict)  # what `keep` keeps
 
     def __post_init__(self) -> None:
         if len(self.joint_names) != self.dof or len(set(self.joint_names)) != self.dof:
             raise RobotError(f"joint_names: expected {self.dof} different names, got {self.joint_names}")
-        for name in ("lower", "upper"):
+        if self.velocity is None:
+            object.__setattr__(self, "velocity", np.full(self.dof, math.inf))
+        for name in ("lower", "upper", "velocity"):
             limit = read_only(name, getattr(self, name), (self.dof,), "one per joint")
             object.__setattr__(self, name, limit)
         for name, kind, lower, upper in zip(
@@ -78,6 +82,12 @@ class Robot:
         for link in self.body.links if self.body is not None else ():
             if not 0 <= link.frame <= self.dof:
                 raise RobotError(f"link '{link.name}': expected a frame from 0 to {self.dof}, got {link.frame}")
+        if not (self.velocity > 0).all():
+            joint = int((self.velocity > 0).argmin())
+            raise RobotError(
+                f"joint '{self.joint_names[joint]}': expected a velocity bound above 0, got {self.velocity[joint]}; "
+                "give infinity where none is known"
+            )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle through the constructor, so that a copy's limits are read-only too."""
@@ -119,7 +129,8 @@ class Robot:
         lower, upper = description.limits.T
         ends = description.base_link, description.tip_link
         body = read_body(path, chain, (lower, upper), ends, joint_positions, spheres, srdf)
-        return cls(description.name, *ends, chain, description.joint_names, lower, upper, body)
+        names = description.joint_names
+        return cls(description.name, *ends, chain, names, lower, upper, body, description.velocity)
 
     @property
     def dof(self) -> int:
@@ -372,14 +383,17 @@ class Robot:
     def to_dict(self) -> dict[str, Any]:
         """Return the document that data files and exported models carry; exact through JSON."""
         origins = self.chain.origins.reshape(-1, 12).tolist()
-        joints = zip(self.joint_names, self.kinds, self.lower.tolist(), self.upper.tolist(), origins[:-1], strict=True)
+        lower, upper, velocity = self.lower.tolist(), self.upper.tolist(), self.velocity.tolist()
+        joints = zip(self.joint_names, self.kinds, lower, upper, velocity, origins[:-1], strict=True)
         return {
             "name": self.name,
             "base_link": self.base_link,
             "tip_link": self.tip_link,
             "joints": [
-                {"name": name, "kind": kind, "lower": lower, "upper": upper, "origin": origin}
-                for name, kind, lower, upper, origin in joints
+                {"name": name, "kind": kind, "lower": lower, "upper": upper}
+                | ({"velocity": velocity} if math.isfinite(velocity) else {})
+                | {"origin": origin}
+                for name, kind, lower, upper, velocity, origin in joints
             ],
             "tool": origins[-1],
             **({} if self.body is None else {"body": self.body.to_dict()}),
@@ -407,7 +421,9 @@ class Robot:
                 document["tip_link"],
                 *(joint["name"] for joint in joints),
             ]
-            numbers = [x for row in rows for x in row] + [joint[key] for joint in joints for key in ("lower", "upper")]
+            velocity = [joint.get("velocity", math.inf) for joint in joints]
+            limits = [joint[key] for joint in joints for key in ("lower", "upper")]
+            numbers = [x for row in rows for x in row] + limits + velocity
             # Neither True nor "1" is a number, though NumPy and float take them for one.
             for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
                 if type(value) not in types:
@@ -427,6 +443,7 @@ class Robot:
                 lower=np.array([joint["lower"] for joint in joints], dtype=np.float64),
                 upper=np.array([joint["upper"] for joint in joints], dtype=np.float64),
                 body=None if document.get("body") is None else Body.from_dict(document["body"]),
+                velocity=np.array(velocity, dtype=np.float64),
             )
         except KeyError as error:
             raise RobotError(f"robot document: expected key {error}, found none; write it with Robot.to_dict") from None

@@ -29,6 +29,7 @@ class Description:
     Attributes:
         origins: [J+1, 3, 4].
         limits: Lower and upper, [J, 2].
+        velocity: Bounds, infinite where the file has none, [J].
     """
 
     name: str
@@ -38,6 +39,7 @@ class Description:
     kinds: tuple[str, ...]
     origins: np.ndarray
     limits: np.ndarray
+    velocity: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,7 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint],
     kinds: list[str] = []
     names: list[str] = []
     limits: list[tuple[float, float]] = []
+    velocity: list[float] = []
     pending = np.eye(4)
     for joint in up:
         pending = pending @ np.linalg.inv(origin_matrix(joint))
@@ -281,6 +284,7 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint],
         if joint.type == "fixed":
             continue
         limits.append(_read_limits(path, joint))
+        velocity.append(_read_velocity(path, joint))
         names.append(joint.name)
         kinds.append(joint.type)
         align = align_z(joint.axis)
@@ -294,7 +298,14 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint],
             "supported; choose links closer together"
         )
     return Description(
-        name, base_link, tip_link, tuple(names), tuple(kinds), np.stack([*origins, pending[:3]]), np.array(limits)
+        name,
+        base_link,
+        tip_link,
+        tuple(names),
+        tuple(kinds),
+        np.stack([*origins, pending[:3]]),
+        np.array(limits),
+        np.array(velocity),
     )
 
 
@@ -316,6 +327,14 @@ def _read_limits(path: Path, joint: Joint) -> tuple[float, float]:
     if lower >= upper:
         raise RobotError(f"{where}: <limit> has lower {lower} >= upper {upper}; give lower < upper")
     return lower, upper
+
+
+def _read_velocity(path: Path, joint: Joint) -> float:
+    """Return a joint's velocity bound; infinity where it is not stated, as which 0 counts."""
+    limit = joint.element.find("limit")
+    word = None if limit is None else limit.get("velocity")
+    velocity = 0.0 if word is None else read_number(f"{path}: joint '{joint.name}'", "limit", "velocity", word)
+    return velocity if velocity > 0.0 else math.inf
 
 
 def origin_matrix(joint: Joint) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from mfik.solve.clearance import Clearance
 from mfik.solve.solver import Solver, model_path, pretrained_names
+from mfik.solve.tracker import Tracker
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status, TensorResult
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Solver",
     "Status",
     "TensorResult",
+    "Tracker",
     "model_path",
     "pretrained_names",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mfik.errors import ArgumentError, BundleError
-from mfik.solve import Solver, Status
+from mfik.solve import Solver, Status, Tracker
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 BUNDLE = GOLDEN / "v1.safetensors"
@@ -69,6 +69,12 @@ def library():
         ("solve", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
         ("track", ctypes.c_int32, pointer, DOUBLES, DOUBLES, real, DOUBLES, pointer, options, result),
         ("track_joints", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
+        ("velocity", ctypes.POINTER(real), pointer),
+        ("tracker_create", pointer, pointer, DOUBLES, real, DOUBLES, DOUBLES, ctypes.c_char_p, size),
+        ("tracker_destroy", None, pointer),
+        ("tracker_step", ctypes.c_int32, pointer, DOUBLES, options, result),
+        ("tracker_q", ctypes.POINTER(real), pointer),
+        ("tracker_dq", ctypes.POINTER(real), pointer),
         ("solve_all", ctypes.c_int32, pointer, DOUBLES, DOUBLES, size, DOUBLES, real, pointer, options, result),
         ("solve_batch", ctypes.c_int32, pointer, size, DOUBLES, DOUBLES, DOUBLES, result, options, ctypes.c_int32),
     ):
@@ -170,6 +176,24 @@ def test_track_solve_all_and_batch_answer_the_same_bits(library, handles, solver
     np.testing.assert_array_equal(q, expected.q)
     np.testing.assert_array_equal([result.status for result in results], expected.status)
     assert status == next((int(s) for s in expected.status if s != Status.SOLVED), Status.SOLVED)
+
+
+def test_a_tracker_commands_the_same_bits(library, handles, solver, rows):
+    c_solver, dof = handles[0], solver.dof
+    q, velocity, acceleration = rows[1][0], np.linspace(0.5, 2.0, dof), np.linspace(5.0, 20.0, dof)
+    error = ctypes.create_string_buffer(500)
+    c_tracker = library.mfik_tracker_create(c_solver, q, 1e-3, velocity, acceleration, error, len(error))
+    assert c_tracker, error.value
+    tracker = Tracker(solver, q, 1e-3, velocity=velocity, acceleration=acceleration)
+    for sample in range(200):
+        pose, result = rows[0][sample // 50], Result()
+        status = library.mfik_tracker_step(c_tracker, pose, None, result)
+        assert_same(result, status, tracker.step(pose))
+        np.testing.assert_array_equal(library.mfik_tracker_q(c_tracker)[:dof], tracker.q)
+        np.testing.assert_array_equal(library.mfik_tracker_dq(c_tracker)[:dof], tracker.dq)
+    library.mfik_tracker_destroy(c_tracker)
+    assert not library.mfik_tracker_create(c_solver, q, 0.0, velocity, acceleration, error, len(error))
+    assert b"dt: expected a finite number above 0" in error.value
 
 
 def test_refusals_say_what_the_extension_says(library, handles, solver, rows):

@@ -36,6 +36,8 @@ extern "C" {
 typedef struct mfik_solver mfik_solver;
 /** Scratch memory of one thread, for the solver that made it. */
 typedef struct mfik_workspace mfik_workspace;
+/** Follower of a path with bounds of velocity and acceleration: one for each path, used by one thread at a time. */
+typedef struct mfik_tracker mfik_tracker;
 
 /** Outcome of a call, one of the MFIK_ values below. */
 typedef int32_t mfik_status;
@@ -44,7 +46,7 @@ enum {
     MFIK_NOT_CONVERGED = 1, /**< the error was still falling when the iterations ran out */
     MFIK_UNREACHABLE = 2,   /**< out of reach, or no joint motion lessens the error of the best attempt */
     MFIK_AT_LIMITS = 3,     /**< joint limits hold the best attempt back, or the raw network answer violates one */
-    MFIK_JUMP_BOUND = 4,    /**< tracking only: no answer within max_step of q_prev */
+    MFIK_JUMP_BOUND = 4,    /**< tracking only: no answer within the bounds */
     MFIK_INVALID_INPUT = 5, /**< bad argument, see mfik_result.reason; nothing was written to q_out */
     MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch only; nothing was written */
 };
@@ -118,7 +120,9 @@ MFIK_API const char* mfik_joint_name(const mfik_solver* solver,
 MFIK_API const double* mfik_lower(const mfik_solver* solver)
     MFIK_NOEXCEPT; /**< [dof]; continuous joints: -pi, unlimited */
 MFIK_API const double* mfik_upper(const mfik_solver* solver)
-    MFIK_NOEXCEPT;                                                    /**< [dof]; continuous joints: pi, unlimited */
+    MFIK_NOEXCEPT; /**< [dof]; continuous joints: pi, unlimited */
+MFIK_API const double* mfik_velocity(const mfik_solver* solver)
+    MFIK_NOEXCEPT;                                                    /**< [dof] [rad/s or m/s]; infinity: none known */
 MFIK_API int32_t mfik_lanes(const mfik_solver* solver) MFIK_NOEXCEPT; /**< attempts refined at a time on this machine */
 MFIK_API size_t mfik_num_parameters(const mfik_solver* solver) MFIK_NOEXCEPT;     /**< 0: the bundle holds no network */
 MFIK_API const char* mfik_metadata_json(const mfik_solver* solver) MFIK_NOEXCEPT; /**< the bundle's JSON about itself */
@@ -148,6 +152,27 @@ MFIK_API mfik_status mfik_track(const mfik_solver* solver, const double T_base_t
 MFIK_API mfik_status mfik_track_joints(const mfik_solver* solver, const double T_base_tool[7], const double* q_prev,
                                        const double* max_step, double* q_out, mfik_workspace* workspace,
                                        const mfik_options* options, mfik_result* result) MFIK_NOEXCEPT;
+
+/** Begin to follow a path, at rest: what is commanded from now on keeps to bounds of velocity and acceleration, and to
+ * the joint limits, whatever the target does. Allocates.
+ * solver: has to outlive the tracker. q: joints now [dof], within the limits. dt: time between two commands [s], > 0.
+ * velocity: largest of each joint [rad/s or m/s], [dof], or NULL: mfik_velocity(). acceleration: largest of each joint
+ * [rad/s^2 or m/s^2], [dof]. error: as of mfik_load. Returns NULL on failure. */
+MFIK_API mfik_tracker* mfik_tracker_create(const mfik_solver* solver, const double* q, double dt,
+                                           const double* velocity, const double* acceleration, char* error,
+                                           size_t error_size) MFIK_NOEXCEPT;
+
+/** Release a tracker; NULL is allowed. */
+MFIK_API void mfik_tracker_destroy(mfik_tracker* tracker) MFIK_NOEXCEPT;
+
+/** Move the joints on by one sample towards a target. Real-time safe, else as mfik_track. Whatever the status, command
+ * mfik_tracker_q: after invalid input the joints go on to the last target, as a sudden stop would break the bounds. */
+MFIK_API mfik_status mfik_tracker_step(mfik_tracker* tracker, const double T_base_tool[7], const mfik_options* options,
+                                       mfik_result* result) MFIK_NOEXCEPT;
+
+/** Joints to command [dof], and their velocities [rad/s or m/s]. Memory of the tracker. */
+MFIK_API const double* mfik_tracker_q(const mfik_tracker* tracker) MFIK_NOEXCEPT;
+MFIK_API const double* mfik_tracker_dq(const mfik_tracker* tracker) MFIK_NOEXCEPT; /**< see mfik_tracker_q */
 
 /** Find up to n different solutions, the nearest to q_ref first. Real-time safe.
  * q_out: [n, dof] row-major; mfik_result.solutions rows are written. min_distance: two solutions differ when some joint

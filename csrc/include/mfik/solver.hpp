@@ -282,16 +282,56 @@ class Solver {
     [[nodiscard]] Span<const double> lower()
         const noexcept;  ///< Lower limits [rad or m]; continuous joints have none (-pi).
     [[nodiscard]] Span<const double> upper()
-        const noexcept;                        ///< Upper limits [rad or m]; continuous joints have none (pi).
-    [[nodiscard]] int lanes() const noexcept;  ///< Attempts refined at a time on this machine.
+        const noexcept;  ///< Upper limits [rad or m]; continuous joints have none (pi).
+    [[nodiscard]] Span<const double> velocity()
+        const noexcept;  ///< Velocity bounds [rad/s or m/s] of the robot's description; infinity where it has none.
+    [[nodiscard]] int lanes() const noexcept;                         ///< Attempts refined at a time on this machine.
     [[nodiscard]] std::size_t num_parameters() const noexcept;        ///< Trained scalars of the network.
     [[nodiscard]] const std::string& metadata_json() const noexcept;  ///< The bundle's JSON document about itself.
 
   private:
-    struct BatchMemory;
+    friend class Tracker;
     struct Impl;
     explicit Solver(std::unique_ptr<const Impl> impl) noexcept;
     std::unique_ptr<const Impl> impl_;
+};
+
+/// Follow a path with bounds of velocity and acceleration for each joint: what is commanded, sample by sample, keeps to
+/// both and to the joint limits, whatever the target does, because each command leaves room to brake before a limit.
+///
+/// Velocity is the difference of two commands per sample time, acceleration that of two velocities; jerk is not
+/// bounded. A path within the bounds is followed without delay. Where they bind, all joints are slowed down together,
+/// so that they go straight to the target; while they still move elsewhere, each turns as fast as it can. They come to
+/// rest at a target that rests.
+class Tracker {
+  public:
+    /// Begin at rest. Allocates all memory.
+    /// @param[in] solver  Has to outlive the tracker; it may be moved.
+    /// @param[in] q  Joints now [rad or m], dof() values within the limits.
+    /// @param[in] dt  Time between two commands [s], > 0.
+    /// @param[in] velocity  Largest velocity of each joint [rad/s or m/s], dof() values > 0, or empty:
+    /// Solver::velocity().
+    /// @param[in] acceleration  Largest acceleration of each joint [rad/s^2 or m/s^2], dof() values > 0.
+    /// @throw Error  An argument is refused.
+    Tracker(const Solver& solver, Span<const double> q, double dt, Span<const double> velocity,
+            Span<const double> acceleration);
+    Tracker(Tracker&&) noexcept;             ///< A moved-from tracker answers kInvalidInput.
+    Tracker& operator=(Tracker&&) noexcept;  ///< Likewise.
+    ~Tracker();
+
+    /// Move q() and dq() on by one sample towards a target. Real-time safe as Solver::track is, with the same bound of
+    /// iterations.
+    /// @param[in] options  As of Solver::track.
+    /// @return  Errors are those of q(). kJumpBound: the target can be reached, and the joints are on their way. On
+    ///     kInvalidInput they go on to the last target, as a sudden stop would break the bounds.
+    Result step(const Pose& T_base_tool, const Options& options = {}) noexcept;
+
+    [[nodiscard]] Span<const double> q() const noexcept;   ///< Joints to command [rad or m], dof() values.
+    [[nodiscard]] Span<const double> dq() const noexcept;  ///< Their velocities [rad/s or m/s], dof() values.
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace mfik
