@@ -1,10 +1,15 @@
-"""Measure what a controller relies on: free axes and slack, and tracking under a bound that binds.
+"""Measure what a controller relies on: free axes and slack, tracking under a bound that binds, paths at 1 kHz.
 
-    python benchmarks/motion.py slack track
+    python benchmarks/motion.py slack track paths
 
 Targets are drawn with a fixed seed, joints uniformly within the limits. Needs example-robot-data (Kinova, TIAGo,
 SO-101, Allegro hand). A sample *reverses* where a joint moves against its last motion, both by more than a tenth of the
 bound: a joint that turns back smoothly passes through smaller steps. At rest: no joint moves by more than 1e-9 rad.
+
+`paths` follows straight lines and circles with a `Tracker`. Bounds of velocity and acceleration are 0.1 to 10 times
+what each joint needs for the path: the largest of its own inverse kinematics, `track` without a bound, but at most
+10 rad/s and 100 rad/s^2 (or m), which singular paths exceed. NumPy takes the differences of the commands. A joint turns
+back where its velocity changes sign, both beyond 1e-7 rad a sample.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from mfik.robots import Robot, load_robot
-from mfik.solve import Solver, Status
+from mfik.solve import Solver, Status, Tracker
 
 _DATA = Path(sysconfig.get_paths()["purelib"]) / "cmeel.prefix" / "share" / "example-robot-data" / "robots"
 ARMS = {
@@ -147,8 +152,115 @@ def measure_track(n: int) -> None:
                 print(f"| {name} | {target} | {max_step} | {tally} |", flush=True)
 
 
+DT = 1e-3  # [s]
+MOST_NEEDED = (10.0, 100.0)  # [rad/s] and [rad/s^2], or m
+
+
+def make_poses(robot: Robot, q: np.ndarray, shape: str, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Return poses at 1 kHz, from rest at FK(q) to rest, and half a second there."""
+    time = np.linspace(0, 1, int(rng.integers(800, 2500)))
+    eased = time**3 * (10 - 15 * time + 6 * time**2)
+    poses = np.repeat(robot.fk(q)[None], len(time), 0)
+    along, aside = np.linalg.qr(rng.normal(size=(3, 2)))[0].T
+    if kind == "beyond reach":
+        along = poses[0, :3] / np.linalg.norm(poses[0, :3])
+        aside = np.cross(along, aside) / np.linalg.norm(np.cross(along, aside))
+    size = rng.uniform(0.5, 1.0) if kind == "beyond reach" else rng.uniform(0.05, 0.2)
+    if shape == "line":
+        poses[:, :3] += size * eased[:, None] * along
+    else:
+        angle = 2 * np.pi * eased[:, None]
+        poses[:, :3] += size * (np.sin(angle) * aside + (1 - np.cos(angle)) * along)
+    return np.vstack([poses, np.repeat(poses[-1:], 500, 0)])
+
+
+def singular_start(robot: Robot, rng: np.random.Generator) -> np.ndarray:
+    """Return the joints closest to a singularity of many."""
+    draws = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, (200, robot.dof))
+    return draws[np.linalg.svd(robot.jacobian(draws), compute_uv=False)[:, -1].argmin()]
+
+
+def turns_back(moves: np.ndarray) -> np.ndarray:
+    """Return how often each joint's velocity changes sign, [J]."""
+    counts = []
+    for joint in moves.T:
+        signs = np.sign(joint[np.abs(joint) > 1e-7])
+        counts.append(int((signs[1:] != signs[:-1]).sum()))
+    return np.array(counts)
+
+
+def measure_paths(n: int) -> None:
+    print(
+        "| arm | shape | target | paths | bounds broken | limits passed | turns back, own | more than twice that + 2 | "
+        "followed where the bounds suffice | at rest in the end | largest jerk [2 a / dt] |"
+    )
+    for name in ("panda", "ur10", "tiago"):
+        robot = load_robot(*ARMS[name])
+        solver = Solver.from_robot(robot)
+        for shape in ("line", "circle"):
+            for kind in ("within reach", "beyond reach", "through singularities"):
+                rng, row = np.random.default_rng(5), PathTally()
+                for _ in range(n // 3 + (kind == "within reach") * (n % 3)):
+                    q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, robot.dof)
+                    if kind == "through singularities":
+                        q = singular_start(robot, rng)
+                    row.add(solver, q, make_poses(robot, q, shape, kind, rng), rng)
+                print(f"| {name} | {shape} | {kind} | {row} |", flush=True)
+
+
+class PathTally:
+    """What became of paths."""
+
+    def __init__(self) -> None:
+        self.paths = self.broken = self.passed = self.back = self.own_back = self.worse = self.rested = 0
+        self.sufficient = self.followed = 0
+        self.jerk = 0.0
+
+    def add(self, solver: Solver, q: np.ndarray, poses: np.ndarray, rng: np.random.Generator) -> None:
+        robot = solver.robot
+        own, solved = [q], True
+        for pose in poses:
+            result = solver.track(pose, own[-1], 0.2)
+            own.append(result.q)
+            solved = solved and result.status is Status.SOLVED
+        own_moves = np.diff(own, axis=0)
+        needs = []
+        for order, most in zip((1, 2), MOST_NEEDED, strict=True):
+            need = np.abs(np.diff(own, n=order, axis=0)).max(0) / DT**order
+            needs.append(np.clip(need, max(1e-3, 0.05 * min(need.max(), most)), most))
+        factors = 10 ** rng.uniform(-1, 1, 2)
+        velocity, acceleration = factors[0] * needs[0], factors[1] * needs[1]
+        tracker = Tracker(solver, q, DT, velocity=velocity, acceleration=acceleration)
+        joints, arrived = [q], True
+        for pose in poses:
+            result = tracker.step(pose)
+            joints.append(result.q)
+            arrived = arrived and result.status is Status.SOLVED
+        moves = np.diff(joints, axis=0)
+        speeds = moves / DT
+        rates = np.diff(speeds, axis=0, prepend=np.zeros((1, robot.dof))) / DT
+        self.paths += 1
+        self.broken += bool((np.abs(speeds) > velocity).any() or (np.abs(rates) > acceleration).any())
+        self.passed += not robot.within_limits(np.array(joints))[:].all()
+        back, own_back = turns_back(moves), turns_back(own_moves)
+        self.back, self.own_back = self.back + back.sum(), self.own_back + own_back.sum()
+        self.worse += int((back > 2 * own_back + 2).sum())
+        needed = [np.abs(np.diff(own, n=order, axis=0)).max(0) / DT**order for order in (1, 2)]
+        if solved and (needed[0] <= 0.999 * velocity).all() and (needed[1] <= 0.99 * acceleration).all():
+            self.sufficient += 1
+            self.followed += arrived
+        self.rested += bool(np.abs(moves[-20:]).max() <= 1e-9)
+        self.jerk = max(self.jerk, float((np.abs(np.diff(rates, axis=0)) / (2 * acceleration)).max()))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.paths} | {self.broken} | {self.passed} | {self.back}, {self.own_back} | {self.worse} joints | "
+            f"{self.followed} of {self.sufficient} | {self.rested} | {self.jerk:.2f}"
+        )
+
+
 def main() -> None:
-    measures = {"slack": (measure_slack, 2000), "track": (measure_track, 40)}
+    measures = {"slack": (measure_slack, 2000), "track": (measure_track, 40), "paths": (measure_paths, 1000)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", choices=measures)
     parser.add_argument("--n", type=int, help="targets of each row")
