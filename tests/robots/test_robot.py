@@ -140,7 +140,7 @@ def test_document_survives_json_bit_by_bit(robot):
     document = robot.to_dict()
     keys = ["name", "base_link", "tip_link", "joints", "tool"]
     assert list(document) == keys + ["body"] * (robot.body is not None)
-    assert list(document["joints"][0]) == ["name", "kind", "lower", "upper", "origin"]
+    assert list(document["joints"][0]) == ["name", "kind", "lower", "upper", "velocity", "origin"]
     parsed = json.loads(json.dumps(document))
     assert parsed == document
     back = Robot.from_dict(parsed)
