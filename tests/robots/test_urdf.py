@@ -271,10 +271,10 @@ def test_thousands_of_links_are_read_in_linear_time(tmp_path):
     n = 3000  # 46 s in quadratic time
     links = [f"l{i}" for i in range(n)]
     joints = [joint(f"j{i}", links[i - 1], links[i], kind="revolute" if i % 500 == 0 else "fixed") for i in range(1, n)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     arm = load(tmp_path, robot(link(*links), *joints))
     assert arm.dof == 5 and arm.tip_link == links[-1]
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_unknown_encoding_is_a_robot_error(tmp_path):
