@@ -30,7 +30,7 @@ struct Problem {
 
 /// Check what every call takes.
 /// @param[in,out] scratch  Receives the chain to the tool; null is refused.
-void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& options,
+void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> q_ref, const Options& given,
                   Scratch* scratch, Problem& problem);
 
 /// Options in the robot's own units; where there is a null-space posture, it is put into `q_preferred` [dof].

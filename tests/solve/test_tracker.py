@@ -141,6 +141,11 @@ def test_velocity_bounds_come_from_the_urdf_and_travel_with_the_robot(panda, tmp
         Tracker(Solver.from_robot(unknown), READY, DT, acceleration=np.full(7, 10.0))
 
 
+@pytest.mark.parametrize("name", ["panda", "ur10"])
+def test_shipped_models_have_the_velocity_bounds_of_their_robots(name):
+    np.testing.assert_array_equal(Solver.pretrained(name).robot.velocity, load_robot(name).velocity)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
