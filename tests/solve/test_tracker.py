@@ -112,6 +112,44 @@ def test_a_target_beyond_the_reach_is_approached_and_comes_to_rest(solver):
         assert np.abs(np.diff(joints[-20:], axis=0)).max() <= AT_REST
 
 
+def turns_back(joints: np.ndarray) -> np.ndarray:
+    """Return how often each joint's velocity changes sign, beyond 1e-7 rad or m a sample, [J]."""
+    counts = []
+    for moves in np.diff(joints, axis=0).T:
+        signs = np.sign(moves[np.abs(moves) > 1e-7])
+        counts.append(int((signs[1:] != signs[:-1]).sum()))
+    return np.array(counts)
+
+
+def outwards(robot: Robot, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return joints and a path of the tool from there, 0.7 m straight out of the reach and 0.3 s there."""
+    q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, robot.dof)
+    time = np.linspace(0, 1, 1200)
+    poses = np.repeat(robot.fk(q)[None], 1500, 0)
+    out = poses[0, :3] / np.linalg.norm(poses[0, :3])
+    poses[:1200, :3] += 0.7 * (time**3 * (10 - 15 * time + 6 * time**2))[:, None] * out
+    poses[1200:, :3] += 0.7 * out
+    return q, poses
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_joints_with_bounds_turn_back_at_most_twice_as_often_as_without(solver, share):
+    rng = np.random.default_rng(7)
+    worse = []
+    for _ in range(5):
+        q, poses = outwards(solver.robot, rng)
+        free = [q]
+        for pose in poses:
+            free.append(solver.track(pose, free[-1], 0.2).q)
+        needs = [np.abs(np.diff(free, n=n, axis=0)).max(0) / DT**n for n in (1, 2)]
+        velocity, acceleration = (share * np.clip(x, 0.05 * m, m) for x, m in zip(needs, (10, 100), strict=True))
+        tracker = Tracker(solver, q, DT, velocity=velocity, acceleration=acceleration)
+        joints, _ = drive(tracker, poses)
+        check(solver.robot, joints, velocity, acceleration)
+        worse.extend(turns_back(joints) > 2 * turns_back(np.array(free)) + 2)
+    assert np.mean(worse) <= 0.02
+
+
 def test_null_space_motion_hardly_moves_the_tool_and_comes_to_rest(panda):
     robot, rng = panda.robot, np.random.default_rng(4)
     midpoint, errors = 0.5 * (robot.lower + robot.upper), []
