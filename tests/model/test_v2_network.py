@@ -9,7 +9,7 @@ from mfik.errors import ArgumentError
 from mfik.kinematics import pose_error, quat_to_matrix
 from mfik.model import SingleStep, build_network, make_network
 from mfik.model.v2 import Geometry, MeanFlowNet, ModelConfig
-from mfik.model.v2.network import _BoundedGradient, _Limited
+from mfik.model.v2.network import NEAR2, _BoundedGradient, _Limited
 from mfik.robots import load_robot
 from mfik.train.v1.loss import total_derivative
 
@@ -237,15 +237,74 @@ def test_a_joint_beyond_a_limit_learns_what_leads_back_and_nothing_else():
     assert q.grad.tolist() == [[3, 3], [0, -3], [0, 0], [-3, -3], [2, -2]]
 
 
-def test_in_training_a_network_looks_as_often_as_its_configuration_says(panda, rng):
-    robot = panda
-    models = [MeanFlowNet(ModelConfig(7, 16, 1, *passes), robot) for passes in ((5, 2), (2, 2))]
-    torch.nn.init.normal_(models[0].head.weight, std=0.2)
-    models[1].load_state_dict(models[0].state_dict())
-    rows = inputs(robot, 50, rng, torch.float32)
-    trained, evaluated, other = models[0].train()(*rows), models[0].eval()(*rows), models[1].eval()(*rows)
-    torch.testing.assert_close(trained, other, rtol=0, atol=0)
-    assert (trained - evaluated).abs().max() > 0.01
+def looks_of(model, q, pose, r, t, count):
+    """Where an evaluation's looks stand, q_0 to q_count, and their squared pose errors, [count + 1, N, ...]."""
+    at, joints = q.clamp(model.lower, model.upper), []
+    for _ in range(count):
+        joints.append(at)
+        at, _ = model.look(at, pose, r, t)
+    joints = torch.stack([*joints, at])
+    return joints, torch.stack([model.geometry(at, pose)[1] for at in joints])
+
+
+def test_in_training_the_answer_is_the_last_of_as_many_looks_as_the_configuration_says(panda, rng):
+    model = MeanFlowNet(ModelConfig(7, 16, 1, passes=5, training_passes=2), panda).train()
+    torch.nn.init.normal_(model.head.weight, std=0.2)
+    q, pose, r, t = inputs(panda, 50, rng, torch.float32)
+    joints, _ = looks_of(model, q, pose, r, t, 2)
+    torch.testing.assert_close(model(q, pose, r, t), (joints[-1] - q) / (1 - r), rtol=0, atol=0)
+
+
+def test_the_answer_is_the_best_look_or_the_first_that_one_near_the_pose_led_to(any_robot, rng):
+    robot = any_robot
+    model = random_net(robot, dtype=torch.float32, passes=12)
+    torch.nn.init.normal_(model.head.weight, std=0.02)  # far from the pose it leads astray, near it does not
+    q, pose, r, t = inputs(robot, 300, rng, torch.float32)
+    near = robot.sample(300, rng, torch.float64)
+    pose = torch.cat((pose, robot.fk(near).float()))
+    q = torch.cat((q, robot.clamp(near + 0.1 * torch.randn(near.shape, generator=rng, dtype=near.dtype)).float()))
+    r, t = torch.cat((r, 0 * r)), torch.cat((t, 0 * t + 1))
+    joints, error2 = looks_of(model, q, pose, r, t, 13)
+    expected = q.clone()
+    for i, errors in enumerate(error2[:13, :, 0].T.tolist()):
+        first = next((k for k, error in enumerate(errors) if error <= NEAR2), None)
+        expected[i] = joints[errors.index(min(errors)) if first is None else first + 1, i]
+    ended_early = (error2[:12] <= NEAR2).any(0)
+    assert 0.2 < ended_early.float().mean() < 0.98, "both kinds are there"
+    for answer in (model(q, pose, r, t).detach(), torch.no_grad()(model)(q, pose, r, t)):
+        torch.testing.assert_close(answer, (expected - q) / (1 - r), rtol=1e-5, atol=1e-6)
+
+
+def test_no_evaluation_ends_farther_away_than_it_began(any_robot, rng):
+    """For weights that would lead far away, in a batch with rows of every length."""
+    robot = any_robot
+    model = random_net(robot, dtype=torch.float32, passes=6)
+    torch.nn.init.normal_(model.head.weight, std=3.0)
+    q, pose, r, t = inputs(robot, 500, rng, torch.float32)
+    q = robot.clamp(q.double()).float().clamp(model.lower, model.upper)
+    with torch.no_grad():
+        answer = q + (1 - r) * model(q, pose, r, t)
+        last = looks_of(model, q, pose, r, t, 6)[0][-1]
+        before, after, of_last = (model.geometry(x, pose)[1] for x in (q, answer, last))
+    assert (after <= before * (1 + 1e-3) + 1e-9).all()
+    assert (of_last > before).float().mean() > 0.1, "none would have been led away: a test of nothing"
+
+
+def test_rows_that_need_no_more_looks_change_no_other(panda, rng):
+    """Without gradient looks leave out such rows: the same answers as with all rows, also by `vmap`."""
+    model = random_net(panda, dtype=torch.float32, passes=12)
+    q, pose, r, t = inputs(panda, 60, rng, torch.float32)
+    q[::2] = q[::2] * 0.02  # with poses of
+    pose[::2] = panda.fk(q[::2].double() + 0.01).float()
+    pose[5] = torch.nan
+    whole = model(q, pose, r, t).detach()
+    with torch.no_grad():
+        narrowed = model(q, pose, r, t)
+        mapped = torch.vmap(lambda q, pose: model(q, pose, r[:6], t[:6]))(q.view(10, 6, 7), pose.view(10, 6, 7))
+        again = model(q, pose, r[:6].repeat(10, 1), t[:6].repeat(10, 1))
+    torch.testing.assert_close(narrowed, whole, rtol=1e-5, atol=1e-6, equal_nan=True)
+    torch.testing.assert_close(mapped.flatten(0, 1), again, rtol=1e-5, atol=1e-6, equal_nan=True)
+    assert narrowed[5].isnan().all() and narrowed[:5].isfinite().all()
 
 
 def test_a_network_learns_at_its_limits_by_every_kind_of_derivative(panda, rng):
@@ -257,7 +316,8 @@ def test_a_network_learns_at_its_limits_by_every_kind_of_derivative(panda, rng):
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in model.parameters())
     u, derivative = total_derivative(model, q, pose, r, t, torch.ones_like(q))  # with gradients
     (u + derivative).square().mean().backward()
-    torch.testing.assert_close(total_derivative(model.eval(), q, pose, r, t, torch.ones_like(q))[1], derivative)
+    model.requires_grad_(False)  # the clamp's own derivative
+    torch.testing.assert_close(total_derivative(model, q, pose, r, t, torch.ones_like(q))[1], derivative)
 
 
 def test_evaluated_gradients_are_exact(panda, rng):

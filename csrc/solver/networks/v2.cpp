@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kMaxPasses = 64;              // that a file may ask for; the same in mfik/model/v2/config.py
 constexpr double kLimitMargin = 0x1.0p-23;  // LIMIT_MARGIN in mfik/model/v2/network.py
+constexpr float kNear2 = 1e-9f;             // NEAR2 there
 
 std::string block_name(int i) {
     return "blocks." + std::to_string(i) + ".";
@@ -54,21 +55,81 @@ class Network final : public Engine {
     void evaluate(int rows, const float* q, const float* poses, int num_poses, float* u,
                   float* scratch) const noexcept override {
         const Buffers buffers(layers_, std::min(rows, kMaxRows), scratch);
-        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
         const auto piece = [&](int count, const float* its_q, const float* its_poses, int its_num_poses, float* its_u) {
-            const cpu::NetworkKernels& by_rows = count == 1 ? kernels_of_one_ : kernels_;
-            std::copy_n(its_q, count * dof, buffers.at);
-            for (int pass = 0; pass < layers_.passes; ++pass) {
-                by_rows.features(layers_.geometry, count, buffers.at, its_poses, its_num_poses, buffers.features, step,
-                                 buffers.error2);
-                kernels_.pass_v2(layers_, buffers, count);
-            }
-            std::transform(buffers.at, buffers.at + count * dof, its_q, its_u, std::minus<>());
+            evaluate_piece(buffers, count, its_q, its_poses, its_num_poses, its_u);
         };
-        in_pieces(rows, dof, q, poses, num_poses, u, piece);
+        in_pieces(rows, layers_.geometry.chain.dof, q, poses, num_poses, u, piece);
     }
 
   private:
+    /// Rows that are under way, first in the buffers and here.
+    struct UnderWay {
+        int count;
+        int row[kMaxRows];      // of the piece
+        float least[kMaxRows];  // squared pose error of the best so far
+        float poses[kMaxRows * kPoseSize];
+        int num_poses;
+    };
+
+    void evaluate_piece(const Buffers& buffers, int rows, const float* q, const float* poses, int num_poses,
+                        float* u) const noexcept {
+        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
+        UnderWay under_way;
+        under_way.count = rows;
+        under_way.num_poses = num_poses;
+        std::copy_n(poses, num_poses * kPoseSize, under_way.poses);
+        for (int r = 0; r < rows; ++r) {
+            under_way.row[r] = r;
+            under_way.least[r] = HUGE_VALF;
+            for (int j = 0; j < dof; ++j)
+                buffers.at[r * dof + j] = std::clamp(q[r * dof + j], layers_.lower[j], layers_.upper[j]);
+        }
+        float* best = u;
+        std::copy_n(buffers.at, rows * dof, best);
+        for (int pass = 0; under_way.count > 0; ++pass) {
+            const cpu::NetworkKernels& by_rows = under_way.count == 1 ? kernels_of_one_ : kernels_;
+            by_rows.features(layers_.geometry, under_way.count, buffers.at, under_way.poses, under_way.num_poses,
+                             buffers.features, step, buffers.error2);
+            judge(buffers, under_way, best);
+            if (pass == layers_.passes) break;
+            kernels_.pass_v2(layers_, buffers, under_way.count);
+        }
+        std::transform(best, best + rows * dof, q, u, std::minus<>());
+    }
+
+    /// Keep what is best so far, and leave out the rows whose features show the pose nearly reached: the step leads to
+    /// it, and the gate is below 1e-7.
+    void judge(const Buffers& buffers, UnderWay& under_way, float* best) const noexcept {
+        const int dof = layers_.geometry.chain.dof, size = layers_.geometry.size, step = stride(size);
+        for (int r = 0; r < under_way.count;) {
+            const float error2 = buffers.error2[r], *at = buffers.at + r * dof;
+            float* own = best + under_way.row[r] * dof;
+            if (error2 <= kNear2) {
+                const float* ahead = buffers.features + r * step + size - dof;
+                for (int j = 0; j < dof; ++j) own[j] = std::clamp(at[j] + ahead[j], layers_.lower[j], layers_.upper[j]);
+                move_row(buffers, under_way, --under_way.count, r);
+                continue;
+            }
+            if (!(error2 >= under_way.least[r])) {  // also what is no number
+                std::copy_n(at, dof, own);
+                under_way.least[r] = error2;
+            }
+            ++r;
+        }
+    }
+
+    void move_row(const Buffers& buffers, UnderWay& under_way, int from, int to) const noexcept {
+        if (from == to) return;
+        const int dof = layers_.geometry.chain.dof, size = layers_.geometry.size, step = stride(size);
+        under_way.row[to] = under_way.row[from];
+        under_way.least[to] = under_way.least[from];
+        if (under_way.num_poses > 1)
+            std::copy_n(under_way.poses + from * kPoseSize, kPoseSize, under_way.poses + to * kPoseSize);
+        std::copy_n(buffers.at + from * dof, dof, buffers.at + to * dof);
+        std::copy_n(buffers.features + from * step, size, buffers.features + to * step);
+        buffers.error2[to] = buffers.error2[from];
+    }
+
     Layers layers_;
     const cpu::NetworkKernels& kernels_;
     // The same bits. The features of a single row take 0.41 us on half of a register of AVX-512, 0.58 us on a whole one

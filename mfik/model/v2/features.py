@@ -142,8 +142,7 @@ class Geometry(nn.Module):
         Returns:
             Features [N, size], the last J of which are the step [rad or m], and squared pose errors, [N, 1].
         """
-        traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if traced or not ops.has_geometry(q) or is_dual(q) or is_dual(target_pose):
+        if is_traced() or not ops.has_geometry(q) or is_dual(q) or is_dual(target_pose):
             return self.reference(q, target_pose)
         return _Fused.apply(q, target_pose, self)
 
@@ -237,6 +236,11 @@ class Geometry(nn.Module):
 def is_dual(value: Tensor) -> bool:
     """Tell whether a value carries a forward-mode tangent."""
     return forward_ad.unpack_dual(value).tangent is not None
+
+
+def is_traced() -> bool:
+    """Tell whether a graph is being made of what is computed."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class _Fused(torch.autograd.Function):

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from mfik.errors import ArgumentError
 from mfik.model.interface import Network
 from mfik.model.v2.config import ModelConfig
-from mfik.model.v2.features import Geometry, is_dual
+from mfik.model.v2.features import Geometry, is_dual, is_traced
 from mfik.ops import MIN_REMAINING
 from mfik.robots import Robot
 
-# The next two also stand in csrc/solver/networks/v2_rows.hpp and v2.cpp.
+# The next three also stand in csrc/solver/networks/v2_rows.hpp and v2.cpp.
 GATE2 = 0.2**2  # squared pose error, with lengths in halves of the arm's, at which half of the learned part counts
+NEAR2 = 1e-9  # squared pose error from which a look leads to the pose as nearly as float32 can tell
 LIMIT_MARGIN = 2.0**-23  # of a joint's largest difference and value, which float32 rounding of q + u stays below
 _BLOCK_GAIN = 0.5  # of the initial weights that end a block: without normalisation the sum of blocks would grow
 _GRADIENT_BOUND = 4.0  # times the batch's median norm: largest gradient of a row that passes from look to look
@@ -39,19 +40,23 @@ class ResidualBlock(nn.Module):
 class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
-    An iteration of `config.passes` looks at the robot's geometry (in training mode `config.training_passes`), all with
-    the same weights, from q_0 = q:
+    An iteration of K = `config.passes` looks at the robot's geometry, all with the same weights, from q_0 = clamp(q):
 
-        q_k+1 = clamp(q_k + d(q_k) + g(q_k) N(features(q_k), r, t)),  u = (q_K - q) / (1 - r)
+        q_k+1 = clamp(q_k + d(q_k) + g(q_k) N(features(q_k), r, t)),  u = (q* - q) / (1 - r)
 
     d is the damped-least-squares step of `Geometry`, N a residual MLP whose head starts at zero, and g = e^2 / (e^2 +
     GATE2) vanishes with the pose error e, as d does: where q solves the pose, u is zero for all r and t, and another
     evaluation moves nothing. On a straight line to a solution u is the rest of the way over the rest of the time, so an
-    untrained network takes steps of damped least squares, and N learns what they miss. Answers lie within the limits.
+    untrained network takes steps of damped least squares, and N learns what they miss.
 
-    In training a row's gradient, on its way from one look to the one before, is bounded to a multiple of the batch's
-    median norm: rotation errors near half a turn and nearly singular steps would drown the others. A look that ended at
-    a limit learns what leads away from it, though the clamp's own gradient there is zero.
+    The answer q* is that of q_0 to q_K with the least pose error, so that no evaluation ends farther away than it
+    began; or the first that a look at an error below NEAR2 led to, after which further looks cannot tell. It lies
+    within the limits.
+
+    In training mode K is `config.training_passes` and the answer q_K, which gradients reach through all looks. A row's
+    gradient, on its way from one look to the one before, is bounded to a multiple of the batch's median norm: rotation
+    errors near half a turn and nearly singular steps would drown the others. A look that ended at a limit learns what
+    leads away from it, though the clamp's own gradient there is zero.
 
     Args:
         config: Size.
@@ -88,15 +93,41 @@ class MeanFlowNet(Network):
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
         """Evaluate the mean velocity; see `Network.forward`."""
-        at = q
-        for look in range(self.config.training_passes if self.training else self.config.passes):
-            if look > 0 and self._learns(at):
-                at = _BoundedGradient.apply(at)
-            at = self.look(at, target_pose, r, t)
-        return (at - q) / (1 - r).clamp_min(MIN_REMAINING)
+        if self.training:
+            answer = q
+            for look in range(self.config.training_passes):
+                if look > 0 and self._learns(answer):
+                    answer = _BoundedGradient.apply(answer)
+                answer, _ = self.look(answer, target_pose, r, t)
+        elif q.is_cpu and not (torch.is_grad_enabled() or is_dual(q) or is_dual(target_pose) or is_traced()):
+            answer = _UnsettledRows.apply(q, target_pose, r, t, self)
+        else:
+            state = self.start(q)
+            for _ in range(self.config.passes + 1):  # the last one judges q_K
+                state = self.judged_look(*state, target_pose, r, t)
+            answer = state[1]
+        return (answer - q) / (1 - r).clamp_min(MIN_REMAINING)
 
-    def look(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
-        """Return where one look leads, q_k+1 [N, J] from q_k; arguments as in `forward`."""
+    def start(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return where an evaluation begins: q_0, the best so far, both [N, J], and its squared error, [N, 1]."""
+        at = q.clamp(self.lower, self.upper)
+        return at, at, torch.full_like(q[:, :1], torch.inf)
+
+    def judged_look(
+        self, at: Tensor, best: Tensor, least: Tensor, target_pose: Tensor, r: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Look once more: return q_k+1, the best of q_0 to q_k and its squared error, from q_k and the best before.
+
+        A row whose least error is below NEAR2 keeps its best, which then is where that look led to. What is not finite
+        is kept, too: an answer to a pose that is not finite is none.
+        """
+        ahead, error2 = self.look(at, target_pose, r, t)
+        keep = (least <= NEAR2) | (error2 >= least)
+        best = torch.where(keep, best, torch.where(error2 <= NEAR2, ahead, at))
+        return ahead, best, torch.where(keep, least, error2)
+
+    def look(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
         features, error2 = self.geometry(q, target_pose)
         x = self.input(torch.cat((features, r, t), dim=-1))
         for block in self.blocks:
@@ -104,11 +135,41 @@ class MeanFlowNet(Network):
         learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
         q = q + features[:, -self.config.dof :] + learned
         limited = _Limited.apply if self._learns(q) else torch.clamp
-        return limited(q, self.lower, self.upper)
+        return limited(q, self.lower, self.upper), error2
 
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
         return self.training and at.requires_grad and not is_dual(at)
+
+
+class _UnsettledRows(torch.autograd.Function):
+    """The answers of an evaluation without gradient, whose looks leave out the rows that need none any more."""
+
+    @staticmethod
+    def forward(q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, module: MeanFlowNet) -> Tensor:
+        answer, rows, inputs, state = torch.empty_like(q), torch.arange(len(q)), (target_pose, r, t), module.start(q)
+        for _ in range(module.config.passes + 1):
+            state = module.judged_look(*state, *inputs)
+            _, best, least = state
+            answer[rows] = best
+            unsettled = ~(least <= NEAR2).squeeze(-1)
+            rows, state, inputs = (
+                rows[unsettled], tuple(x[unsettled] for x in state), tuple(x[unsettled] for x in inputs)
+            )  # fmt: skip
+        return answer
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        *tensors, module = inputs
+        rows = (
+            (x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+            for x, dim in zip(tensors, in_dims, strict=False)
+        )
+        return _UnsettledRows.apply(*rows, module).unflatten(0, (info.batch_size, -1)), 0
 
 
 class _BoundedGradient(torch.autograd.Function):
