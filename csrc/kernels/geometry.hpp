@@ -10,7 +10,7 @@ constexpr double kFeatureDampingGain =
     0.02;  // damping of the step by squared pose error; lengths in halves of the arm's
 constexpr double kFeatureDampingFloor = 1e-5;   // its least value
 constexpr double kFeatureAtLimit = 1.0 - 1e-5;  // of half a joint's range from its midpoint: there it is at its limit
-constexpr double kAxisFloor = 1e-6;             // [m^2]: keeps the azimuth of a target on the first joint's axis finite
+constexpr double kAxisRadius = 1e-12;           // of the arm's half length: nearer to the first axis is no azimuth
 constexpr double kAngleFloor = 1e-12;           // keeps the axis of a vanishing rotation error finite
 
 constexpr int kMaxFeatures = 2 * kMaxJoints + 2 * (kMaxJoints - 1) + 30;
@@ -200,7 +200,8 @@ struct Look {
     TransformOf<V> tool, target;
     TransformOf<V> is, wanted;  // the last joint's frame before its motion; the same as the target wants it if q stays
     V from_joint1[3], from_joint1_to_is[3], still_to_go[3];  // of the last joint's frame
-    V azimuth[2], radius, first_sine, first_cosine;  // the first joint's angle is counted from the target's azimuth
+    V radius;                    // of the target's last joint about the first one's axis; infinite on it
+    V first_sine, first_cosine;  // the first joint's angle is counted from the target's azimuth
     FeatureFrame<V> F;
     FeatureTurn<V> turn;
     FeatureStep<V> step;
@@ -213,7 +214,6 @@ struct Look {
           target(from_pose(pose)),
           is(before_last_joint(chain, tool, q[last], sine[last], cosine[last])),
           wanted(before_last_joint(chain, target, q[last], sine[last], cosine[last])),
-          azimuth{splat<V>(1.0), splat<V>(0.0)},
           radius(splat<V>(1.0)),
           first_sine(sine[0]),
           first_cosine(cosine[0]),
@@ -225,12 +225,13 @@ struct Look {
             from_joint1_to_is[i] = is.p[i] - F.base[4 * i + 3];
             still_to_go[i] = wanted.p[i] - is.p[i];
         }
-        if (chain.kind[0] == JointKind::kPrismatic) return;
+        if (!has_azimuth()) return;
         V p[3] = {from_joint1[0], from_joint1[1], from_joint1[2]};
         F.rotate_to_base(p);
-        azimuth[0] = p[0], azimuth[1] = p[1];
-        radius = square_root(p[0] * p[0] + p[1] * p[1] + kAxisFloor);
-        F.c = p[0] / radius, F.s = p[1] / radius;
+        radius = square_root(p[0] * p[0] + p[1] * p[1]);
+        const Mask<V> on_axis = radius * geometry.scale < kAxisRadius;
+        radius = select(on_axis, splat<V>(HUGE_VAL), radius);  // no gradient leads away from it
+        F.c = select(on_axis, splat<V>(1.0), p[0] / radius), F.s = p[1] / radius;
         first_sine = sine[0] * F.c - cosine[0] * F.s;
         first_cosine = cosine[0] * F.c + sine[0] * F.s;
     }
@@ -284,13 +285,16 @@ struct Look {
     }
 
   private:
+    /// A single joint's target lies on its axis.
+    [[nodiscard]] MFIK_INLINE bool has_azimuth() const { return chain.kind[0] != JointKind::kPrismatic && last > 0; }
+
     /// What the last joint's frame as the target wants it says of that joint.
     MFIK_INLINE void wanted_backward(V* by_p, const V (*by_R)[3], const V& by_c, const V& by_s, V* by_q) const {
         if (chain.kind[last] != JointKind::kPrismatic) {  // turned back by q: x' = -y dq, y' = x dq
             for (int i = 0; i < 3; ++i) by_q[last] += by_R[1][i] * wanted.R[3 * i] - by_R[0][i] * wanted.R[3 * i + 1];
             return;
         }
-        if (chain.kind[0] != JointKind::kPrismatic) {  // c = x / radius, s = y / radius
+        if (has_azimuth()) {  // c = x / radius, s = y / radius
             const V back = (by_c * F.c + by_s * F.s) / radius;
             const V x = by_c / radius - back * F.c, y = by_s / radius - back * F.s;
             for (int i = 0; i < 3; ++i) by_p[i] += F.base[4 * i] * x + F.base[4 * i + 1] * y;

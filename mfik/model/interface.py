@@ -90,8 +90,7 @@ class Network(nn.Module):
 
     `forward` has to be differentiable by `torch.func.jvp`, to trace at any batch size, and to return zero (or a step
     that needs no training) at first. A network may have `forward_with_tangent(q, target_pose, r, t, v)` besides, which
-    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP. It may
-    also have `look(q, target_pose, r, t)`, of which an evaluation is `config.passes` in turn: graphs then loop.
+    returns u, and D = du/dr + v . grad_q u of the first len(v) rows, in one pass: training then needs no JVP.
 
     Attributes:
         config: Its type and size.

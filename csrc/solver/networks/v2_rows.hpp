@@ -15,7 +15,7 @@ MFIK_INLINE void begin_block(const float* x, const float* bias, int n, float* ac
     }
 }
 
-constexpr float kGate2 = 0.2f * 0.2f;  // GATE2 in mfik/model/v2/network.py
+constexpr float kGate2 = 0.3f * 0.3f;  // GATE2 in mfik/model/v2/network.py
 
 /// Move the joints of rows by what the network makes of their features.
 MFIK_INLINE void pass_rows(const Layers& layers, const Buffers& buffers, int rows) {

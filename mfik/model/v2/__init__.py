@@ -1,7 +1,7 @@
 """Network type v2: a residual MLP on the robot's geometry (docs/explanation/concepts.md)."""
 
 from mfik.model.v2.config import PRESETS, ModelConfig
-from mfik.model.v2.features import Geometry
-from mfik.model.v2.network import MeanFlowNet
+from mfik.model.v2.features import Geometry, Target
+from mfik.model.v2.network import NEAR2, MeanFlowNet, judged
 
-__all__ = ["PRESETS", "Geometry", "MeanFlowNet", "ModelConfig"]
+__all__ = ["NEAR2", "PRESETS", "Geometry", "MeanFlowNet", "ModelConfig", "Target", "judged"]

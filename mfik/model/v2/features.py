@@ -8,7 +8,7 @@ states apart. csrc/kernels/geometry.hpp computes the same, and its gradient, in 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,8 @@ from mfik.robots import Robot
 DAMPING_GAIN = 0.02  # damping of the step by squared pose error, with lengths in halves of the arm's
 DAMPING_FLOOR = 1e-5  # its least value
 AT_LIMIT = 1 - 1e-5  # of half a joint's range from its midpoint: there it is at its limit
-AXIS_FLOOR = 1e-6  # [m^2]: keeps the azimuth of a target on the first joint's axis finite
+AXIS_RADIUS = 1e-12  # of the arm's half length: what is nearer to the first joint's axis has no azimuth
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
-
-# Of vectors [3, 10], row-major, as `reference` has them (the position of M*, of M, their difference; the rotations of
-# both; the rotation vector), the order in which they are features: a vector after another, rotations row by row.
-_ORDER = [
-    10 * row + column
-    for columns in ((0,), (3, 4, 5), (1,), (6, 7, 8), (2,), (9,))
-    for row in range(3)
-    for column in columns
-]
-
 
 # Sparse matrices by column: the rows of the entries and their values.
 _QUADRATIC = (  # a rotation less identity, [9], of the products of two components of its quaternion (w, x, y, z), [16]
@@ -43,18 +33,47 @@ _QUADRATIC = (  # a rotation less identity, [9], of the products of two componen
         {7: 2, 2: -2}, {11: 2, 1: 2}, {5: -2, 10: -2},
     ),
 )  # fmt: skip
-_ANTISYMMETRIC = (  # of a rotation matrix, [9], axis times sine, [3], and trace
+_ANTISYMMETRIC = (  # of a rotation matrix, [9], axis times sine, [3], and cosine plus 1/2
     9,
-    ({7: 0.5, 5: -0.5}, {2: 0.5, 6: -0.5}, {3: 0.5, 1: -0.5}, {0: 1, 4: 1, 8: 1}),
+    ({7: 0.5, 5: -0.5}, {2: 0.5, 6: -0.5}, {3: 0.5, 1: -0.5}, {0: 0.5, 4: 0.5, 8: 0.5}),
 )
+_TURN = (2, ({0: 1}, {1: 1}, {}, {1: -1}, {0: 1}, {}, {}, {}, {}))  # rotation by -a less that of z, of cos a, sin a
+# Which of a matrix's entries, [3, 3], are multiplied to its cofactors: first times second less third times fourth.
+_COFACTORS = [
+    4, 5, 3, 7, 8, 6, 1, 2, 0,
+    8, 6, 7, 2, 0, 1, 5, 3, 4,
+    5, 3, 4, 8, 6, 7, 2, 0, 1,
+    7, 8, 6, 1, 2, 0, 4, 5, 3,
+]  # fmt: skip
+# Of a symmetric matrix, [6, 6], the blocks [3, 3] above left, above right and below right.
+_BLOCKS = [6 * (row + i) + column + j for row, column in ((0, 0), (0, 3), (3, 3)) for i in range(3) for j in range(3)]
+_CROSS = [1, 2, 0, 5, 3, 4, 2, 0, 1, 4, 5, 3]  # of two vectors, [6]: the same for their product
+
+
+class Target(NamedTuple):
+    """What `Geometry.reference` takes of target poses, in the frame F and with lengths / L.
+
+    Attributes:
+        azimuth: Of F, from the first joint's frame before its motion, as what is taken from each joint, [N, J].
+        rotation: Of the tool, [N, 3, 3].
+        position: Of the tool, [N, 3].
+        wanted: Rotation of M* before the last joint turns it back, [N, 3, 3].
+        wanted_position: The same of its position, [N, 3].
+    """
+
+    azimuth: Tensor
+    rotation: Tensor
+    position: Tensor
+    wanted: Tensor
+    wanted_position: Tensor
 
 
 class Geometry(nn.Module):
     """Features of (q, target_pose), which end in a damped-least-squares step, and the squared pose error.
 
-    F is the frame of the first joint before its motion, turned about its axis to the azimuth of the target (where that
-    joint turns); L half the sum of the link offsets; M the frame of the last joint before its motion, M* that frame as
-    the target wants it if q_J stays. Of one state:
+    F is the frame of the first joint before its motion, turned about its axis to the azimuth of M* (where that joint
+    turns and is not the only one, and M* is not on its axis); L half the sum of the link offsets; M the frame of the
+    last joint before its motion, M* that frame as the target wants it if q_J stays. Of one state:
 
     - (q - midpoint of the limits) / half range of each joint, 0 for continuous ones, [J]
     - sines, then cosines of the turning joints but the last joint, the first one's angle counted from the azimuth
@@ -67,7 +86,7 @@ class Geometry(nn.Module):
       Newton)
 
     e^2 is the sum of the squares of the tool's position error / L and rotation vector, [1]. All are smooth but for a
-    rotation vector of length pi, and for joints that meet a limit.
+    rotation vector of length pi, the azimuth of what is on the first axis, and joints that meet a limit.
 
     Args:
         robot: The robot.
@@ -83,121 +102,169 @@ class Geometry(nn.Module):
     last: Tensor
     tip: Tensor
     identity: Tensor
+    upright: Tensor
     quadratic: Tensor
     antisymmetric: Tensor
+    turn: Tensor
     diagonal: Tensor
     midpoint: Tensor
     per_range: Tensor
     turns: Tensor
-    weight: Tensor
-    turning: Tensor
+    slides: Tensor
+    only_first: Tensor
+    only_x: Tensor
     order: Tensor
+    cross: Tensor
+    cofactors: Tensor
+    blocks: Tensor
 
     def __init__(self, robot: Robot) -> None:
         super().__init__()
         self.kinds = robot.kinds
         origins = robot.chain.transforms()
+        dof = len(self.kinds)
         turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
         self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
         for name, value in self.reference_constants(robot).items():  # they follow from what every file describes
             self.register_buffer(name, value.float(), persistent=False)
+        # Of what `reference` joins - places, sines, cosines; position and rotation of M*; M, [4, 4]; both differences;
+        # the step - the order in which they are features.
+        places, sines, cosines, vectors = 0, dof, 2 * dof, 3 * dof
+        own = vectors + 12
+        order = [
+            *range(places, places + dof),
+            *(sines + joint for joint in turning),
+            *(cosines + joint for joint in turning),
+            *range(vectors, vectors + 12),
+            *(own + 4 * row + 3 for row in range(3)),
+            *(own + 4 * row + column for row in range(3) for column in range(3)),
+            *range(own + 16, own + 16 + 6 + dof),
+        ]
+        indices = {"order": order, "cross": _CROSS, "cofactors": _COFACTORS, "blocks": _BLOCKS}
         # On the device: a list as an index would be copied there anew in every call.
-        for name, index in {"turning": turning, "order": _ORDER}.items():
+        for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, device=origins.device, dtype=torch.long), persistent=False)
-        self.size = 2 * len(self.kinds) + 2 * len(turning) + 30
+        self.size = 2 * dof + 2 * len(turning) + 30
         self.constants = ops.GeometryRobot.of(robot, self.size)
 
     def reference_constants(self, robot: Robot) -> dict[str, Tensor]:
-        """Return the constants of `reference` by name, in float64."""
-        origins, (lower, upper) = robot.chain.transforms(), robot.limits()
+        """Return the constants of `reference` by name, in float64; lengths / L."""
+        origins, (lower, upper) = robot.chain.transforms().clone(), robot.limits()
+        origins[..., 3] *= self.scale
         limited, turns = (
             torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
             for other in ("continuous", "prismatic")
         )
-        fixed, moving = _motions(self.kinds, origins)
+        first = origins[0].clone()
+        origins[0] = _unit(4, origins)[:3]  # the chain begins at F
+        fixed, moving = _motions(self.kinds, origins, self.scale)
         return {
             "fixed": fixed,
             "moving": moving,
-            "first": origins[0],
+            "first": first,
             "last": _homogeneous(origins[-2]),
             "tip": _homogeneous(origins[-1]),
-            "identity": torch.eye(3, device=origins.device, dtype=origins.dtype).flatten(),
+            "identity": _unit(3, origins).flatten(),
+            "upright": _unit(9, origins)[8],
             "quadratic": _entries(_QUADRATIC, origins),
             "antisymmetric": _entries(_ANTISYMMETRIC, origins),
-            "diagonal": torch.eye(6, device=origins.device, dtype=origins.dtype),
+            "turn": _entries(_TURN, origins),
+            "diagonal": _unit(6, origins),
             "midpoint": 0.5 * (lower + upper),
             "per_range": limited * 2.0 / (upper - lower),
             "turns": turns.unsqueeze(-1),  # [J, 1]
-            "weight": torch.cat((self.scale * torch.ones_like(origins[0, :, 0]), torch.ones_like(origins[0, :, 0]))),
+            "slides": self.scale * (1 - turns).unsqueeze(-1),  # [J, 1]
+            "only_first": _unit(len(self.kinds), origins)[:1],
+            "only_x": _unit(2, origins)[0],
         }
 
-    def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor]:
         """Compute the features: by native kernels where they run, else, in forward mode and in graphs that are traced,
         by `reference`.
 
         Args:
             q: Joints [rad or m], [N, J].
-            target_pose: T_base_tool [m], unit quaternion of either sign, [N, 7].
+            target: T_base_tool [m], unit quaternion of either sign, [N, 7], or what `prepare` makes of it: graphs that
+                look several times do that once.
 
         Returns:
             Features [N, size], the last J of which are the step [rad or m], and squared pose errors, [N, 1].
         """
-        if is_traced() or not ops.has_geometry(q) or is_dual(q) or is_dual(target_pose):
-            return self.reference(q, target_pose)
-        return _Fused.apply(q, target_pose, self)
+        if isinstance(target, Target) or is_traced() or not ops.has_geometry(q) or is_dual(q) or is_dual(target):
+            return self.reference(q, target)
+        return _Fused.apply(q, target, self)
 
-    def reference(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+    def reference(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor]:
         """Compute what `forward` does in tensor operations, few and large ones: they are what exported graphs hold.
 
         Derivatives of higher order go through them, too. Autocast does not: lengths need single precision.
         """
         if torch.is_autocast_enabled(q.device.type):
             with torch.autocast(q.device.type, enabled=False):
-                return self.reference(q, target_pose)
-        joints, sin, cos = len(self.kinds), q.sin(), q.cos()
-        links = (
-            torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving).unflatten(1, (joints, 4, 4)).unbind(1)
-        )
-        frames = [links[0]]  # of the joints after their motion
+                return self.reference(q, target)
+        if not isinstance(target, Target):
+            target = self.prepare(target)
+        if self.kinds[-1] == "prismatic":
+            slid = target.wanted_position - self.scale * q[:, -1:] * target.wanted[..., 2]
+            target = self._faced(target._replace(wanted_position=slid))
+        joints, turned = len(self.kinds), q - target.azimuth
+        sin, cos = turned.sin(), turned.cos()
+        links = torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving).view(-1, joints, 4, 4).split(1, 1)
+        frames = [links[0]]  # of the joints after their motion, [N, 1, 4, 4]
         for link in links[1:]:
             frames.append(frames[-1] @ link)
-        tool = frames[-1] @ self.tip
-        # Of the last joint, before its motion: M.
-        own = frames[-2] @ self.last if joints > 1 else self.last.expand(len(q), 4, 4)
-        products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
-        target = torch.addmm(self.identity, products, self.quadratic).unflatten(1, (3, 3))
-        target_position = target_pose[:, :3]
+        tool = (frames[-1] @ self.tip).squeeze(1)
+        own = (frames[-2] @ self.last if joints > 1 else self.last.expand(len(q), 4, 4)).flatten(1)  # M
 
-        turn = _rotation_vector((target @ tool[:, :3, :3].mT).flatten(1) @ self.antisymmetric)
-        error = torch.cat((self.scale * (target_position - tool[:, :3, 3]), turn), -1)
+        turn = self._rotation_vector(target.rotation @ tool[:, :3, :3].mT)
+        tip = tool[:, :3, 3]
+        error = torch.cat((target.position - tip, turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
         place = (q - self.midpoint) * self.per_range
-        step = self._step(place, torch.stack(frames, 1)[:, :, :3, 2:], tool[:, None, :3, 3], error, error2)
+        step = self._step(place, torch.cat(frames, 1)[:, :, :3, 2:], tip.unsqueeze(1), error, error2)
 
-        # M* = target * tool^-1 * (motion of the last joint)^-1
-        wanted = target @ self.tip[:3, :3].T
-        wanted_position = target_position - wanted @ self.tip[:3, 3]
-        if self.kinds[-1] == "prismatic":
-            wanted_position = wanted_position - q[:, -1:] * wanted[..., 2]
-        else:
+        wanted, wanted_position = target.wanted, target.wanted_position
+        if self.kinds[-1] != "prismatic":
             x, y, z = wanted.split(1, -1)
             c, s = cos[:, -1:, None], sin[:, -1:, None]
             wanted = torch.cat((c * x - s * y, s * x + c * y, z), -1)
-        from_joint1, own_from_joint1 = wanted_position - self.first[:, 3], own[:, :3, 3] - self.first[:, 3]
-        lengths = self.scale * torch.stack((from_joint1, own_from_joint1, from_joint1 - own_from_joint1), -1)
-        vectors = torch.cat((lengths, wanted, own[:, :3, :3], turn.unsqueeze(-1)), -1)  # [N, 3, 10]
-        vectors = self.first[:, :3].T @ vectors
-        if self.kinds[0] != "prismatic":
-            x, y, z = vectors.split(1, 1)
-            azimuth = vectors[:, :2, 0] / self.scale
-            azimuth = azimuth * (azimuth.square().sum(-1, keepdim=True) + AXIS_FLOOR).rsqrt()
-            c, s = azimuth.unsqueeze(-1).split(1, 1)
-            vectors = torch.cat((c * x + s * y, c * y - s * x, z), 1)
-            c, s = azimuth.split(1, -1)
-            first_sin, first_cos = sin[:, :1] * c - cos[:, :1] * s, cos[:, :1] * c + sin[:, :1] * s
-            sin, cos = torch.cat((first_sin, sin[:, 1:]), -1), torch.cat((first_cos, cos[:, 1:]), -1)
-        turned = sin.index_select(1, self.turning), cos.index_select(1, self.turning)
-        return torch.cat((place, *turned, vectors.flatten(1).index_select(1, self.order), step), -1), error2
+        still_to_go = wanted_position - own[:, 3:12:4]
+        parts = (place, sin, cos, wanted_position, wanted.flatten(1), own, still_to_go, turn, step)
+        return torch.cat(parts, -1).index_select(1, self.order), error2
+
+    def prepare(self, target_pose: Tensor) -> Target:
+        """Return what `reference` takes of target poses [N, 7]."""
+        products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
+        rotation = torch.addmm(self.identity, products, self.quadratic).view(-1, 3, 3)
+        rotation = self.first[:, :3].T @ rotation
+        position = (self.scale * target_pose[:, :3] - self.first[:, 3]) @ self.first[:, :3]
+        wanted = rotation @ self.tip[:3, :3].T
+        wanted_position = position - wanted @ self.tip[:3, 3]
+        target = Target(0 * position[:, :1] * self.only_first, rotation, position, wanted, wanted_position)
+        return target if self.kinds[-1] == "prismatic" else self._faced(target)  # then it depends on the joints
+
+    def _faced(self, target: Target) -> Target:
+        """Return a target turned about the first joint's axis, so that M* is at azimuth 0."""
+        if self.kinds[0] == "prismatic" or len(self.kinds) == 1:
+            return target
+        xy = target.wanted_position[:, :2]
+        on_axis = xy.square().sum(-1, keepdim=True) < AXIS_RADIUS**2
+        x, y = torch.where(on_axis, self.only_x, xy).split(1, -1)
+        radius = (x.square() + y.square()).sqrt()
+        turn = torch.addmm(self.upright, torch.cat((x, y), -1) / radius, self.turn).view(-1, 3, 3)
+        return Target(
+            torch.atan2(y, x) * self.only_first,
+            turn @ target.rotation,
+            (turn @ target.position.unsqueeze(-1)).squeeze(-1),
+            turn @ target.wanted,
+            (turn @ target.wanted_position.unsqueeze(-1)).squeeze(-1),
+        )
+
+    def _rotation_vector(self, rotation: Tensor) -> Tensor:
+        """Return axis times angle [rad] of rotations [N, 3, 3], [N, 3]; it jumps at an angle of pi."""
+        vector, cosine = (rotation.flatten(1) @ self.antisymmetric).split((3, 1), -1)
+        sine = (vector.square().sum(-1, keepdim=True) + ANGLE_FLOOR).sqrt()
+        return vector * (torch.atan2(sine, cosine - 0.5) / sine)
 
     def _step(self, place: Tensor, axes: Tensor, tip: Tensor, error: Tensor, error2: Tensor) -> Tensor:
         """Return J^T (J J^T + damping I)^-1 error, scaled.
@@ -210,27 +277,41 @@ class Geometry(nn.Module):
             error2: Its square, [N, 1].
         """
         axis, origin = axes.unbind(-1)
-        linear = torch.linalg.cross(axis, tip - origin)
+        a, b, c, d = torch.cat((axis, tip - origin), -1).index_select(-1, self.cross).split(3, -1)
+        linear, angular = a * b - c * d, axis
         if "prismatic" in self.kinds:
-            linear, angular = self.turns * linear + (1 - self.turns) * axis, self.turns * axis
-        else:
-            angular = axis
-        columns = self.weight * torch.cat((linear, angular), -1)  # of J: [N, J, 6]
+            linear, angular = self.turns * linear + self.slides * axis, self.turns * axis
+        columns = torch.cat((linear, angular), -1)  # of J: [N, J, 6]
         pull = (columns @ error.unsqueeze(-1)).squeeze(-1)
-        held = ((place >= AT_LIMIT) & (pull > 0)) | ((place <= -AT_LIMIT) & (pull < 0))
+        held = (place.abs() >= AT_LIMIT) & (place * pull > 0)
         columns = columns.masked_fill(held.unsqueeze(-1), 0)
-        damping = (DAMPING_GAIN * error2 + DAMPING_FLOOR).unsqueeze(-1)
         # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
         exact = columns.double()
-        rows = torch.cat((exact.mT @ exact + damping * self.diagonal, error.unsqueeze(-1).double()), -1)
-        # Gauss and Jordan, without exchanging rows, as the matrix is positive definite: no format exports a solver.
-        for k in range(6):
-            row, column = rows.narrow(1, k, 1), rows.narrow(2, k, 1) - self.diagonal[:, k : k + 1]
-            row = row / row.narrow(2, k, 1).clamp_min(0.1 * DAMPING_FLOOR)  # less by rounding
-            rows = rows - column * row
-        step = (columns @ rows.narrow(2, 6, 1).to(columns.dtype)).squeeze(-1)
+        damping = (DAMPING_GAIN * error2 + DAMPING_FLOOR).unsqueeze(-1) * self.diagonal
+        y = self._solve(exact.mT @ exact + damping, error.double())
+        step = (exact @ y).squeeze(-1).to(columns.dtype)
         square = step.square().sum(-1, keepdim=True)
         return step / (1 + square * square)
+
+    def _solve(self, matrix: Tensor, rhs: Tensor) -> Tensor:
+        """Return the solution [N, 6, 1] of symmetric, positive definite matrices [N, 6, 6], by blocks of three: no
+        format exports a solver."""
+        blocks = matrix.flatten(1).index_select(1, self.blocks).split(9, 1)
+        upper, beside, lower = (block.view(-1, 3, 3) for block in blocks)
+        first, second = rhs.unsqueeze(-1).split(3, 1)
+        inverse = self._inverse(upper)
+        both = inverse @ torch.cat((beside, first), -1)
+        eliminated, first = both.split((3, 1), -1)
+        schur = lower - beside.mT @ eliminated
+        second = self._inverse(schur) @ (second - beside.mT @ first)
+        return torch.cat((first - eliminated @ second, second), 1)
+
+    def _inverse(self, matrix: Tensor) -> Tensor:
+        """Return the inverses of symmetric matrices, [N, 3, 3], by their cofactors."""
+        a, b, c, d = matrix.flatten(1).index_select(1, self.cofactors).split(9, 1)
+        cofactors = (a * b - c * d).view(-1, 3, 3)
+        determinant = (matrix * cofactors).sum((1, 2), keepdim=True) / 3
+        return cofactors / determinant
 
 
 def is_dual(value: Tensor) -> bool:
@@ -277,6 +358,11 @@ class _Fused(torch.autograd.Function):
         return (features.unflatten(0, (size, -1)), error2.unflatten(0, (size, -1))), (0, 0)
 
 
+def _unit(size: int, like: Tensor) -> Tensor:
+    """Return a unit matrix of a tensor's type and device."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)
+
+
 def _homogeneous(transform: Tensor) -> Tensor:
     """Return a transform [3, 4] as a matrix [4, 4]."""
     return torch.cat((transform, transform.new_tensor([[0.0, 0.0, 0.0, 1.0]])))
@@ -292,7 +378,7 @@ def _entries(matrix: tuple[int, Sequence[Mapping[int, float]]], like: Tensor) ->
     return dense
 
 
-def _motions(kinds: Sequence[str], origins: Tensor) -> tuple[Tensor, Tensor]:
+def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-1].
 
     T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own.
@@ -306,21 +392,10 @@ def _motions(kinds: Sequence[str], origins: Tensor) -> tuple[Tensor, Tensor]:
         link, turned = _homogeneous(origins[joint]), origins.new_zeros(2, 4, 4)
         if kind == "prismatic":
             fixed[joint] = link
-            moving[2, joint, joint, :, 3] = link[:, 2]
+            moving[2, joint, joint, :, 3] = scale * link[:, 2]
             continue
         turned[0, 0, 0] = turned[0, 1, 1] = turned[1, 1, 0] = 1.0  # of the cosine, and of the sine
         turned[1, 0, 1] = -1.0
         fixed[joint, :, 2:] = link[:, 2:]
         moving[:2, joint, joint] = link @ turned
     return fixed.flatten(), moving.view(3 * dof, 16 * dof)
-
-
-def _rotation_vector(parts: Tensor) -> Tensor:
-    """Return axis times angle [rad] of rotations, [N, 3]; it jumps at an angle of pi.
-
-    Args:
-        parts: Of each rotation the axis times the sine of the angle, and twice its cosine plus 1, [N, 4].
-    """
-    vector, trace = parts.split((3, 1), -1)
-    sine = (vector.square().sum(-1, keepdim=True) + ANGLE_FLOOR).sqrt()
-    return vector * (torch.atan2(sine, 0.5 * (trace - 1)) / sine)

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from mfik.errors import ArgumentError
 from mfik.model.interface import Network
 from mfik.model.v2.config import ModelConfig
-from mfik.model.v2.features import Geometry, is_dual, is_traced
+from mfik.model.v2.features import Geometry, Target, is_dual, is_traced
 from mfik.ops import MIN_REMAINING
 from mfik.robots import Robot
 
 # The next three also stand in csrc/solver/networks/v2_rows.hpp and v2.cpp.
-GATE2 = 0.2**2  # squared pose error, with lengths in halves of the arm's, at which half of the learned part counts
+GATE2 = 0.3**2  # squared pose error, with lengths in halves of the arm's, at which half of the learned part counts
 NEAR2 = 1e-9  # squared pose error from which a look leads to the pose as nearly as float32 can tell
 LIMIT_MARGIN = 2.0**-23  # of a joint's largest difference and value, which float32 rounding of q + u stays below
 _BLOCK_GAIN = 0.5  # of the initial weights that end a block: without normalisation the sum of blocks would grow
@@ -114,21 +114,15 @@ class MeanFlowNet(Network):
         return at, at, torch.full_like(q[:, :1], torch.inf)
 
     def judged_look(
-        self, at: Tensor, best: Tensor, least: Tensor, target_pose: Tensor, r: Tensor, t: Tensor
+        self, at: Tensor, best: Tensor, least: Tensor, target: Tensor | Target, r: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look once more: return q_k+1, the best of q_0 to q_k and its squared error, from q_k and the best before.
+        """Look once more: return q_k+1, and of q_0 to q_k the best and its squared error, from q_k and those before."""
+        ahead, error2 = self.look(at, target, r, t)
+        return ahead, *judged(at, ahead, error2, best, least)
 
-        A row whose least error is below NEAR2 keeps its best, which then is where that look led to. What is not finite
-        is kept, too: an answer to a pose that is not finite is none.
-        """
-        ahead, error2 = self.look(at, target_pose, r, t)
-        keep = (least <= NEAR2) | (error2 >= least)
-        best = torch.where(keep, best, torch.where(error2 <= NEAR2, ahead, at))
-        return ahead, best, torch.where(keep, least, error2)
-
-    def look(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, q: Tensor, target: Tensor | Target, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
-        features, error2 = self.geometry(q, target_pose)
+        features, error2 = self.geometry(q, target)
         x = self.input(torch.cat((features, r, t), dim=-1))
         for block in self.blocks:
             x = block(x)
@@ -140,6 +134,23 @@ class MeanFlowNet(Network):
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
         return self.training and at.requires_grad and not is_dual(at)
+
+
+def judged(at: Tensor, ahead: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best of an evaluation's looks and its squared error, [N, J] and [N, 1].
+
+    A row whose least error is below NEAR2 keeps its best, which then is where that look led to. What is not a number is
+    kept, too: an answer to a pose that is not finite is none.
+
+    Args:
+        at: Where the last look was.
+        ahead: Where it led.
+        error2: Squared pose error at the last look.
+        best: Of the looks before.
+        least: Its squared pose error; infinite before the first look.
+    """
+    keep = (least <= NEAR2) | (error2 >= least)
+    return torch.where(keep, best, torch.where(error2 <= NEAR2, ahead, at)), torch.where(keep, least, error2)
 
 
 class _UnsettledRows(torch.autograd.Function):
