@@ -23,17 +23,24 @@ def main() -> None:
     parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
     parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument(
+        "--refine", type=int, default=0, metavar="K", help="TorchScript and ONNX refine their answer by up to K steps"
+    )
+    parser.add_argument(
+        "--errors", action="store_true", help="TorchScript and ONNX also return pos_error [m], rot_error [rad], inside"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     args = parser.parse_args()
 
+    options = {"refine": args.refine, "errors": args.errors, "overwrite": args.overwrite}
     if args.robot is not None:
         robot = load_robot(args.robot, args.base_link, args.tip_link)
-        export_bundle(args.output, None, document(None, robot), overwrite=args.overwrite)
+        export_bundle(args.output, None, document(None, robot), **options)
         print(f"{args.output}: {robot.name}, {robot.dof} joints, no network")
         return
     if args.model is not None:
         model, robot, description = load_bundle(model_path(args.model))
-        export_bundle(args.output, model, description, overwrite=args.overwrite)
+        export_bundle(args.output, model, description, **options)
         print(f"{args.output}: {robot.name}, {model.num_parameters():,} parameters")
         return
     model, robot, state = load_model(args.checkpoint)
@@ -48,7 +55,7 @@ def main() -> None:
         args.output,
         model,
         document(model, robot, training=training, accuracy=json.loads(state["accuracy"])),
-        overwrite=args.overwrite,
+        **options,
     )
     print(f"{args.output}: {robot.name}, {model.num_parameters():,} parameters, {state['samples_seen']:,} samples seen")
 

@@ -1,7 +1,7 @@
 """The bundle: three files with the same network, each carrying the same JSON document about itself.
 
-`model.safetensors` (weights for the native C++ engine), `model.ts` (TorchScript), `model.onnx` (ONNX, dynamic batch).
-The graphs map (q_ref [N, J], target_pose [N, 7]) float32 to q_solution [N, J].
+`model.safetensors` (weights for the native C++ engine), `model.ts` (TorchScript), `model.onnx` (ONNX, dynamic batch):
+the last two are described in graphs.py.
 
 `model.safetensors` carries a CRC-32 of all its bytes, which both loaders check before anything else: it finds every
 flipped bit and every damaged run of up to 32 bits for certain, and other damage but for one case in 2^32. It is no
@@ -12,24 +12,20 @@ the weights, so `SHA256SUMS` beside them lists the hash of each file: `sha256sum
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
 import math
 import os
 import shutil
-import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
-import onnx
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
-from mfik.errors import BundleError, MfikError, WriteError
+from mfik.errors import ArgumentError, BundleError, MfikError, WriteError
+from mfik.export.graphs import METADATA_KEY, onnx_model, torchscript
 from mfik.files import (
     BUNDLE_FORMAT,
     CARD_FILE,
@@ -38,11 +34,10 @@ from mfik.files import (
     ONNX_FILE,
     TORCHSCRIPT_FILE,
 )
-from mfik.model import Network, SingleStep, build_network
+from mfik.model import Network, build_network
 from mfik.robots import Robot
 from mfik.writing import left_partials, make_folder, partial_of
 
-_METADATA_KEY = "mfik"
 # The header begins so, behind its length; eight digits of the checksum and a quote follow.
 _HEADER_START = b'{"__metadata__":{"crc32":"'
 _CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
@@ -50,6 +45,7 @@ _CHECKSUM = slice(8 + len(_HEADER_START), 8 + len(_HEADER_START) + 8)
 _MAX_FILE_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_JSON_DEPTH = 32
+_MAX_REFINE = 1000
 
 
 def write_native(path: Path, model: Network | None, description: dict[str, Any]) -> None:
@@ -59,7 +55,7 @@ def write_native(path: Path, model: Network | None, description: dict[str, Any])
     plain = safetensors.torch.save(weights)
     header_end = 8 + int.from_bytes(plain[:8], "little")
     # The metadata comes first and its order is fixed, unlike in safetensors' own header: the checksum's place is known.
-    metadata = {"crc32": "0" * 8, _METADATA_KEY: _to_json(description)}
+    metadata = {"crc32": "0" * 8, METADATA_KEY: _to_json(description)}
     header = json.dumps({"__metadata__": metadata, **json.loads(plain[8:header_end])}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # safetensors aligns the data to 8 bytes
     content = bytearray(len(header).to_bytes(8, "little") + header + plain[header_end:])
@@ -89,6 +85,8 @@ def export_bundle(
     description: dict[str, Any],
     *,
     card: str | None = None,
+    refine: int = 0,
+    errors: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Write the bundle folder, whole or not at all.
@@ -98,13 +96,21 @@ def export_bundle(
         model: Network to export; evaluated in float32 on the CPU. None: the robot alone, for the C++ solver.
         description: `document(model, robot, ...)`.
         card: Text of the model card, README.md; None writes none.
+        refine: Steps of damped least squares that the graphs take after the network's answer, at most.
+        errors: The graphs also return, of each q_solution, pos_error [m] and rot_error [rad], and inside, whether it
+            keeps the limits, [N] each.
         overwrite: Replace an existing bundle.
 
     Raises:
+        ArgumentError: `refine` is no integer from 0 to 1000, or a robot alone, which has no graph, has options of one.
         BundleError: `output` exists and `overwrite` is false, or it is not a bundle.
         WriteError: the disk is full, the folder is read-only, or the like.
     """
     output = Path(output)
+    if not isinstance(refine, int) or not 0 <= refine <= _MAX_REFINE:
+        raise ArgumentError(f"refine: expected an integer from 0 to {_MAX_REFINE}, got {refine!r}")
+    if model is None and (refine > 0 or errors):
+        raise ArgumentError("refine, errors: expected a network, whose graphs they are for, got a robot alone")
     if output.exists():
         if not overwrite:
             raise BundleError(f"{output}: exists already; give another --output, or --overwrite to replace it")
@@ -121,9 +127,10 @@ def export_bundle(
     try:
         write_native(partial / NATIVE_FILE, model, description)
         if model is not None:
-            model = model.float().cpu().eval()
-            _write_torchscript(partial / TORCHSCRIPT_FILE, model, description)
-            _write_onnx(partial / ONNX_FILE, model, description)
+            model, robot = model.float().cpu().eval(), Robot.from_dict(description["robot"])
+            graph = (model, robot, _to_json(description), refine, errors)
+            (partial / TORCHSCRIPT_FILE).write_bytes(torchscript(*graph))
+            (partial / ONNX_FILE).write_bytes(onnx_model(*graph).SerializeToString())
         sums = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(partial.iterdir())]
         (partial / CHECKSUMS_FILE).write_text("".join(f"{digest}  {name}\n" for digest, name in sums))
         if card is not None:
@@ -142,105 +149,6 @@ def export_bundle(
         raise
 
 
-class _Look(nn.Module):
-    """What a graph repeats of a network that has `look`: (q, target_pose) -> q [N, J] after one look at (0, 1)."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, q: torch.Tensor, target_pose: torch.Tensor) -> torch.Tensor:
-        r = torch.zeros_like(q[:, :1])
-        return self.model.look(q, target_pose, r, torch.ones_like(r))
-
-
-class _Repeated(nn.Module):
-    """A traced module applied so many times to its own answer, for `torch.jit.script`."""
-
-    def __init__(self, look: torch.jit.ScriptModule, count: int) -> None:
-        super().__init__()
-        self.look, self.count = look, count
-
-    def forward(self, q_ref: torch.Tensor, target_pose: torch.Tensor) -> torch.Tensor:
-        q = q_ref
-        for _ in range(self.count):
-            q = self.look(q, target_pose)
-        return q
-
-
-def _repeats(model: Network) -> tuple[nn.Module, int]:
-    """Return what leads from q_ref to q_solution, (q, target_pose) -> q, and how often it is applied in turn."""
-    return (_Look(model), model.config.to_dict()["passes"]) if hasattr(model, "look") else (SingleStep(model), 1)
-
-
-def _example(model: Network) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.zeros(2, model.config.dof), torch.tensor([[0.5, 0.0, 0.5, 1.0, 0.0, 0.0, 0.0]]).repeat(2, 1)
-
-
-def _write_torchscript(path: Path, model: Network, description: dict[str, Any]) -> None:
-    step, count = _repeats(model)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
-        graph = torch.jit.trace(step.eval(), _example(model))
-        if count > 1:
-            graph = torch.jit.script(_Repeated(graph, count).eval())
-        buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
-        torch.jit.save(torch.jit.freeze(graph), buffer, _extra_files={_METADATA_KEY: _to_json(description)})
-        path.write_bytes(buffer.getbuffer())
-
-
-def _write_onnx(path: Path, model: Network, description: dict[str, Any]) -> None:
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here uses, is not installed
-    step, count = _repeats(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            step.eval(),
-            _example(model),
-            input_names=["q_ref", "target_pose"],
-            output_names=["q_solution"],
-            dynamic_shapes=({0: torch.export.Dim("N")}, {0: torch.export.Dim("N")}),
-            dynamo=True,
-            verbose=False,
-        )
-    logger.setLevel(level)
-    assert program is not None  # as dynamo=True gives one
-    proto = program.model_proto
-    if count > 1:
-        _repeat(proto.graph, count)
-    onnx.helper.set_model_props(proto, {_METADATA_KEY: _to_json(description)})
-    onnx.checker.check_model(proto)
-    onnx.save(proto, str(path))
-
-
-def _repeat(graph: onnx.GraphProto, count: int) -> None:
-    """Make a graph (q_ref, target_pose) -> q_solution the body of a loop, each round of which begins at q of the last.
-
-    The body keeps its constants, and sees target_pose where it is.
-    """
-    body = onnx.GraphProto()
-    body.CopyFrom(graph)
-    for node in body.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                names[i] = {"q_ref": "q", "q_solution": "q_next"}.get(name, name)
-    body.node.append(onnx.helper.make_node("Identity", ["again"], ["once_more"]))
-    body.input[0].name, body.output[0].name = "q", "q_next"
-    state, answer = body.input[0], body.output[0]
-    flag = onnx.TensorProto.BOOL
-    del body.input[:], body.output[:]
-    body.input.extend(
-        [onnx.helper.make_tensor_value_info("round", onnx.TensorProto.INT64, [])]
-        + [onnx.helper.make_tensor_value_info("again", flag, []), state]
-    )
-    body.output.extend([onnx.helper.make_tensor_value_info("once_more", flag, []), answer])
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.initializer.append(onnx.helper.make_tensor("rounds", onnx.TensorProto.INT64, [], [count]))
-    graph.node.append(onnx.helper.make_node("Loop", ["rounds", "", "q_ref"], ["q_solution"], body=body))
-
-
 def load_bundle(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str, Any]]:
     """Read a bundle (the folder, or its `model.safetensors`) back into PyTorch.
 
@@ -257,7 +165,7 @@ def load_bundle(path: str | os.PathLike[str]) -> tuple[Network, Robot, dict[str,
     try:
         content = _read(file)
         header_end = 8 + _check_bytes(content)
-        text = _parse(content[8:header_end], "header")["__metadata__"][_METADATA_KEY]
+        text = _parse(content[8:header_end], "header")["__metadata__"][METADATA_KEY]
         description = _parse(text, "metadata")
         kind, version = description["format"], description["version"]
         if (kind, version) != ("mfik-bundle", BUNDLE_FORMAT):

@@ -105,11 +105,7 @@ def near_and_far(robot):
 
 @pytest.mark.parametrize("passes", [1, 4])
 def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, passes, tmp_path):
-    """After one look everywhere; after several where they lead to the pose, as other rows amplify rounding.
-
-    Graphs compute forward kinematics in float32: 1.2e-7, through a step whose damping of at least 1e-5 amplifies it by
-    at most 1 / (2 sqrt(1e-5)) = 158, is 2e-5 rad.
-    """
+    """After one look everywhere; after several where they lead to the pose, as other rows amplify rounding."""
     robot = any_robot
     torch.manual_seed(0)
     model = v2.MeanFlowNet(v2.ModelConfig(robot.dof, width=128, num_blocks=3, passes=passes), robot).eval()
@@ -130,7 +126,7 @@ def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, passes, tmp_path
         assert np.abs(results["native"] - exact)[rows].max(initial=0) < 1e-6 * (1 + passes)
         for engine, q_solution in results.items():
             difference = np.abs(q_solution - expected)[rows]
-            assert difference.max(initial=0) < 2e-5, (engine, n)
+            assert difference.max(initial=0) < TOLERANCE_RAD, (engine, n)
             assert n == 1 or np.median(difference) < 1e-6, engine
 
 

@@ -1,0 +1,116 @@
+"""The graphs as finished solvers: refinement, errors and what they do with input as users have it."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from mfik.errors import ArgumentError
+from mfik.export import ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle
+from mfik.export.graphs import OUTPUTS
+from mfik.kinematics import fk, position_error_m, rotation_error_rad
+from mfik.model import SingleStep, v1, v2
+from mfik.robots import load_robot
+
+ENGINES = ("onnx", "torchscript")
+
+
+def runner(path, engine):
+    """Return what runs a graph on float32 arrays, without mfik."""
+    if engine == "onnx":
+        session = onnxruntime.InferenceSession(str(path / ONNX_FILE), providers=["CPUExecutionProvider"])
+        return lambda q, pose: session.run(None, {"q_ref": q, "target_pose": pose})
+    graph = torch.jit.load(str(path / TORCHSCRIPT_FILE))
+    return lambda q, pose: [x.numpy() for x in graph(torch.from_numpy(q), torch.from_numpy(pose))]
+
+
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def finished(request, tmp_path_factory):
+    """A random network with refinement and errors: the graphs' folder, the network and its robot."""
+    robot = load_robot("ur10")
+    torch.manual_seed(0)
+    if request.param == "v1":
+        model = v1.MeanFlowNet(v1.ModelConfig(dof=6, width=16, num_blocks=1, cond_dim=8, encoding="none")).eval()
+    else:
+        model = v2.MeanFlowNet(v2.ModelConfig(dof=6, width=16, num_blocks=1, passes=4), robot).eval()
+    torch.nn.init.normal_(model.head.weight, std=0.1)
+    path = tmp_path_factory.mktemp("finished") / request.param
+    export_bundle(path, model, document(model, robot), refine=12, errors=True)
+    return path, model, robot
+
+
+def rows(robot, n, seed=0):
+    """Return references at 0.3 rad from solutions, the first beyond a limit, and poses."""
+    generator = torch.Generator().manual_seed(seed)
+    q = robot.sample(n, generator, torch.float64)
+    q_ref = q + 0.3 * torch.randn(q.shape, generator=generator, dtype=q.dtype)
+    q_ref[0, 2] = 3.5
+    return q_ref.float().numpy(), robot.fk(q).float().numpy()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_refinement_solves_and_says_how_well(finished, engine):
+    path, model, robot = finished
+    q_ref, pose = rows(robot, 300)
+    q, pos_error, rot_error, inside = runner(path, engine)(q_ref, pose)
+    assert (q.dtype, pos_error.dtype, rot_error.dtype, inside.dtype) == (np.float32,) * 3 + (bool,)
+    assert q.shape == (300, 6) and pos_error.shape == rot_error.shape == inside.shape == (300,)
+    reached, wanted = fk(robot.chain, torch.from_numpy(q).double()), torch.from_numpy(pose).double()
+    np.testing.assert_allclose(pos_error, position_error_m(reached, wanted), rtol=1e-3, atol=1e-9)
+    np.testing.assert_allclose(rot_error, rotation_error_rad(reached, wanted), rtol=1e-3, atol=1e-6)
+    assert inside.all() and robot.within_limits(torch.from_numpy(q).double()).all()
+    solved = (pos_error < 1e-5) & (rot_error < 1e-5)
+    with torch.no_grad():
+        alone = SingleStep(model)(torch.from_numpy(q_ref), torch.from_numpy(pose)).double()
+    before = (position_error_m(fk(robot.chain, alone), wanted) < 1e-5).double().mean().item()
+    assert solved.mean() > 0.85 and solved.mean() > before + 0.05, (solved.mean(), before)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_do_not_depend_on_each_other_and_any_quaternion_will_do(finished, engine):
+    path, _, robot = finished
+    run = runner(path, engine)
+    q_ref, pose = rows(robot, 40, seed=1)
+    q, pos_error, *_ = run(q_ref, pose)
+    single = np.concatenate([run(q_ref[i : i + 1], pose[i : i + 1])[0] for i in range(40)])
+    reached = pos_error < 1e-5
+    assert reached.sum() > 25
+    np.testing.assert_allclose(single[reached], q[reached], rtol=0, atol=1e-5)
+    scaled = pose.copy()
+    scaled[:, 3:] *= np.linspace(-3, -0.1, 40, dtype=np.float32)[:, None]
+    np.testing.assert_allclose(run(q_ref, scaled)[0][reached], q[reached], rtol=0, atol=1e-5)
+    assert run(q_ref[:0], pose[:0])[0].shape == (0, 6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_to_what_is_no_pose_is_none_and_spoils_no_other(finished, engine):
+    path, _, robot = finished
+    run = runner(path, engine)
+    q_ref, pose = rows(robot, 5)
+    whole = run(q_ref, pose)
+    pose[1], pose[3, 3:] = np.nan, 0
+    q, pos_error, rot_error, inside = run(q_ref, pose)
+    bad = np.array([False, True, False, True, False])
+    assert np.isnan(q[bad]).all() and np.isnan(pos_error[bad]).all() and not inside[bad].any()
+    np.testing.assert_allclose(q[~bad], whole[0][~bad], rtol=0, atol=1e-5)
+
+
+def test_the_files_say_what_they_are(finished):
+    path, _, _ = finished
+    session = onnxruntime.InferenceSession(str(path / ONNX_FILE), providers=["CPUExecutionProvider"])
+    assert [x.name for x in session.get_inputs()] == ["q_ref", "target_pose"]
+    assert [x.shape for x in session.get_inputs()] == [["N", 6], ["N", 7]]
+    assert tuple(x.name for x in session.get_outputs()) == OUTPUTS
+    assert session.get_modelmeta().custom_metadata_map["mfik"].startswith("{")
+
+
+def test_a_robot_alone_has_no_graph_to_refine(tmp_path):
+    robot = load_robot("ur10")
+    for options in ({"refine": 3}, {"errors": True}):
+        with pytest.raises(ArgumentError, match=r"network"):
+            export_bundle(tmp_path / "b", None, document(None, robot), **options)
+    model = v2.MeanFlowNet(v2.ModelConfig(dof=6, width=8, num_blocks=1), robot)
+    for refine in (-1, 1001, 1.5, "3"):
+        with pytest.raises(ArgumentError, match="refine: expected an integer from 0 to 1000, got"):
+            export_bundle(tmp_path / "b", model, document(model, robot), refine=refine)
+    assert not list(tmp_path.iterdir())
