@@ -84,14 +84,21 @@ def test_answers_keep_the_limits_from_references_far_beyond_them(solver):
 
 
 def test_further_evaluations_get_nearer(solver):
+    """Pose errors, lengths in halves of the arm's: both means fall on every set, and hardly a row's grows.
+
+    It may grow where the last step, from an error below 3e-5 and nearly singular, meets a limit.
+    """
     name, solver = solver
+    half = 0.5 * np.linalg.norm(solver.robot.chain.origins[..., 3], axis=-1).sum()
     for kind in ("global", "local", "near_limits", "near_singular"):
-        targets = make_targets(solver.robot, POSES, kind=kind, sigma=0.1, seed=12)
+        targets = make_targets(solver.robot, 10_000, kind=kind, sigma=0.1, seed=12)
         q, errors = targets.q_ref, []
         for _ in range(2):
             out = solver.solve_batch(targets.pose, q, seed=Seed.NETWORK, max_iterations=0, max_attempts=1)
-            q, errors = out.q, [*errors, (out.pos_error.mean(), out.rot_error.mean())]
-        assert errors[1][0] < errors[0][0] and errors[1][1] < errors[0][1], (name, kind)
+            q, errors = out.q, [*errors, np.array([out.pos_error / half, out.rot_error])]
+        before, after = (np.linalg.norm(error, axis=0) for error in errors)
+        assert (after > before * (1 + 1e-4) + 3e-5).mean() <= 2e-3, (name, kind)
+        assert (errors[1].mean(1) < errors[0].mean(1)).all(), (name, kind)
 
 
 @pytest.mark.parametrize("name", NAMES)
