@@ -21,7 +21,7 @@ ALLOWED = {
     "data": {"robots", "ops", "kinematics"},
     "model": {"ops", "robots", "kinematics"},
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
-    "export": {"model", "robots"},
+    "export": {"model", "robots", "kinematics"},
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},

@@ -1,7 +1,7 @@
 """Solve poses with a bundle's ONNX graph: NumPy and ONNX Runtime, no mfik.
 
-    python scripts/export.py --model panda --refine 10 --errors --output panda
-    python examples/graphs/solve.py panda/model.onnx
+python scripts/export.py --model panda --refine 10 --errors --output panda
+python examples/graphs/solve.py panda/model.onnx
 """
 
 import json

@@ -46,6 +46,7 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
         solver = _Solver(model, robot, refine, errors).eval()
         state = solver.start(*_example(robot))[:-1]
         for i, loop in enumerate(solver.loops):
+            assert isinstance(loop, _Loop)
             step = torch.jit.trace(loop.step, state, check_trace=False)
             solver.loops[i] = torch.jit.script(_ScriptedLoop(step, loop.count))
         graph = torch.jit.freeze(torch.jit.trace(solver, _example(robot), check_trace=False))
@@ -89,9 +90,10 @@ def _atan2(y: Any, x: Any) -> Any:
 
     ONNX Runtime has Atan in float32 alone. Its relative error of 1e-7 is one of small angles, too.
     """
-    radius = opset18.Sqrt(x * x + y * y)
-    half = opset18.Where(x >= opset18.CastLike(0.0, x), y / (radius + x), (radius - x) / y)
-    angle = opset18.Cast(opset18.Atan(opset18.Cast(half, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.DOUBLE)
+    op: Any = opset18  # whose types name every dtype that an operator takes
+    radius = op.Sqrt(x * x + y * y)
+    half = op.Where(x >= op.CastLike(0.0, x), y / (radius + x), (radius - x) / y)
+    angle = op.Cast(op.Atan(op.Cast(half, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.DOUBLE)
     return angle + angle
 
 

@@ -37,7 +37,8 @@ _ANTISYMMETRIC = (  # of a rotation matrix, [9], axis times sine, [3], and cosin
     9,
     ({7: 0.5, 5: -0.5}, {2: 0.5, 6: -0.5}, {3: 0.5, 1: -0.5}, {0: 0.5, 4: 0.5, 8: 0.5}),
 )
-_TURN = (2, ({0: 1}, {1: 1}, {}, {1: -1}, {0: 1}, {}, {}, {}, {}))  # rotation by -a less that of z, of cos a, sin a
+# The rotation about z by -a less its entry that is 1, [9], of cos a and sin a.
+_TURN: tuple[int, Sequence[Mapping[int, float]]] = (2, ({0: 1}, {1: 1}, {}, {1: -1}, {0: 1}, {}, {}, {}, {}))
 # Which of a matrix's entries, [3, 3], are multiplied to its cofactors: first times second less third times fourth.
 _COFACTORS = [
     4, 5, 3, 7, 8, 6, 1, 2, 0,

@@ -49,9 +49,8 @@ class MeanFlowNet(Network):
     evaluation moves nothing. On a straight line to a solution u is the rest of the way over the rest of the time, so an
     untrained network takes steps of damped least squares, and N learns what they miss.
 
-    The answer q* is that of q_0 to q_K with the least pose error, so that no evaluation ends farther away than it
-    began; or the first that a look at an error below NEAR2 led to, after which further looks cannot tell. It lies
-    within the limits.
+    The answer q* is that of q_0 to q_K with the least pose error, or the first that a look at an error below NEAR2 led
+    to, after which further looks could hardly tell. It lies within the limits.
 
     In training mode K is `config.training_passes` and the answer q_K, which gradients reach through all looks. A row's
     gradient, on its way from one look to the one before, is bounded to a multiple of the batch's median norm: rotation
@@ -160,13 +159,12 @@ class _UnsettledRows(torch.autograd.Function):
     def forward(q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, module: MeanFlowNet) -> Tensor:
         answer, rows, inputs, state = torch.empty_like(q), torch.arange(len(q)), (target_pose, r, t), module.start(q)
         for _ in range(module.config.passes + 1):
-            state = module.judged_look(*state, *inputs)
-            _, best, least = state
+            at, best, least = module.judged_look(*state, *inputs)
             answer[rows] = best
             unsettled = ~(least <= NEAR2).squeeze(-1)
-            rows, state, inputs = (
-                rows[unsettled], tuple(x[unsettled] for x in state), tuple(x[unsettled] for x in inputs)
-            )  # fmt: skip
+            rows, state = rows[unsettled], (at[unsettled], best[unsettled], least[unsettled])
+            target_pose, r, t = inputs
+            inputs = target_pose[unsettled], r[unsettled], t[unsettled]
         return answer
 
     @staticmethod
