@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -309,7 +310,7 @@ std::string explain(const PySolver& self, const Doubles& q, int status, double p
 py::tuple clearance(const PySolver& self, const py::handle& q, const World* world, bool self_collision) {
     const Vector joints(q, "q");
     const Clearance found = self.solver.clearance(joints.view(), world, self_collision);
-    if (found.distance_m != found.distance_m) refuse("q");
+    if (std::isnan(found.distance_m)) refuse("q");
     Doubles gradient(self.solver.dof());
     std::copy_n(found.gradient.begin(), self.solver.dof(), gradient.mutable_data());
     return py::make_tuple(found.distance_m, found.first, found.second, gradient);
@@ -323,7 +324,7 @@ py::array_t<bool> is_free(const PySolver& self, const Doubles& q, const World* w
     static_assert(sizeof(bool) == sizeof(unsigned char));
     const Span<unsigned char> out(reinterpret_cast<unsigned char*>(free.mutable_data()),
                                   static_cast<std::size_t>(rows));
-    Status status;
+    Status status = Status::kSolved;
     {
         const py::gil_scoped_release release;
         status = self.solver.is_free(view(q), world, out, margin, self_collision);

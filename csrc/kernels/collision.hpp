@@ -74,6 +74,12 @@ MFIK_INLINE bool any_of(const LaneMask& mask) {
 #endif
 }
 
+MFIK_INLINE int lanes_in(double) {
+    return 1;
+}
+MFIK_INLINE int lanes_in(const Lanes&) {
+    return kLanes;
+}
 MFIK_INLINE double lane_of(double x, int) {
     return x;
 }
@@ -153,7 +159,7 @@ MFIK_INLINE V shape_distance(const ShapeView& shape, const V* point, const V& cu
         return square_root(x[0] * x[0] + x[1] * x[1] + rest * rest) - shape.size[0];
     }
     V distance = V();
-    for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(double)); ++lane) {
+    for (int lane = 0; lane < lanes_in(distance); ++lane) {
         const double at[3] = {lane_of(x[0], lane), lane_of(x[1], lane), lane_of(x[2], lane)};
         set_lane_of(distance, lane,
                     cloud_distance(shape.cloud, at, lane_of(cutoff, lane) + shape.size[0]) - shape.size[0]);
