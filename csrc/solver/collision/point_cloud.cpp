@@ -21,7 +21,7 @@ void transform_line(float* line, int stride, int count, std::vector<float>& valu
     vertex[0] = 0;
     bound[0] = -HUGE_VALF, bound[1] = HUGE_VALF;
     for (int i = 1; i < count; ++i) {
-        float meet;
+        float meet = 0.0f;
         for (;; --k) {
             const int v = vertex[k];
             meet = ((at(i) + static_cast<float>(i * i)) - (at(v) + static_cast<float>(v * v))) /
