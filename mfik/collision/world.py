@@ -128,8 +128,7 @@ class World:
 
     Args:
         shapes: Shapes, each name once.
-    Attributes:
-        names: Names of the shapes, in order.
+
     Raises:
         ArgumentError: A size is not finite or not above 0, a pose is invalid, or a name is taken.
         ImportError: The native extension is missing.
