@@ -196,7 +196,7 @@ def test_page_runs_as_printed(page, folder, request):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_says_what_it_is(page):
     for block in blocks(page):
-        directive = re.fullmatch(r"\{(toctree|eval-rst|doxygenfile|doxygenfunction)\}( \S+)?", block.language)
+        directive = re.fullmatch(r"\{(toctree|eval-rst|doxygen(?:file|function|class|struct))\}( \S+)?", block.language)
         assert directive or block.language in LANGUAGES, (
             f"{name_of(page)}:{block.line}: ```{block.language}, expected one of {LANGUAGES}"
         )

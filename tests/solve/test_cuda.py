@@ -97,9 +97,7 @@ def test_every_first_seed_is_the_one_it_says(device, solver, seed):
         with torch.no_grad():
             expected = robot.clamp(network(q_ref.float(), pose.float()).double())
         alike = (got - expected).abs().amax(-1) <= 0.05 * (expected - q_ref).abs().max()  # bfloat16 keeps 3 digits
-        assert alike.float().mean() >= (0.98 if hasattr(network.model, "judged_look") else 1), (
-            "another look is best"
-        )
+        assert alike.float().mean() >= (0.98 if hasattr(network.model, "judged_look") else 1), "another look is best"
         assert (got - expected).abs().max() < (q_ref - expected).abs().max()
         return
     if seed == "azimuth":  # only the first joint moves, to the target's azimuth where its limits allow
