@@ -96,8 +96,12 @@ def test_every_first_seed_is_the_one_it_says(device, solver, seed):
         network = SingleStep(solver._load_network()).eval()
         with torch.no_grad():
             expected = robot.clamp(network(q_ref.float(), pose.float()).double())
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                rounded = SingleStep(solver._cuda._networks[device])(q_ref.to(device).float(), pose.to(device).float())
+        assert torch.allclose(got, robot.clamp(rounded.cpu().double()), rtol=0, atol=1e-5)
         alike = (got - expected).abs().amax(-1) <= 0.05 * (expected - q_ref).abs().max()  # bfloat16 keeps 3 digits
-        assert alike.float().mean() >= (0.98 if hasattr(network.model, "judged_look") else 1), "another look is best"
+        # Of type v2 another look may then be the best one.
+        assert alike.float().mean() >= (1.0 if solver.metadata["model"]["type"] == "v1" else 0.98)
         assert (got - expected).abs().max() < (q_ref - expected).abs().max()
         return
     if seed == "azimuth":  # only the first joint moves, to the target's azimuth where its limits allow

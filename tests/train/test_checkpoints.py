@@ -1,7 +1,6 @@
 """Checkpoints: what they hold, which of them stay, and which files are refused."""
 
 import json
-import zipfile
 
 import pytest
 import torch
@@ -60,32 +59,18 @@ def test_a_failed_save_leaves_the_old_file(panda, tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def parts_of(path):
-    """Return the parts of an archive by name; None if it is damaged."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, ValueError, EOFError, OSError):
-        return None
-
-
 def test_a_checkpoint_with_zeroed_bytes_anywhere_is_refused(panda, data, tmp_path):
     run = trainer(panda, tmp_path, num_epochs=1)
     fit(run, data)
     path = tmp_path / "checkpoints" / "final_model.pth"
     whole, damaged = path.read_bytes(), tmp_path / "damaged.pth"
-    parts, refused = parts_of(path), 0
     for start in (len(whole) // 2, *range(0, len(whole), 4999)):
         part = bytes(64)[: len(whole) - start]
         if whole[start : start + 64] == part:
             continue  # there were zeros anyway
         damaged.write_bytes(whole[:start] + part + whole[start + 64 :])
-        if parts_of(damaged) == parts:
-            continue  # between the parts torch fills up to whole 64 bytes
-        refused += 1
         with pytest.raises(BundleError, match=r"damaged\.pth"):
             load_checkpoint(damaged)
-    assert refused > 10
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
@@ -20,6 +21,13 @@ from mfik.writing import whole_file
 
 CHECKPOINT_FORMAT = 1  # "version" of the file
 
+# A checkpoint is torch's ZIP archive, and its comment the CRC-32 of all bytes before the comment's length. An archive's
+# own checksums leave out what lies between its parts, and torch does not check them.
+_END_BYTES = 22  # of an archive's last record, which ends with the comment's length
+_COMMENT = b"crc32:%08x"
+_TAIL_BYTES = 2 + len(_COMMENT % 0)  # the comment and its length
+_CHUNK_BYTES = 1 << 22
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write `state` whole or not at all.
@@ -28,7 +36,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         WriteError: the disk is full, the folder is read-only, or the like.
     """
     with whole_file(path) as file:
-        torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, file)
+        summed = _Summed(file)
+        torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, summed)
+        summed.finish()
 
 
 def remove_old_checkpoints(folder: Path, keep: int, num_epochs: int) -> None:
@@ -49,8 +59,6 @@ def is_round(path: Path, num_epochs: int) -> bool:
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
-    The file is a ZIP archive whose every part carries a CRC-32, which torch writes and does not check; here it is.
-
     Raises:
         BundleError: the file is missing, damaged, not a checkpoint of mfik, or of another format version.
     """
@@ -60,13 +68,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         there = f"there are {', '.join(others)}" if others else "training writes them to OUTPUT_DIR/checkpoints"
         raise BundleError(f"{path}: no such checkpoint; {there}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise BundleError(f"{path}: damaged, the checksum of its part {damaged} is wrong; take another checkpoint")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except BundleError:
-        raise
     except Exception as error:
         raise BundleError(f"{path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
     kind = state.get("format") if isinstance(state, dict) else None
@@ -75,7 +77,48 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: expected an mfik-checkpoint of format version {CHECKPOINT_FORMAT}, got {kind!r}; "
             "was it written by another program, or another version of mfik?"
         )
+    if not _has_checksum(path):
+        raise BundleError(f"{path}: damaged, its checksum is wrong or missing; take another checkpoint")
     return state
+
+
+class _Summed(io.RawIOBase):
+    """Pass an archive on, which `finish` ends with its checksum."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._held, self._crc = file, b"", 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if len(view) < _END_BYTES:
+            view = memoryview(self._held + view)
+        else:
+            self._pass_on(self._held)
+        self._pass_on(view[:-_END_BYTES])
+        self._held = bytes(view[-_END_BYTES:])
+        return memoryview(data).nbytes
+
+    def finish(self) -> None:
+        self._pass_on(self._held[:-2])
+        comment = _COMMENT % self._crc
+        self._pass_on(len(comment).to_bytes(2, "little") + comment)
+
+    def _pass_on(self, data: bytes | memoryview) -> None:
+        self._crc = zlib.crc32(data, self._crc)
+        self._file.write(data)
+
+
+def _has_checksum(path: Path) -> bool:
+    """Tell whether a file ends with the checksum of its bytes."""
+    crc, left = 0, path.stat().st_size - _TAIL_BYTES
+    with open(path, "rb") as file:
+        while left > 0 and (chunk := file.read(min(left, _CHUNK_BYTES))):
+            crc, left = zlib.crc32(chunk, crc), left - len(chunk)
+        comment = _COMMENT % crc
+        return file.read() == len(comment).to_bytes(2, "little") + comment
 
 
 class CheckpointSettings(NamedTuple):
