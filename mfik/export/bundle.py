@@ -107,7 +107,7 @@ def export_bundle(
         WriteError: the disk is full, the folder is read-only, or the like.
     """
     output = Path(output)
-    if not isinstance(refine, int) or not 0 <= refine <= _MAX_REFINE:
+    if isinstance(refine, bool) or not isinstance(refine, int) or not 0 <= refine <= _MAX_REFINE:
         raise ArgumentError(f"refine: expected an integer from 0 to {_MAX_REFINE}, got {refine!r}")
     if model is None and (refine > 0 or errors):
         raise ArgumentError("refine, errors: expected a network, whose graphs they are for, got a robot alone")

@@ -110,7 +110,7 @@ def test_a_robot_alone_has_no_graph_to_refine(tmp_path):
         with pytest.raises(ArgumentError, match=r"network"):
             export_bundle(tmp_path / "b", None, document(None, robot), **options)
     model = v2.MeanFlowNet(v2.ModelConfig(dof=6, width=8, num_blocks=1), robot)
-    for refine in (-1, 1001, 1.5, "3"):
+    for refine in (-1, 1001, 1.5, "3", True):
         with pytest.raises(ArgumentError, match="refine: expected an integer from 0 to 1000, got"):
             export_bundle(tmp_path / "b", model, document(model, robot), refine=refine)
     assert not list(tmp_path.iterdir())
