@@ -103,12 +103,13 @@ class PartialGeometry(v2.Geometry):
 
     def __init__(self, robot: Robot, hidden: tuple[str, ...]) -> None:
         super().__init__(robot)
-        sizes = (robot.dof + 2 * len(self.turning), 12, 12, 6, robot.dof)
+        after_angles = (12, 12, 6, robot.dof)
+        sizes = (self.size - sum(after_angles), *after_angles)
         self.mask = torch.cat([torch.full((n,), float(f not in hidden)) for n, f in zip(sizes, FEATURES, strict=True)])
 
-    def forward(self, q: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, target: Tensor | v2.Target) -> tuple[Tensor, Tensor]:
         """Compute the features, see `Geometry`."""
-        features, error2 = super().forward(q, target_pose)
+        features, error2 = super().forward(q, target)
         return features * self.mask, error2
 
 
