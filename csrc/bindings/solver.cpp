@@ -4,6 +4,7 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
@@ -31,7 +32,8 @@ constexpr std::pair<const char*, Seed> kSeeds[] = {{"reference", Seed::kReferenc
 constexpr std::pair<const char*, Status> kStatuses[] = {
     {"SOLVED", Status::kSolved},           {"NOT_CONVERGED", Status::kNotConverged},
     {"UNREACHABLE", Status::kUnreachable}, {"AT_LIMITS", Status::kAtLimits},
-    {"JUMP_BOUND", Status::kJumpBound},    {"INVALID_INPUT", Status::kInvalidInput}};
+    {"JUMP_BOUND", Status::kJumpBound},    {"INVALID_INPUT", Status::kInvalidInput},
+    {"IN_COLLISION", Status::kInCollision}};
 
 Span<const double> view(const Doubles& array) {
     return {array.data(), static_cast<std::size_t>(array.size())};
@@ -129,6 +131,12 @@ std::uint32_t read_locked(const py::handle& joints) {
     return bits;
 }
 
+SelfCollision read_self_collision(const py::handle& from) {
+    if (from.ptr() == Py_None) return SelfCollision::kWithWorld;
+    if (!PyBool_Check(from.ptr())) refuse("self_collision");
+    return from.ptr() == Py_True ? SelfCollision::kOn : SelfCollision::kOff;
+}
+
 /// Options from a tuple of the fields of `mfik.solve.Options`, in their order, with the memory that they refer to.
 class PyOptions {
   public:
@@ -139,7 +147,7 @@ class PyOptions {
     [[nodiscard]] const Options& get() const { return options_; }
 
   private:
-    static constexpr std::size_t kFields = 11;
+    static constexpr std::size_t kFields = 14;
     static PyObject* const* check_size(const py::tuple& fields) {
         if (fields.size() != kFields) refuse("options");
         return PySequence_Fast_ITEMS(fields.ptr());
@@ -161,9 +169,18 @@ class PyOptions {
             if (options_.q_preferred.empty()) refuse("q_preferred");
         }
         options_.preference_gain = read_number(field[10], "preference_gain");
+        if (field[11] != Py_None) {
+            // Of mfik.collision.World, which holds it by a reference of its own.
+            world_ = py::reinterpret_borrow<py::object>(py::getattr(field[11], "native", py::none()));
+            if (!py::isinstance<World>(world_)) refuse("world");
+            options_.world = &world_.cast<const World&>();
+        }
+        options_.self_collision = read_self_collision(field[12]);
+        options_.margin_m = read_number(field[13], "margin");
     }
 
     std::optional<Vector> preferred_;
+    py::object world_;
     Options options_;
 };
 
@@ -196,11 +213,13 @@ PySolver made(const Make& make) {
     }
 }
 
-/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason).
+/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason, pair).
 py::tuple as_tuple(const Result& result, const Doubles& q) {
     if (result.status == Status::kInvalidInput) throw py::value_error(result.reason);
+    py::object pair = py::none();
+    if (result.first != nullptr) pair = py::make_tuple(result.first, result.second);
     return py::make_tuple(q, static_cast<int>(result.status), result.pos_error_m, result.rot_error_rad,
-                          result.iterations, result.attempts, result.time_us, result.reason);
+                          result.iterations, result.attempts, result.time_us, result.reason, pair);
 }
 
 py::tuple solve(PySolver& self, const py::handle& pose, const py::handle& q_ref, const py::handle& options) {
@@ -252,7 +271,8 @@ py::tuple solve_batch(const PySolver& self, const Doubles& poses, const Doubles&
     Doubles q({rows, static_cast<py::ssize_t>(self.solver.dof())});
     Doubles pos_error(rows), rot_error(rows), time_us(time_each ? rows : 0);
     py::array_t<std::int64_t> status(rows), iterations(rows), attempts(rows);
-    std::vector<Result> results(n, Result{Status::kInvalidInput, 0.0, 0.0, 0, 0, 0, 0.0, "sizes disagree"});
+    std::vector<Result> results(
+        n, Result{Status::kInvalidInput, 0.0, 0.0, 0, 0, 0, 0.0, "sizes disagree", nullptr, nullptr});
     {
         const Span<const double> pose_view = view(poses), q_ref_view = view(q_ref);
         const Span<double> q_view(q.mutable_data(), size_of(q)), time_view(time_us.mutable_data(), size_of(time_us));
@@ -301,9 +321,12 @@ py::tuple step(Tracker& self, const py::handle& pose, const py::handle& options)
 }
 
 std::string explain(const PySolver& self, const Doubles& q, int status, double pos_error, double rot_error,
-                    int iterations, int attempts, const std::string& reason) {
+                    int iterations, int attempts, const std::string& reason,
+                    const std::optional<std::pair<std::string, std::string>>& pair) {
     return self.solver.explain(
-        {static_cast<Status>(status), pos_error, rot_error, iterations, attempts, 0, 0.0, reason.c_str()}, view(q));
+        {static_cast<Status>(status), pos_error, rot_error, iterations, attempts, 0, 0.0, reason.c_str(),
+         pair ? pair->first.c_str() : nullptr, pair ? pair->second.c_str() : nullptr},
+        view(q));
 }
 
 /// (distance, first, second, gradient) of a row of joints.

@@ -47,6 +47,9 @@ struct BodyView {
     int num_links = 0;
     const int (*pair)[2] = nullptr;  // links that are checked against each other
     int num_pairs = 0;
+    /// How much farther from each other two links count than they are [m]: a margin that is kept to the world is not
+    /// asked of links, of which some are never far apart.
+    double allowance = 0.0;
 };
 
 /// The nearest two. Indices as numbers, since lanes hold numbers.
@@ -167,67 +170,162 @@ MFIK_INLINE V shape_distance(const ShapeView& shape, const V* point, const V& cu
     return distance;
 }
 
-/// The nearest pair of spheres that are checked against each other, or of a sphere and a shape. Links of the base are
-/// not compared with the world, from which no joint moves them.
+/// Gradient [3] of a shape's signed distance at a point, in the base frame: a unit vector.
+/// @param[in] cutoff  Above the distance, see shape_distance().
+template <class V>
+MFIK_INLINE void shape_gradient(const ShapeView& shape, const V* point, const V& cutoff, V* gradient) {
+    V x[3], g[3] = {};
+    const V d[3] = {point[0] - shape.T.p[0], point[1] - shape.T.p[1], point[2] - shape.T.p[2]};
+    for (int i = 0; i < 3; ++i) x[i] = d[0] * shape.T.R[i] + d[1] * shape.T.R[3 + i] + d[2] * shape.T.R[6 + i];
+    const auto absolute = [](const V& value) { return select(value < 0.0, -value, value); };
+    const auto with_sign = [](const V& length, const V& of) { return select(of < 0.0, -length, length); };
+    const double* size = shape.size;
+    if (shape.kind == ShapeKind::kHalfSpace) {
+        g[2] = splat<V>(1.0);
+    } else if (shape.kind == ShapeKind::kSphere) {
+        for (int i = 0; i < 3; ++i) g[i] = x[i];
+    } else if (shape.kind == ShapeKind::kBox) {
+        V past[3], least = V() - HUGE_VAL;  // past the faces
+        for (int i = 0; i < 3; ++i) {
+            past[i] = absolute(x[i]) - size[i];
+            least = larger_of(least, past[i]);
+        }
+        for (int i = 2; i >= 0; --i) {
+            const Mask<V> way_out = past[i] == least;  // of a point inside
+            for (int k = 0; k < 3; ++k) g[k] = select(way_out, splat<V>(k == i ? 1.0 : 0.0), g[k]);
+        }
+        for (int i = 0; i < 3; ++i) g[i] = with_sign(select(least > 0.0, larger_of(past[i], V()), g[i]), x[i]);
+    } else if (shape.kind == ShapeKind::kCylinder) {
+        const V radius = square_root(x[0] * x[0] + x[1] * x[1]);
+        const V side = radius - size[0], end = absolute(x[2]) - size[1];
+        const Mask<V> off_axis = radius > 0.0, nearer_side = side >= end, outside = (side > 0.0) | (end > 0.0);
+        const V one = splat<V>(1.0), per_radius = one / select(off_axis, radius, one);
+        const V along_side = select(outside, larger_of(side, V()), select(nearer_side, one, V()));
+        const V along_end = select(outside, larger_of(end, V()), select(nearer_side, V(), one));
+        g[0] = along_side * select(off_axis, x[0] * per_radius, one);
+        g[1] = along_side * x[1] * per_radius;
+        g[2] = with_sign(along_end, x[2]);
+    } else if (shape.kind == ShapeKind::kCapsule) {
+        const V half = splat<V>(size[1]);
+        g[0] = x[0], g[1] = x[1];
+        g[2] = x[2] - select(x[2] > half, half, select(x[2] < -half, -half, x[2]));
+    } else {
+        for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(double)); ++lane) {
+            const double at[3] = {lane_of(x[0], lane), lane_of(x[1], lane), lane_of(x[2], lane)};
+            std::uint32_t n = 0;
+            (void)cloud_distance(shape.cloud, at, lane_of(cutoff, lane) + size[0], &n);
+            const float* const from[3] = {shape.cloud.x, shape.cloud.y, shape.cloud.z};
+            for (int i = 0; i < 3; ++i) set_lane_of(g[i], lane, at[i] - shape.cloud.low[i] - from[i][n]);
+        }
+    }
+    const V length = square_root(squared_norm3(g));
+    const Mask<V> known = length > 0.0;  // at the centre, any direction leads out
+    const V scale = 1.0 / select(known, length, splat<V>(1.0));
+    g[0] = select(known, g[0], splat<V>(1.0));
+    for (int i = 0; i < 3; ++i)
+        gradient[i] = scale * (g[0] * shape.T.R[3 * i] + g[1] * shape.T.R[3 * i + 1] + g[2] * shape.T.R[3 * i + 2]);
+}
+
+/// A sphere of a body, placed.
+template <class V>
+struct PlacedSphere {
+    int index, frame;  // of the body; see LinkSpheres
+    double radius;     // [m]
+    V center[3];       // base frame [m]
+
+    MFIK_INLINE PlacedSphere(const BodyView& body, const LinkSpheres& link, const TransformOf<V>* frames, int i)
+        : index(i), frame(link.frame), radius(body.sphere[i][3]) {
+        place(frames[frame], body.sphere[i], center);
+    }
+};
+
+/// Visit the pairs of spheres that are checked against each other, and those of a sphere and a shape, that are nearer
+/// than the visitor's reach() [m], which may shrink meanwhile, until it is_done(): meet(first, second, offset,
+/// squared distance of the centres, sum of the radii, near) and meet(sphere, index of the shape, distance, near), with
+/// the mask `near` of where they are. Links of the base are not compared with the world, from which no joint moves
+/// them.
 /// @param[in] frame  Of frames_of().
 /// @param[in] self  Whether to compare spheres with each other.
-/// @param[in] cutoff  Pairs farther apart are left out: the distance is then the cutoff [m].
-/// @param[in] enough  Search ends as soon as the distance is below this everywhere [m].
-template <class V>
-MFIK_INLINE NearestOf<V> nearest(const BodyView& body, const WorldView& world, bool self, const TransformOf<V>* frame,
-                                 double cutoff, double enough) {
-    NearestOf<V> best{splat<V>(cutoff), V() - HUGE_VAL, V() - HUGE_VAL};
+template <class V, class Visitor>
+MFIK_INLINE void visit_near(const BodyView& body, const WorldView& world, bool self, const TransformOf<V>* frame,
+                            Visitor& visitor) {
     V center[kMaxLinks][3];
     for (int i = 0; i < body.num_links; ++i) place(frame[body.link[i].frame], body.link[i].center, center[i]);
     for (int k = 0; self && k < body.num_pairs; ++k) {
         const int a = body.pair[k][0], b = body.pair[k][1];
         const LinkSpheres &la = body.link[a], &lb = body.link[b];
         const V apart[3] = {center[a][0] - center[b][0], center[a][1] - center[b][1], center[a][2] - center[b][2]};
-        const V reach = larger_of(best.distance + (la.radius + lb.radius), V());
+        const V reach = larger_of(visitor.reach() + (la.radius + lb.radius - body.allowance), V());
         if (!any_of(squared_norm3(apart) < reach * reach)) continue;
         for (int i = la.begin; i < la.end; ++i) {
-            V p[3];
-            place(frame[la.frame], body.sphere[i], p);
-            const V to_link[3] = {p[0] - center[b][0], p[1] - center[b][1], p[2] - center[b][2]};
-            const V near = larger_of(best.distance + (body.sphere[i][3] + lb.radius), V());
-            if (!any_of(squared_norm3(to_link) < near * near)) continue;
+            const PlacedSphere<V> first(body, la, frame, i);
+            const V *p = first.center, *c = center[b];
+            const V to_link[3] = {p[0] - c[0], p[1] - c[1], p[2] - c[2]};
+            const V close = larger_of(visitor.reach() + (first.radius + lb.radius - body.allowance), V());
+            if (!any_of(squared_norm3(to_link) < close * close)) continue;
             for (int j = lb.begin; j < lb.end; ++j) {
-                V r[3];
-                place(frame[lb.frame], body.sphere[j], r);
+                const PlacedSphere<V> second(body, lb, frame, j);
+                const V* r = second.center;
                 const V offset[3] = {p[0] - r[0], p[1] - r[1], p[2] - r[2]};
-                const double radii = body.sphere[i][3] + body.sphere[j][3];
                 const V squared = squared_norm3(offset);
-                const V within = larger_of(best.distance + radii, V());
-                const Mask<V> closer = squared < within * within;
-                if (!any_of(closer)) continue;
-                best.distance = select(closer, square_root(squared) - radii, best.distance);
-                best.first = select(closer, splat<V>(static_cast<double>(i)), best.first);
-                best.second = select(closer, splat<V>(static_cast<double>(j)), best.second);
+                const double radii = first.radius + second.radius - body.allowance;
+                const V within = larger_of(visitor.reach() + radii, V());
+                const Mask<V> near = squared < within * within;
+                if (any_of(near)) visitor.meet(first, second, offset, squared, radii, near);
             }
         }
-        if (!any_of(best.distance >= enough)) return best;
+        if (visitor.is_done()) return;
     }
     for (int s = 0; s < world.size; ++s) {
         const ShapeView& shape = world.shape[s];
         for (int a = 0; a < body.num_links; ++a) {
             const LinkSpheres& link = body.link[a];
             if (link.frame == 0) continue;
-            const V reach = best.distance + link.radius;
+            const V reach = visitor.reach() + link.radius;
             if (!any_of(shape_distance(shape, center[a], reach) < reach)) continue;
             for (int i = link.begin; i < link.end; ++i) {
-                V p[3];
-                place(frame[link.frame], body.sphere[i], p);
-                const V distance = shape_distance(shape, p, best.distance + body.sphere[i][3]) - body.sphere[i][3];
-                const Mask<V> closer = distance < best.distance;
-                if (!any_of(closer)) continue;
-                best.distance = select(closer, distance, best.distance);
-                best.first = select(closer, splat<V>(static_cast<double>(i)), best.first);
-                best.second = select(closer, splat<V>(static_cast<double>(-1 - s)), best.second);
+                const PlacedSphere<V> sphere(body, link, frame, i);
+                const V distance =
+                    shape_distance(shape, sphere.center, visitor.reach() + sphere.radius) - sphere.radius;
+                const Mask<V> near = distance < visitor.reach();
+                if (any_of(near)) visitor.meet(sphere, s, distance, near);
             }
         }
-        if (!any_of(best.distance >= enough)) return best;
+        if (visitor.is_done()) return;
     }
-    return best;
+}
+
+/// Keeps the nearest two.
+template <class V>
+struct NearestKeeper {
+    NearestOf<V> best;
+    double enough;  // [m]
+
+    MFIK_INLINE V reach() const { return best.distance; }
+    MFIK_INLINE bool is_done() const { return !any_of(best.distance >= enough); }
+    MFIK_INLINE void keep(const V& distance, double first, double second, const Mask<V>& near) {
+        best.distance = select(near, distance, best.distance);
+        best.first = select(near, splat<V>(first), best.first);
+        best.second = select(near, splat<V>(second), best.second);
+    }
+    MFIK_INLINE void meet(const PlacedSphere<V>& first, const PlacedSphere<V>& second, const V*, const V& squared,
+                          double radii, const Mask<V>& near) {
+        keep(square_root(squared) - radii, first.index, second.index, near);
+    }
+    MFIK_INLINE void meet(const PlacedSphere<V>& sphere, int shape, const V& distance, const Mask<V>& near) {
+        keep(distance, sphere.index, -1 - shape, near);
+    }
+};
+
+/// The nearest pair of those that visit_near() compares.
+/// @param[in] cutoff  Pairs farther apart are left out: the distance is then the cutoff [m].
+/// @param[in] enough  Search ends as soon as the distance is below this everywhere [m].
+template <class V>
+MFIK_INLINE NearestOf<V> nearest(const BodyView& body, const WorldView& world, bool self, const TransformOf<V>* frame,
+                                 double cutoff, double enough) {
+    NearestKeeper<V> keeper{{splat<V>(cutoff), V() - HUGE_VAL, V() - HUGE_VAL}, enough};
+    visit_near(body, world, self, frame, keeper);
+    return keeper.best;
 }
 #endif
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/refine.hpp"
+#include "kernels/contacts.hpp"
 #include "kernels/turns.hpp"
 
 namespace mfik {
@@ -105,7 +105,8 @@ struct SearchTask {
     bool has_first_seed;            // else the first seed is q_ref
     int max_iterations;             // steps of each attempt, at least 1
     int max_attempts;
-    bool exhaust;  // go on after a solution, until the last attempt
+    bool exhaust;                // go on after a solution, until the last attempt
+    const Obstacles* obstacles;  // which solutions keep clear of, or null
 };
 
 /// A row of a batch that is solved for throughput: its input, checked, then what was found.
@@ -146,6 +147,7 @@ struct SolutionPool {
 
 struct SearchResult {
     bool solved;
+    bool collides;         // not solved: q reaches the pose, but collides
     int iterations;        // steps taken one after the other
     int attempts;          // seeds begun
     double q[kMaxJoints];  // the solution nearest to q_near, else the best attempt

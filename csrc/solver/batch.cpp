@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 #include "solver/problem.hpp"
 #include "solver/verdict.hpp"
@@ -111,7 +112,8 @@ void hand_out(const Core& core, const Batch& batch, std::size_t i, const SearchR
         to_units(core.units, given, q_ref);
         unwind(core.chain(), q_ref, q);
         const double pos_error_m = row.pos_error_m * core.units.length;
-        result = {Status::kSolved, pos_error_m, row.rot_error_rad, row.iterations, row.attempts, 1, 0.0, kSolvedReason};
+        result = {Status::kSolved, pos_error_m, row.rot_error_rad, row.iterations, row.attempts, 1, 0.0, kSolvedReason,
+                  nullptr,         nullptr};
     } else {
         Problem problem;
         read_problem(core, batch.pose(i), given, batch.options, &memory.scratch, problem);
@@ -178,7 +180,8 @@ Status Solver::solve_batch(Span<const double> poses, Span<const double> q_ref, S
     const Core& core = *impl_;
     const bool has_network = core.engine != nullptr, seeds = options.seed == Seed::kNetwork && has_network;
     const bool throughput = options.throughput && !options.nearest && options.q_preferred.empty() &&
-                            options.max_iterations > 0 && (options.seed != Seed::kNetwork || has_network);
+                            !asks_for_collision(options) && options.max_iterations > 0 &&
+                            (options.seed != Seed::kNetwork || has_network);
     const bool together = seeds && (throughput || time_us.empty());
     double q_preferred[kMaxJoints];
     const Options own_options = options_in_units(core, options, q_preferred);

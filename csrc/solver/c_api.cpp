@@ -34,14 +34,18 @@ static_assert(MFIK_SOLVED == static_cast<int>(Status::kSolved) &&
               MFIK_UNREACHABLE == static_cast<int>(Status::kUnreachable) &&
               MFIK_AT_LIMITS == static_cast<int>(Status::kAtLimits) &&
               MFIK_JUMP_BOUND == static_cast<int>(Status::kJumpBound) &&
-              MFIK_INVALID_INPUT == static_cast<int>(Status::kInvalidInput));
+              MFIK_INVALID_INPUT == static_cast<int>(Status::kInvalidInput) &&
+              MFIK_IN_COLLISION == static_cast<int>(Status::kInCollision));
+static_assert(MFIK_SELF_COLLISION_WITH_WORLD == static_cast<int>(mfik::SelfCollision::kWithWorld) &&
+              MFIK_SELF_COLLISION_ON == static_cast<int>(mfik::SelfCollision::kOn) &&
+              MFIK_SELF_COLLISION_OFF == static_cast<int>(mfik::SelfCollision::kOff));
 static_assert(MFIK_SEED_REFERENCE == static_cast<int>(mfik::Seed::kReference) &&
               MFIK_SEED_NETWORK == static_cast<int>(mfik::Seed::kNetwork) &&
               MFIK_SEED_MIDPOINT == static_cast<int>(mfik::Seed::kMidpoint) &&
               MFIK_SEED_AZIMUTH == static_cast<int>(mfik::Seed::kAzimuth));
 
 Result refusal(const char* reason) {
-    return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason};
+    return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason, nullptr, nullptr};
 }
 
 mfik_result to_c(const Result& result) {
@@ -52,7 +56,9 @@ mfik_result to_c(const Result& result) {
             result.pos_error_m,
             result.rot_error_rad,
             result.time_us,
-            result.reason};
+            result.reason,
+            result.first,
+            result.second};
 }
 
 mfik_status report(const Result& result, mfik_result* out) {
@@ -84,6 +90,12 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     if (options.q_preferred != nullptr) out.q_preferred = {options.q_preferred, dof};
     out.preference_gain = options.preference_gain;
     out.throughput = options.throughput != 0;
+    if (options.self_collision < MFIK_SELF_COLLISION_WITH_WORLD || options.self_collision > MFIK_SELF_COLLISION_OFF) {
+        return "options.self_collision: expected a value of mfik_self_collision";
+    }
+    out.self_collision = static_cast<mfik::SelfCollision>(options.self_collision);
+    out.margin_m = options.margin_m;
+    if (options.world != nullptr) out.world = &options.world->world;
     return nullptr;
 }
 
@@ -344,7 +356,9 @@ size_t mfik_explain(const mfik_solver* solver, const mfik_result* result, const 
                         result->attempts,
                         result->solutions,
                         result->time_us,
-                        result->reason == nullptr ? "" : result->reason};
+                        result->reason == nullptr ? "" : result->reason,
+                        result->first,
+                        result->second};
         const std::string explained = solver->solver.explain(it, {q_out, dof_of(solver)});
         copy_text(explained.c_str(), text, text_size);
         return explained.size();

@@ -6,6 +6,7 @@
 #include <limits>
 #include <memory>
 
+#include "kernels/cpu/collision_kernels.hpp"
 #include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/search.hpp"
 #include "mfik/solver.hpp"
@@ -29,7 +30,7 @@ inline double microseconds_since(Clock::time_point start) {
 
 /// The answer to input that is refused.
 inline Result invalid(const char* reason) {
-    return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason};
+    return {Status::kInvalidInput, kNaN, kNaN, 0, 0, 0, 0.0, reason, nullptr, nullptr};
 }
 
 struct Problem;
@@ -51,6 +52,7 @@ struct Core {
     Chain own_chain;                       // in them
     SeedTable table;                       // likewise
     const cpu::SolverKernels& kernels = cpu::kernels<cpu::SolverKernels>();
+    const cpu::CollisionKernels& collision = cpu::kernels<cpu::CollisionKernels>();
 
     [[nodiscard]] const Chain& chain() const { return own_chain; }
     [[nodiscard]] const Chain& chain_in_metres() const { return bundle.robot.chain; }

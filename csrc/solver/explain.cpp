@@ -19,6 +19,8 @@ const char* to_string(Status status) noexcept {
             return "jump bound";
         case Status::kInvalidInput:
             return "invalid input";
+        case Status::kInCollision:
+            return "in collision";
     }
     return "unknown status";
 }
@@ -26,6 +28,8 @@ const char* to_string(Status status) noexcept {
 std::string Solver::explain(const Result& result, Span<const double> q_out) const {
     std::string text = std::string(to_string(result.status)) + ": " + result.reason;
     if (result.status == Status::kInvalidInput || impl_ == nullptr) return text;
+    if (result.first != nullptr && result.second != nullptr)
+        text += std::string("; '") + result.first + "' and '" + result.second + "'";
     char numbers[160];
     std::snprintf(numbers, sizeof(numbers),
                   "; position error %.3g mm, rotation error %.3g deg after %d steps, %d attempt%s",

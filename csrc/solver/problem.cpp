@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 
 namespace mfik {
@@ -155,6 +156,14 @@ void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> 
     problem.chain = &chain_to_tool(core, options, T_tip_tool, *scratch);
     to_pose(problem.T_tip, problem.tip_pose);
     problem.too_far = is_too_far(core, options, problem.T_tip);
+    if (const char* error = collision_refusal(core, options)) return refuse(error);
+    problem.keeps_clear = asks_for_collision(options);
+    if (!problem.keeps_clear) return;
+    problem.obstacles = read_obstacles(core, options);
+    if (options.slack == Options{}.slack) {
+        const double slop = options.tol_pos_m + options.tol_rot_rad * core.table.reach;
+        problem.tip_collides = tip_collides(core, problem.obstacles, problem.T_tip, slop);
+    }
 }
 
 Constraints with_posture(const Constraints& constraints, const Options& options) {

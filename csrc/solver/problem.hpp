@@ -1,7 +1,7 @@
 // Input of a call, checked, as the kernels take it.
 #pragma once
 
-#include "kernels/refine.hpp"
+#include "kernels/contacts.hpp"
 #include "mfik/solver.hpp"
 
 namespace mfik {
@@ -25,7 +25,10 @@ struct Problem {
     Transform T_target{};          // of the tool
     Transform T_tip{};             // of the tip, which seeds and network know
     double tip_pose[kPoseSize]{};
-    bool too_far = false;  // beyond the reach of the arm
+    bool too_far = false;      // beyond the reach of the arm
+    bool keeps_clear = false;  // of the obstacles
+    Obstacles obstacles{};
+    bool tip_collides = false;  // at the target, whatever the joints
 };
 
 /// Check what every call takes.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/turns.hpp"
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 #include "solver/problem.hpp"
 #include "solver/verdict.hpp"
@@ -30,6 +31,7 @@ SearchTask search_task(const Core& core, const Problem& problem) {
     task.max_attempts = problem.too_far ? 1 : options.max_attempts;
     task.q_near = problem.q_ref;
     task.unit = core.units.joint;
+    if (problem.keeps_clear && !problem.tip_collides) task.obstacles = &problem.obstacles;
     clamp(core.chain(), problem.constraints, problem.q_ref, task.q_ref);
     return task;
 }
@@ -42,7 +44,8 @@ int approach_posture(const Core& core, const Problem& problem, double* q) {
     const RefineOutcome outcome = core.kernels.refine_one(
         *problem.chain, with_posture(problem.constraints, options), problem.T_target, moved, 2 * options.max_iterations,
         kInside * options.tol_pos_m, kInside * options.tol_rot_rad, options.max_iterations);
-    if (outcome.converged) std::copy_n(moved, core.chain().dof, q);
+    const bool is_solved = outcome.converged && (!problem.keeps_clear || is_clear(core, problem.obstacles, moved));
+    if (is_solved) std::copy_n(moved, core.chain().dof, q);
     return outcome.iterations;
 }
 
@@ -52,6 +55,7 @@ int approach_posture(const Core& core, const Problem& problem, double* q) {
 bool follow_best(const Core& core, const Problem& problem, SearchResult& found, double* q) {
     const Options& options = problem.options;
     const bool single = options.max_attempts == 1;
+    if (found.collides) return false;
     if (options.max_iterations == 0 || (single && problem.too_far)) return false;
     double tried[kMaxJoints];
     std::copy_n(q, core.chain().dof, tried);
@@ -60,6 +64,15 @@ bool follow_best(const Core& core, const Problem& problem, SearchResult& found, 
                                            kInside * options.tol_pos_m, kInside * options.tol_rot_rad);
     found.iterations += end.iterations;
     return end.stalled;
+}
+
+/// Search, in vain where the tip collides at the target: then for joints that reach it all the same, to show them.
+void run_search(const Core& core, const Problem& problem, SearchTask& task, SearchResult& found, SolutionPool* pool) {
+    task.exhaust = task.exhaust && !problem.tip_collides;
+    core.kernels.search(task, found, pool);
+    if (!problem.tip_collides) return;
+    found.collides = found.solved;
+    found.solved = false;
 }
 
 /// Search from the seeds, then the verdict on the best joints, q.
@@ -75,7 +88,7 @@ Result search(const Core& core, const Problem& problem, const double* seed, doub
         task.exhaust = options.nearest;
         task.has_first_seed = options.seed != Seed::kReference;
         clamp(chain, problem.constraints, seed, task.first_seed);
-        core.kernels.search(task, found, nullptr);
+        run_search(core, problem, task, found, nullptr);
         std::copy_n(found.q, chain.dof, q);
     }
     return conclude(core, problem, found, q);
@@ -173,7 +186,7 @@ Result Solver::solve_all(const Pose& T_base_tool, Span<const double> q_ref, Span
     SearchTask task = search_task(*impl_, problem);
     task.exhaust = true;
     SearchResult found{};
-    impl_->kernels.search(task, found, &pool);
+    run_search(*impl_, problem, task, found, &pool);
     const bool stalled = !found.solved && follow_best(*impl_, problem, found, found.q);
     Result result = verdict(*impl_, problem, found.q, stalled);
     result.solutions = 0;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 
 namespace mfik {
@@ -51,7 +52,7 @@ Result verdict(const Core& core, const Problem& problem, const double* q, bool s
     std::copy_n(q, dof, at.q);
     linearize(*problem.chain, problem.constraints, problem.T_target, at);
     const double pos_error = std::sqrt(at.pos2), rot_error = std::sqrt(at.rot2);
-    Result result{Status::kNotConverged, pos_error * core.units.length, rot_error, 0, 0, 0, 0.0, ""};
+    Result result{Status::kNotConverged, pos_error * core.units.length, rot_error, 0, 0, 0, 0.0, "", nullptr, nullptr};
     const auto say = [&result](Status status, const char* reason) {
         result.status = status;
         result.reason = reason;
@@ -60,6 +61,12 @@ Result verdict(const Core& core, const Problem& problem, const double* q, bool s
     if (!within_limits(core.chain(), q))
         return say(Status::kAtLimits, "the answer violates a joint limit; let it be refined");
     if (pos_error <= options.tol_pos_m && rot_error <= options.tol_rot_rad) {
+        if (problem.keeps_clear && (problem.tip_collides || !is_clear(core, problem.obstacles, q))) {
+            name_nearest(core, problem.obstacles, options.world, q, result);
+            return say(Status::kInCollision,
+                       problem.tip_collides ? "what the tip carries collides at the target, whatever the joints"
+                                            : "every answer that was found is nearer to something than the margin");
+        }
         result.solutions = 1;
         return say(Status::kSolved, kSolvedReason);
     }

@@ -11,7 +11,7 @@
 namespace mfik::testing {
 
 /// Number of results of each status.
-using Seen = std::array<int, 6>;
+using Seen = std::array<int, 7>;
 
 /// The bound of docs/how-to/controller.md: refinement steps of solve() and solve_all().
 inline int worst_case_iterations(const Solver& solver, const Options& options) {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.kinematics import is_tensor
 from mfik.native import load_native
@@ -98,6 +99,15 @@ def _poses_of_transforms(transforms: np.ndarray, name: str) -> np.ndarray:
     return np.concatenate([p, quat / np.linalg.norm(quat, axis=-1, keepdims=True)], -1)
 
 
+def as_world(value: Any) -> World | None:
+    """Return a world or None."""
+    if value is not None and not isinstance(value, World):
+        raise ArgumentError(
+            f"world: expected a mfik.collision.World or None, got {type(value).__name__}; World.from_dicts makes one"
+        )
+    return value
+
+
 def as_number(name: str, value: Any, low: float, high: float, default: str) -> float:
     """Return a finite number from low to high; the message names the default."""
     try:
@@ -105,8 +115,10 @@ def as_number(name: str, value: Any, low: float, high: float, default: str) -> f
     except (TypeError, ValueError):
         valid = False
     if not valid:
-        expected = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-        raise ArgumentError(f"{name}: expected a finite number of {expected}, got {value!r}; the default is {default}")
+        expected = f" of at least {low:g}" if high == math.inf else f" of {low:g} to {high:g}"
+        if low == -math.inf:
+            expected = ""
+        raise ArgumentError(f"{name}: expected a finite number{expected}, got {value!r}; the default is {default}")
     return float(value)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mfik.collision import World
-from mfik.errors import ArgumentError, RobotError
+from mfik.errors import RobotError
 from mfik.robots import Robot
+from mfik.solve.checks import as_world
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +36,16 @@ def native_world(robot: Robot, has_body: bool, world: Any) -> Any:
         ArgumentError: `world` is no `mfik.collision.World`.
         RobotError: The robot has no spheres.
     """
-    if world is not None and not isinstance(world, World):
-        raise ArgumentError(
-            f"world: expected a mfik.collision.World or None, got {type(world).__name__}; World.from_dicts makes one"
-        )
+    world = as_world(world)
+    check_body(robot, has_body)
+    return None if world is None else world.native
+
+
+def check_body(robot: Robot, has_body: bool) -> None:
+    """Raise RobotError unless the robot has spheres."""
     if not has_body:
         raise RobotError(
             f"robot '{robot.name}': expected spheres on its links, for collision, got none; fit them with "
             "scripts/fit_spheres.py, load the robot with load_robot(..., spheres='spheres.yml'), and make the solver "
             "with Solver.from_robot, or export the bundle again"
         )
-    return None if world is None else world.native

@@ -14,7 +14,7 @@ from mfik.kinematics import is_tensor
 from mfik.native import load_native
 from mfik.robots import Robot
 from mfik.solve.checks import as_integer, as_joints, as_poses, as_positive, as_steps
-from mfik.solve.clearance import Clearance, native_world
+from mfik.solve.clearance import Clearance, check_body, native_world
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status
 
 if TYPE_CHECKING:
@@ -157,6 +157,9 @@ class Solver:
         locked: Sequence[int] = (),
         q_preferred: ArrayLike | None = None,
         preference_gain: float = 0.1,
+        world: World | None = None,
+        self_collision: bool | None = None,
+        margin: float = 0.0,
         options: Options | None = None,
     ) -> Result:
         """Find joints that bring the tool to a pose.
@@ -172,7 +175,7 @@ class Solver:
         """
         given = (
             tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain,
+            preference_gain, world, self_collision, margin,
         )  # fmt: skip
         asked = given if options is None else self._checked(options, given).native
         try:
@@ -201,6 +204,9 @@ class Solver:
         locked: Sequence[int] = (),
         q_preferred: ArrayLike | None = None,
         preference_gain: float = 0.1,
+        world: World | None = None,
+        self_collision: bool | None = None,
+        margin: float = 0.0,
         options: Options | None = None,
     ) -> Result:
         """Follow a path: move from q_prev towards the pose, no joint further than `max_step` whatever the status.
@@ -223,7 +229,7 @@ class Solver:
         """
         given = (
             tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain,
+            preference_gain, world, self_collision, margin,
         )  # fmt: skip
         asked = given if options is None else self._checked(options, given).native
         try:
@@ -254,6 +260,9 @@ class Solver:
         locked: Sequence[int] = (),
         q_preferred: ArrayLike | None = None,
         preference_gain: float = 0.1,
+        world: World | None = None,
+        self_collision: bool | None = None,
+        margin: float = 0.0,
         options: Options | None = None,
     ) -> Result:
         """Find up to n different solutions, spread over all that `max_attempts` seeds lead to.
@@ -274,7 +283,7 @@ class Solver:
         """
         given = (
             tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain,
+            preference_gain, world, self_collision, margin,
         )  # fmt: skip
         pose = as_poses("pose", pose, (7,))
         n = as_integer("n", n, 1, 100_000)
@@ -305,6 +314,9 @@ class Solver:
         locked: Sequence[int] = (),
         q_preferred: ArrayLike | None = None,
         preference_gain: float = 0.1,
+        world: World | None = None,
+        self_collision: bool | None = None,
+        margin: float = 0.0,
         options: Options | None = None,
     ) -> BatchResult | TensorResult:
         """Solve N poses, each exactly as `solve` would; other Python threads run meanwhile.
@@ -313,7 +325,7 @@ class Solver:
         Each row takes one attempt after the other, the first of the seed "reference" from q_ref or from the stored
         configuration whose pose is nearest, whichever is nearer to the target. So a row may get another solution than
         `solve` finds: the same one at every call, whatever the rows beside it and the number of threads. `nearest`,
-        `q_preferred` and `max_iterations=0` go the ordinary way.
+        `q_preferred`, `max_iterations=0` and collision go the ordinary way.
 
         CUDA tensors are solved on their device, where they stay: first seed (of the network in bfloat16), refinement
         in float32, check in float64 and status are one CUDA graph for each N, captured in the first call, and nothing
@@ -338,7 +350,7 @@ class Solver:
         """
         given = (
             tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain,
+            preference_gain, world, self_collision, margin,
         )  # fmt: skip
         if is_tensor(pose) and pose.is_cuda:
             return self._solve_tensors(pose, q_ref, self._checked(options, given))
@@ -377,11 +389,11 @@ class Solver:
         Args:
             q: Joints [rad or m], finite, [N, J].
             world: As of `clearance`.
-            margin: Clearance to keep [m], finite.
+            margin: Clearance to keep [m], finite, as of `Options`.
             self_collision: As of `clearance`.
 
         Returns:
-            Whether the clearance is at least the margin, [N] bool.
+            Whether it is kept, [N] bool.
 
         Raises:
             ArgumentError: An argument has the wrong type, shape or value.
@@ -425,7 +437,7 @@ class Solver:
                 f"result: expected the Result of solve or track, got {type(result).__name__}; "
                 "solve the row of interest by itself"
             )
-        fields = (result.pos_error, result.rot_error, result.iterations, result.attempts, result.reason)
+        fields = (result.pos_error, result.rot_error, result.iterations, result.attempts, result.reason, result.pair)
         return self._native.explain(result.q, int(result.status), *fields)
 
     def _checked(self, options: Options | None, given: tuple[Any, ...] = _DEFAULTS) -> Options:
@@ -442,6 +454,8 @@ class Solver:
                 "use dataclasses.replace(options, ...) for another set"
             )
         options.check_for(self.dof)
+        if options.asks_for_collision:
+            check_body(self.robot, self._native.has_body)
         if options.seed is Seed.NETWORK and self.num_parameters == 0:
             raise ArgumentError("seed: expected another than 'network', because this solver was made without a network")
         return options

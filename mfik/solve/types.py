@@ -13,7 +13,7 @@ import numpy as np
 from mfik.errors import ArgumentError
 from mfik.kinematics.chain import MAX_JOINTS
 from mfik.native import load_native
-from mfik.solve.checks import as_array, as_integer, as_joints, as_number, as_poses
+from mfik.solve.checks import as_array, as_integer, as_joints, as_number, as_poses, as_world
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
+    from mfik.collision import World
     from mfik.robots import Robot
 
 
@@ -33,6 +34,7 @@ class Status(IntEnum):
     AT_LIMITS = 3  #: joint limits hold the best attempt back, or the raw network answer violates one
     JUMP_BOUND = 4  #: Solver.track only: no answer within max_step of q_prev
     INVALID_INPUT = 5  #: C++ and CUDA: elsewhere invalid input raises ArgumentError
+    IN_COLLISION = 6  #: reached only with less clearance than the margin; Solver.track: held back to keep it
 
 
 class Seed(str, Enum):
@@ -69,6 +71,10 @@ class Options:
         locked: Indices of the joints that stay at q_ref.
         q_preferred: Null-space posture: where the motion that the target leaves free leads to, [J]; None: nowhere.
         preference_gain: Share of the way to q_preferred taken in each step, 0 to 1.
+        world: Shapes to keep clear of; needs a robot with spheres.
+        self_collision: Whether links keep clear of each other; None: where a world is given.
+        margin: Clearance that an answer keeps to the world [m]. Links keep as much from each other where it is
+            negative, else 0: some are never far apart.
 
     Raises:
         ArgumentError: A value is out of its range.
@@ -86,6 +92,9 @@ class Options:
     locked: Sequence[int] = ()
     q_preferred: ArrayLike | None = None
     preference_gain: float = 0.1
+    world: World | None = None
+    self_collision: bool | None = None
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         native = load_native()
@@ -100,7 +109,11 @@ class Options:
             "slack": _as_slack(self.slack),
             "tool": _as_tool(self.tool),
             "locked": _as_joint_indices(self.locked),
+            "world": as_world(self.world),
+            "margin": as_number("margin", self.margin, -math.inf, math.inf, "0.0"),
         }
+        if self.self_collision is not None:
+            checked["self_collision"] = _as_bool("self_collision", self.self_collision)
         if self.q_preferred is not None:
             checked["q_preferred"] = tuple(as_joints("q_preferred", self.q_preferred, (None,)).tolist())
         for name, value in checked.items():
@@ -114,6 +127,11 @@ class Options:
     def native(self) -> Any:
         """The options as the C++ solver reads them, `mfik._native.Options`."""
         return load_native().Options(self._fields())
+
+    @property
+    def asks_for_collision(self) -> bool:
+        """Whether an answer has to keep clear of anything."""
+        return self.world is not None or self.self_collision is True
 
     def check_for(self, dof: int) -> None:
         """Raise ArgumentError unless the options suit a robot of `dof` joints."""
@@ -188,6 +206,7 @@ class Result(NamedTuple):
         attempts: Seeds begun.
         time_us: Wall time, measured in C++, [us].
         reason: Why it ended so, in words; `Solver.explain` adds numbers.
+        pair: Names of the nearest two, as of `Clearance`, where the status is IN_COLLISION; else None.
     """
 
     q: np.ndarray
@@ -198,6 +217,7 @@ class Result(NamedTuple):
     attempts: int
     time_us: float
     reason: str
+    pair: tuple[str, str] | None = None
 
 
 class BatchResult(NamedTuple):

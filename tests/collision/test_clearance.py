@@ -206,8 +206,10 @@ def test_many_side_by_side_say_what_one_does(panda, rows):
     rng = np.random.default_rng(rows)
     q, world = panda.robot.sample(rows, rng), random_world(rng, 6)
     for self_collision in (True, False):
-        distances = np.array([panda.clearance(row, world, self_collision=self_collision).distance for row in q])
+        to_world = np.array([panda.clearance(row, world, self_collision=False).distance for row in q])
+        to_links = np.array([panda.clearance(row).distance for row in q]) if self_collision else np.full(rows, np.inf)
         for margin in (-0.05, 0.0, 0.02, 0.3):
+            distances = np.minimum(to_world, to_links + max(margin, 0.0))
             free = panda.is_free(q, world, margin=margin, self_collision=self_collision)
             sure = np.abs(distances - margin) > ROUNDING
             np.testing.assert_array_equal(free[sure], (distances >= margin)[sure])

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfik.collision import Sphere, World
 from mfik.errors import ArgumentError, BundleError
+from mfik.export import document, export_bundle
+from mfik.robots import load_robot
 from mfik.solve import Solver, Status, Tracker
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -32,6 +35,10 @@ class Options(ctypes.Structure):
         ("slack", ctypes.c_double * 6),
         ("preference_gain", ctypes.c_double),
         ("q_preferred", ctypes.POINTER(ctypes.c_double)),
+        ("throughput", ctypes.c_int32),
+        ("self_collision", ctypes.c_int32),
+        ("margin_m", ctypes.c_double),
+        ("world", ctypes.c_void_p),
     ]
 
 
@@ -45,6 +52,8 @@ class Result(ctypes.Structure):
         ("rot_error_rad", ctypes.c_double),
         ("time_us", ctypes.c_double),
         ("reason", ctypes.c_char_p),
+        ("first", ctypes.c_char_p),
+        ("second", ctypes.c_char_p),
     ]
 
 
@@ -146,6 +155,37 @@ def test_every_option_arrives(library, handles, solver, rows):
         expected = solver.solve(pose, q_ref, tool=tool, slack=slack, **names)
         np.testing.assert_array_equal(q, expected.q)
         assert_same(result, status, expected)
+
+
+def test_collision_options_arrive(library, tmp_path):
+    robot = load_robot("panda")
+    export_bundle(tmp_path / "panda", None, document(None, robot))
+    solver = Solver.load(tmp_path / "panda")
+    c_solver = library.mfik_load(str(tmp_path / "panda").encode(), None, 0)
+    workspace = library.mfik_workspace_create(c_solver)
+    pose = [0.5, 0.1, 0.3, 1.0, 0.0, 0.0, 0.0]
+    library.mfik_world_create.restype = ctypes.c_void_p
+    c_world = ctypes.c_void_p(library.mfik_world_create())
+    library.mfik_world_add_sphere(c_world, b"ball", ctypes.c_double(0.2), (ctypes.c_double * 7)(*pose), None, 0)
+    world = World([Sphere(0.2, pose, "ball")])
+    options = make_options(library, margin_m=0.05, self_collision=2, world=c_world)
+    seen = set()
+    rng = np.random.default_rng(0)
+    for target, q_ref in zip(robot.sample(60, rng), robot.sample(60, rng), strict=True):
+        pose, q, result = robot.fk(target), np.empty(7), Result()
+        status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, options, result)
+        expected = solver.solve(pose, q_ref, world=world, margin=0.05, self_collision=False)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+        pair = None if result.first is None else (result.first.decode(), result.second.decode())
+        assert pair == expected.pair
+        seen.add(expected.status)
+    assert seen >= {Status.SOLVED, Status.IN_COLLISION}
+    wrong = library.mfik_solve(c_solver, pose, q_ref, q, workspace, make_options(library, self_collision=3), result)
+    assert wrong == Status.INVALID_INPUT and b"self_collision" in result.reason
+    library.mfik_world_destroy(c_world)
+    library.mfik_workspace_destroy(workspace)
+    library.mfik_destroy(c_solver)
 
 
 def test_track_solve_all_and_batch_answer_the_same_bits(library, handles, solver, rows):

@@ -65,7 +65,7 @@ class World {
     [[nodiscard]] const char* name(int i) const noexcept;
 
   private:
-    friend class Solver;
+    friend struct WorldAccess;
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

@@ -48,6 +48,7 @@ enum {
     MFIK_AT_LIMITS = 3,     /**< joint limits hold the best attempt back, or the raw network answer violates one */
     MFIK_JUMP_BOUND = 4,    /**< tracking only: no answer within the bounds */
     MFIK_INVALID_INPUT = 5, /**< bad argument, see mfik_result.reason; nothing was written to q_out */
+    MFIK_IN_COLLISION = 6,  /**< reached only with less clearance than the margin; tracking: held back to keep it */
     MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch only; nothing was written */
 };
 
@@ -59,6 +60,17 @@ enum {
     MFIK_SEED_MIDPOINT = 2,  /**< the midpoint of the limits */
     MFIK_SEED_AZIMUTH = 3    /**< the midpoint with the first joint turned to the target's azimuth */
 };
+
+/** Whether links are compared with each other, one of the MFIK_SELF_COLLISION_ values below. */
+typedef int32_t mfik_self_collision;
+enum {
+    MFIK_SELF_COLLISION_WITH_WORLD = 0, /**< where a world is given: the default */
+    MFIK_SELF_COLLISION_ON = 1,         /**< always */
+    MFIK_SELF_COLLISION_OFF = 2         /**< never */
+};
+
+/** Shapes in the robot's base frame, see mfik/collision.hpp. Any number of threads may use it while none changes it. */
+typedef struct mfik_world mfik_world;
 
 /** Options of a call. Fill with mfik_options_init, then change what you need. Fields are only ever added at the end. */
 typedef struct mfik_options {
@@ -75,6 +87,10 @@ typedef struct mfik_options {
     double preference_gain;    /**< share of the way to q_preferred taken in each step, 0 to 1 */
     const double* q_preferred; /**< null-space posture [dof], or NULL; must live as long as the call */
     int32_t throughput;        /**< mfik_solve_batch only, not 0: many rows side by side, see mfik/solver.hpp */
+    mfik_self_collision self_collision; /**< whether links keep clear of each other */
+    double margin_m; /**< clearance to keep to the world [m], finite; links keep 0 from each other, or less where it is
+                        negative */
+    const mfik_world* world; /**< what to keep clear of, or NULL; must live as long as the call */
 } mfik_options;
 
 /** Outcome of a call. */
@@ -87,6 +103,8 @@ typedef struct mfik_result {
     double rot_error_rad; /**< rotation error beyond the slack at q_out [rad]; NaN on invalid input */
     double time_us;       /**< wall time of the call [us] */
     const char* reason;   /**< why it ended so, in words; static memory */
+    const char* first;    /**< MFIK_IN_COLLISION: the nearest two, memory of the solver, else NULL */
+    const char* second;   /**< the other one; memory of the solver or the world */
 } mfik_result;
 
 /** Version of the library, such as "0.1.0". Static memory. */
@@ -193,9 +211,6 @@ MFIK_API mfik_status mfik_solve_batch(const mfik_solver* solver, size_t n, const
  * without the terminator; 0 when an argument is NULL or memory is out. */
 MFIK_API size_t mfik_explain(const mfik_solver* solver, const mfik_result* result, const double* q_out, char* text,
                              size_t text_size) MFIK_NOEXCEPT;
-
-/** Shapes in the robot's base frame, see mfik/collision.hpp. Any number of threads may use it while none changes it. */
-typedef struct mfik_world mfik_world;
 
 /** The nearest two of mfik_clearance_of. */
 typedef struct mfik_clearance {

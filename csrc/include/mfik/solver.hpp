@@ -74,6 +74,8 @@ enum class Status : int {
     kAtLimits = 3,      ///< Joint limits hold the best attempt back, or the raw network answer violates one.
     kJumpBound = 4,     ///< track() only: no answer within max_step of q_prev.
     kInvalidInput = 5,  ///< Non-finite or misshapen input, non-unit quaternion, or bad options; nothing was written.
+    kInCollision = 6,   ///< The pose is reached only with less clearance than the margin, by Result::first and second;
+                        ///< track(): they hold the motion back.
 };
 
 /// Name of a status, such as "solved".
@@ -85,6 +87,16 @@ enum class Seed : int {
     kNetwork = 1,    ///< q_ref + u(q_ref, 0, 1), the network's answer.
     kMidpoint = 2,   ///< The midpoint of the limits.
     kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
+};
+
+class World;       // mfik/collision.hpp
+struct Clearance;  // the same
+
+/// Whether links are compared with each other.
+enum class SelfCollision : int {
+    kWithWorld = 0,  ///< Where Options::world is given: the default.
+    kOn = 1,         ///< Always.
+    kOff = 2,        ///< Never.
 };
 
 /// Options of a call.
@@ -107,18 +119,26 @@ struct Options {
     double preference_gain = 0.1;  ///< Share of the way to q_preferred taken in each step, 0 to 1.
     /// solve_batch() alone: many rows side by side instead of many attempts of one row.
     bool throughput = false;
+    /// What to keep clear of (mfik/collision.hpp), or null; needs the bundle's spheres, see Solver::has_body().
+    const World* world = nullptr;
+    SelfCollision self_collision = SelfCollision::kWithWorld;  ///< Whether links keep clear of each other.
+    /// Clearance that an answer keeps to the world [m], finite, where collision is asked for. Links keep as much from
+    /// each other where it is negative, else 0: some are never far apart.
+    double margin_m = 0.0;
 };
 
 /// Outcome of a call.
 struct Result {
-    Status status;         ///< Whether q_out solves the pose.
-    double pos_error_m;    ///< Position error beyond the slack at q_out [m]; NaN on kInvalidInput.
-    double rot_error_rad;  ///< Rotation error beyond the slack at q_out [rad]; NaN on kInvalidInput.
-    int iterations;        ///< Refinement steps taken one after the other, whatever for.
-    int attempts;          ///< Seeds begun.
-    int solutions;         ///< Rows of q_out that hold a solution: 0 or 1, up to n from solve_all().
-    double time_us;        ///< Wall time of the call [us].
-    const char* reason;    ///< Why it ended so, in words; static memory.
+    Status status;                 ///< Whether q_out solves the pose.
+    double pos_error_m;            ///< Position error beyond the slack at q_out [m]; NaN on kInvalidInput.
+    double rot_error_rad;          ///< Rotation error beyond the slack at q_out [rad]; NaN on kInvalidInput.
+    int iterations;                ///< Refinement steps taken one after the other, whatever for.
+    int attempts;                  ///< Seeds begun.
+    int solutions;                 ///< Rows of q_out that hold a solution: 0 or 1, up to n from solve_all().
+    double time_us;                ///< Wall time of the call [us].
+    const char* reason;            ///< Why it ended so, in words; static memory.
+    const char* first = nullptr;   ///< kInCollision: the nearest two, as of Clearance; else null.
+    const char* second = nullptr;  ///< The other one.
 };
 
 /// A bundle that cannot be used. The message names file, element, expectation, value and remedy.
@@ -160,9 +180,6 @@ class Workspace {
     explicit Workspace(std::unique_ptr<Impl> impl) noexcept;
     std::unique_ptr<Impl> impl_;
 };
-
-class World;       // mfik/collision.hpp
-struct Clearance;  // the same
 
 /// Inverse kinematics of one robot with one trained network. Immutable: any number of threads may share it.
 /// A moved-from solver has dof() == 0 and answers kInvalidInput.
@@ -237,7 +254,7 @@ class Solver {
     /// of Seed::kReference from q_ref or from the stored configuration whose pose is nearest, whichever is nearer to
     /// the target. So a row may get another solution than solve() finds; the same one whatever the rows beside it and
     /// the number of threads. Its time_us is an equal share of the time of the rows that were solved with it.
-    /// `nearest`, `q_preferred` and max_iterations = 0 go the ordinary way.
+    /// `nearest`, `q_preferred`, max_iterations = 0 and collision go the ordinary way.
     /// @param[in] poses  Target poses, [N, 7] row-major.
     /// @param[in] q_ref  Joints to start from [rad or m], [N, dof()] row-major.
     /// @param[out] q_out  Joints found [rad or m], [N, dof()]; rows with kInvalidInput are left untouched.
@@ -266,8 +283,8 @@ class Solver {
 
     /// Whether configurations keep a clearance: many side by side, and quicker than its number. Real-time safe.
     /// @param[in] q  Joints [rad or m], [N, dof()] row-major.
-    /// @param[out] free  1 where the clearance is at least the margin, else 0, [N].
-    /// @param[in] margin_m  Clearance to keep [m], finite.
+    /// @param[out] free  1 where it is kept, else 0, [N].
+    /// @param[in] margin_m  Clearance to keep [m], finite, as Options::margin_m.
     Status is_free(Span<const double> q, const World* world, Span<unsigned char> free, double margin_m = 0.0,
                    bool self_collision = true) const noexcept;
 

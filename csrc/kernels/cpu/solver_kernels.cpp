@@ -13,6 +13,15 @@ constexpr int kReferenceGrace = 2;
 /// Squared error [m^2 + rad^2] below which an attempt converges in few steps: 0.1 m or 6 deg.
 constexpr double kNearlySolved2 = 1e-2;
 
+/// Steps out of collision that an attempt may take.
+constexpr int kMaxEscapes = 4;
+/// An attempt that collides more deeply than this [m] makes room at once.
+constexpr double kHopelessDepth = 0.2;
+/// Contacts reach so far beyond the margin [m]: steps out of collision then end at some distance from it.
+constexpr double kEscapeRoom = 5e-3;
+/// What a solution is asked for beyond the margin [m], so that it passes the check whatever the rounding.
+constexpr double kClearanceRounding = 1e-9;
+
 /// The same for the target of a search, within the limits.
 MFIK_INLINE void take_row(const SearchTask& task, int row, double* q) {
     row_at(*task.chain, *task.table, row, task.feature.place, q);
@@ -34,12 +43,14 @@ MFIK_INLINE void add(const Chain& chain, const double* q, SolutionPool& pool) {
 struct Attempts {
     Iterate<Lanes> at;
     TransformOf<Lanes> T_target;
-    int age[kLanes];  // steps taken
-    unsigned active;  // bit of each lane: it holds an attempt
-    int reference;    // lane of the attempt from q_ref
-    int grace;        // steps that it may still take after another has solved
-    int next_row;     // of the table, for the next attempt
-    double nearest;   // distance from q_near of the solution that is kept
+    int age[kLanes];       // steps taken
+    unsigned active;       // bit of each lane: it holds an attempt
+    int reference;         // lane of the attempt from q_ref
+    int grace;             // steps that it may still take after another has solved
+    int next_row;          // of the table, for the next attempt
+    int escapes[kLanes];   // steps out of collision taken
+    double depth[kLanes];  // of those that collide [m]
+    double nearest;        // distance from q_near of the solution that is kept
     double best_error2;
 };
 
@@ -55,7 +66,7 @@ MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult&
     double q[kMaxJoints];
     for (int lane = 0; lane < kLanes; ++lane) {
         set_lane(task.T_target, lane, attempts.T_target);
-        attempts.age[lane] = 0;
+        attempts.age[lane] = attempts.escapes[lane] = 0;
         const double* seed = lane == attempts.reference ? task.q_ref : task.first_seed;
         if (lane >= given && lane < first_round) {
             take_row(task, rows[lane], q);
@@ -69,29 +80,84 @@ MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult&
     attempts.grace = kReferenceGrace;
     attempts.next_row = 0;
     attempts.nearest = attempts.best_error2 = HUGE_VAL;
-    result.solved = false;
+    result.solved = result.collides = false;
     result.attempts = first_round;
     result.iterations = 0;
 }
 
-/// Look at every attempt: keep what the finished ones found. Returns the lanes that are finished; `wait` says whether
-/// the attempt from q_ref is nearly solved.
-MFIK_INLINE unsigned collect(const SearchTask& task, Attempts& attempts, SearchResult& result, SolutionPool* pool,
-                             bool& wait) {
+/// Squared tolerances to which a search refines.
+struct Tolerance2 {
+    explicit Tolerance2(const SearchTask& task)
+        : pos(kInside * task.tol_pos_m * kInside * task.tol_pos_m),
+          rot(kInside * task.tol_rot_rad * kInside * task.tol_rot_rad) {}
+
+    double pos, rot;
+};
+
+/// Attempts that reach the pose and collide.
+struct Colliding {
+    unsigned lanes = 0;     // bit of each
+    unsigned escaping = 0;  // those that take a step out of collision
+    Lanes dq[kMaxJoints];   // that step
+};
+
+/// Find attempts that collide where they reach the pose, and their steps out of collision. (A function of its own, so
+/// that searches without obstacles are compiled as if there were none.)
+__attribute__((noinline)) void find_colliding(const SearchTask& task, Attempts& attempts, Colliding& colliding) {
     const Chain& chain = *task.chain;
     const Iterate<Lanes>& at = attempts.at;
-    const double tol_pos = kInside * task.tol_pos_m, tol_rot = kInside * task.tol_rot_rad;
-    const double pos2 = tol_pos * tol_pos, rot2 = tol_rot * tol_rot;
+    const Tolerance2 tolerance(task);
+    Lanes reach;
+    unsigned solved = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const bool ask =
+            (attempts.active >> lane & 1u) && at.pos2[lane] <= tolerance.pos && at.rot2[lane] <= tolerance.rot;
+        reach[lane] = ask ? task.obstacles->margin + kEscapeRoom : -HUGE_VAL;
+        solved |= ask ? 1u << lane : 0u;
+    }
+    colliding.lanes = colliding.escaping = 0;
+    if (solved == 0) return;
+    TransformOf<Lanes> frame[kMaxJoints + 1];
+    Lanes q[kMaxJoints];
+    for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j] * task.obstacles->unit[j];
+    frames_of(*task.obstacles->chain, q, frame);
+    const ContactsOf<Lanes> found = contacts(*task.obstacles, frame, reach);
+    unsigned escaping = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const double depth = found.deepest[lane] - (kEscapeRoom - kClearanceRounding);
+        if (!(solved >> lane & 1u) || depth <= 0.0) continue;
+        colliding.lanes |= 1u << lane;
+        attempts.depth[lane] = depth;
+        if (depth < kHopelessDepth && attempts.escapes[lane] < kMaxEscapes && attempts.age[lane] < task.max_iterations)
+            escaping |= 1u << lane;
+    }
+    if (escaping == 0) return;
+    const LaneMask leads_out =
+        escape(chain, *task.constraints, attempts.T_target, at, *task.obstacles, frame, found, colliding.dq);
+    for (int lane = 0; lane < kLanes; ++lane)
+        if (leads_out[lane] != 0) colliding.escaping |= escaping & 1u << lane;
+}
+
+/// Look at every attempt: keep what the finished ones found. Returns the lanes that are finished; `wait` says whether
+/// the attempt from q_ref is nearly solved.
+MFIK_INLINE unsigned collect(const SearchTask& task, const Colliding& colliding, Attempts& attempts,
+                             SearchResult& result, SolutionPool* pool, bool& wait) {
+    const Chain& chain = *task.chain;
+    const Iterate<Lanes>& at = attempts.at;
+    const Tolerance2 tolerance(task);
     unsigned finished = 0;
     double q[kMaxJoints];
     for (int lane = 0; lane < kLanes; ++lane) {
         if (!(attempts.active >> lane & 1u)) continue;
+        if (colliding.escaping >> lane & 1u) continue;
         const int age = attempts.age[lane];
-        const double error2 = at.pos2[lane] + at.rot2[lane];
-        const bool solved = at.pos2[lane] <= pos2 && at.rot2[lane] <= rot2;
+        const bool collides = colliding.lanes >> lane & 1u;
+        // Any attempt that reaches the pose is better than one that does not, and of those the one that collides least.
+        const double error2 = collides ? -1.0 / (1.0 + attempts.depth[lane]) : at.pos2[lane] + at.rot2[lane];
+        const bool solved = !collides && at.pos2[lane] <= tolerance.pos && at.rot2[lane] <= tolerance.rot;
         // Written so that an error that is no number ends the attempt.
         const bool hopeless = 2 * age >= task.max_iterations && !(error2 <= kHopelessError2);
-        const bool over = age >= task.max_iterations || (hopeless && result.attempts < task.max_attempts);
+        const bool over = age >= task.max_iterations || (hopeless && result.attempts < task.max_attempts) || collides;
         if (!solved && !over) {
             const bool first = result.iterations == age;  // no later attempt in that lane
             wait = wait || (lane == attempts.reference && error2 < kNearlySolved2 && first);
@@ -108,6 +174,7 @@ MFIK_INLINE unsigned collect(const SearchTask& task, Attempts& attempts, SearchR
             result.solved = true;
         } else if (!result.solved && (error2 < attempts.best_error2 || attempts.best_error2 == HUGE_VAL)) {
             attempts.best_error2 = error2;
+            result.collides = collides;
             keep = true;
         }
         for (int j = 0; keep && j < chain.dof; ++j) result.q[j] = q[j];
@@ -130,13 +197,20 @@ MFIK_INLINE unsigned renewed(const SearchTask& task, unsigned finished, Attempts
     return fresh;
 }
 
-/// One step of every attempt; `fresh` lanes begin at stored configurations instead.
+/// One step of every attempt, out of collision where they are `escaping`; `fresh` lanes begin at stored configurations
+/// instead.
 template <class E>
-MFIK_INLINE void advance(const SearchTask& task, const E& constraints, unsigned fresh, Attempts& attempts) {
+MFIK_INLINE void advance(const SearchTask& task, const E& constraints, const Colliding& colliding, unsigned fresh,
+                         Attempts& attempts) {
     const int n = task.chain->dof;
     Lanes dq[kMaxJoints];
     double q[kMaxJoints];
     dls_step(*task.chain, constraints, attempts.T_target, attempts.at, dq);
+    for (int lane = 0; colliding.escaping != 0 && lane < kLanes; ++lane) {
+        if (!(colliding.escaping >> lane & 1u)) continue;
+        for (int j = 0; j < n; ++j) dq[j][lane] = colliding.dq[j][lane];
+        ++attempts.escapes[lane];
+    }
     move(constraints, n, dq, attempts.at.q);
     for (int lane = 0; lane < kLanes; ++lane) {
         ++attempts.age[lane];
@@ -144,22 +218,24 @@ MFIK_INLINE void advance(const SearchTask& task, const E& constraints, unsigned 
         take_row(task, attempts.next_row, q);
         attempts.next_row = (attempts.next_row + 1) % SeedTable::kSize;
         for (int j = 0; j < n; ++j) attempts.at.q[j][lane] = q[j];
-        attempts.age[lane] = 0;
+        attempts.age[lane] = attempts.escapes[lane] = 0;
     }
 }
 
 template <class E>
 MFIK_INLINE void search_within(const SearchTask& task, const E& constraints, SearchResult& result, SolutionPool* pool) {
     Attempts attempts;
+    Colliding colliding;
     begin(task, attempts, result);
     for (;; ++result.iterations) {
         linearize(*task.chain, constraints, attempts.T_target, attempts.at);
+        if (task.obstacles != nullptr) find_colliding(task, attempts, colliding);
         bool wait = false;
-        const unsigned finished = collect(task, attempts, result, pool, wait);
+        const unsigned finished = collect(task, colliding, attempts, result, pool, wait);
         if (result.solved && !task.exhaust && !(wait && attempts.grace-- > 0)) return;
         const unsigned fresh = renewed(task, finished, attempts, result);
         if (attempts.active == 0) return;
-        advance(task, constraints, fresh, attempts);
+        advance(task, constraints, colliding, fresh, attempts);
     }
 }
 

@@ -36,7 +36,7 @@ std::string at(const std::string& list, std::size_t i) {
 
 }  // namespace
 
-BodyView BodyDescription::view() const noexcept {
+BodyView BodyDescription::view(double margin_m) const noexcept {
     static_assert(sizeof(std::array<double, 4>) == sizeof(double[4]) && sizeof(std::array<int, 2>) == sizeof(int[2]));
     BodyView view;
     view.sphere = reinterpret_cast<const double (*)[4]>(spheres.data());
@@ -44,6 +44,7 @@ BodyView BodyDescription::view() const noexcept {
     view.num_links = static_cast<int>(links.size());
     view.pair = reinterpret_cast<const int (*)[2]>(pairs.data());
     view.num_pairs = static_cast<int>(pairs.size());
+    view.allowance = std::max(margin_m, 0.0);
     return view;
 }
 

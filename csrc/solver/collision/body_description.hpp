@@ -18,7 +18,8 @@ struct BodyDescription {
     std::vector<std::array<int, 2>> pairs;       // of links that are checked against each other
 
     [[nodiscard]] bool empty() const noexcept { return spheres.empty(); }
-    [[nodiscard]] BodyView view() const noexcept;
+    /// @param[in] margin_m  Clearance that is kept to the world; links keep the part of it below 0 from each other.
+    [[nodiscard]] BodyView view(double margin_m = 0.0) const noexcept;
 };
 
 /// Read a robot's `body` object.

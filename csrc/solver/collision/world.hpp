@@ -23,4 +23,12 @@ struct World::Impl {
             std::unique_ptr<const PointCloud> cloud = nullptr);
 };
 
+/// What the solver reads of a world.
+struct WorldAccess {
+    /// Its shapes; none of null or of a world that was moved from.
+    static WorldView view(const World* world) noexcept {
+        return world == nullptr || world->impl_ == nullptr ? WorldView() : world->impl_->view();
+    }
+};
+
 }  // namespace mfik

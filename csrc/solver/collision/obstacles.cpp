@@ -1,0 +1,90 @@
+#include "solver/collision/obstacles.hpp"
+
+#include <cmath>
+
+#include "solver/collision/world.hpp"
+#include "solver/core.hpp"
+
+namespace mfik {
+
+bool asks_for_collision(const Options& options) {
+    return options.world != nullptr || options.self_collision == SelfCollision::kOn;
+}
+
+const char* collision_refusal(const Core& core, const Options& options) {
+    if (options.self_collision < SelfCollision::kWithWorld || options.self_collision > SelfCollision::kOff)
+        return "self_collision: expected a value of SelfCollision";
+    if (!std::isfinite(options.margin_m)) return "margin_m: expected a finite number";
+    if (asks_for_collision(options) && core.bundle.robot.body.empty()) {
+        return "world: expected a bundle with spheres on the robot's links, which collision needs; fit them with "
+               "scripts/fit_spheres.py, and export the bundle of a robot that was loaded with them";
+    }
+    return nullptr;
+}
+
+Obstacles read_obstacles(const Core& core, const Options& options) {
+    return {&core.chain_in_metres(),
+            core.units.joint,
+            core.bundle.robot.body.view(options.margin_m),
+            WorldAccess::view(options.world),
+            options.self_collision != SelfCollision::kOff,
+            options.margin_m};
+}
+
+namespace {
+
+/// The clearance of joints q [dof], in their units; see cpu::CollisionKernels::nearest.
+double clearance_of(const Core& core, const Obstacles& obstacles, const double* q, double cutoff, double enough,
+                    cpu::Nearest& found) {
+    double metres[kMaxJoints];
+    for (int j = 0; j < obstacles.chain->dof; ++j) metres[j] = q[j] * obstacles.unit[j];
+    core.collision.nearest(*obstacles.chain, obstacles.body, obstacles.world, obstacles.self, metres, 1, cutoff, enough,
+                           &found);
+    return found.distance;
+}
+
+}  // namespace
+
+bool is_clear(const Core& core, const Obstacles& obstacles, const double* q) {
+    cpu::Nearest found{};
+    return clearance_of(core, obstacles, q, obstacles.margin, obstacles.margin, found) >= obstacles.margin;
+}
+
+bool tip_collides(const Core& core, const Obstacles& obstacles, const Transform& T_tip, double slop) {
+    const BodyView& body = obstacles.body;
+    const double length = core.units.length;
+    // The frame of the last joint, where its links are: the tip's without the chain's last origin.
+    const double* o = obstacles.chain->origin[obstacles.chain->dof];
+    Transform frame{};
+    for (int i = 0; i < 3; ++i) {
+        frame.p[i] = length * T_tip.p[i];
+        for (int j = 0; j < 3; ++j)
+            for (int k = 0; k < 3; ++k) frame.R[3 * i + j] += T_tip.R[3 * i + k] * o[4 * j + k];
+        for (int k = 0; k < 3; ++k) frame.p[i] -= frame.R[3 * i + k] * o[4 * k + 3];
+    }
+    for (int l = 0; l < body.num_links; ++l) {
+        const LinkSpheres& link = body.link[l];
+        for (int i = link.begin; link.frame == obstacles.chain->dof && i < link.end; ++i) {
+            double center[3];
+            place(frame, body.sphere[i], center);
+            const double reach = obstacles.margin - length * slop + body.sphere[i][3];
+            for (int s = 0; s < obstacles.world.size; ++s)
+                if (shape_distance(obstacles.world.shape[s], center, reach) < reach) return true;
+        }
+    }
+    return false;
+}
+
+void name_nearest(const Core& core, const Obstacles& obstacles, const World* world, const double* q, Result& result) {
+    cpu::Nearest found{};
+    (void)clearance_of(core, obstacles, q, kInfinity, -kInfinity, found);
+    if (!(found.first >= 0)) return;
+    const BodyDescription& body = core.bundle.robot.body;
+    const auto link_of = [&body](double sphere) {
+        return body.names[static_cast<std::size_t>(body.link_of[static_cast<std::size_t>(sphere)])].c_str();
+    };
+    result.first = link_of(found.first);
+    result.second = found.second >= 0 ? link_of(found.second) : world->name(static_cast<int>(-1 - found.second));
+}
+
+}  // namespace mfik
