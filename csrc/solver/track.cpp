@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "solver/collision/damper.hpp"
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 #include "solver/problem.hpp"
 #include "solver/verdict.hpp"
@@ -65,6 +67,9 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
     const FollowOutcome step = impl_->kernels.follow(
         *problem.chain, own.q_preferred.empty() ? problem.constraints : with_posture(problem.constraints, own), bounds,
         problem.T_target, q, own.max_iterations, kInside * own.tol_pos_m, kInside * own.tol_rot_rad);
+    const Damping damping = problem.keeps_clear
+                                ? damp(*impl_, problem.obstacles, problem.constraints, bounds, problem.q_ref, q)
+                                : Damping::kNone;
     Result result = verdict(*impl_, problem, q, step.last_share > kStalled * kStalled);
     result.iterations = step.iterations;
     result.attempts = 1;
@@ -75,6 +80,14 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
     if (result.status != Status::kSolved && returning) {
         result.status = Status::kAtLimits;
         result.reason = "q_prev is outside the limits by more than max_step; the answer is on the way back";
+    }
+    if (result.status != Status::kSolved && damping != Damping::kNone) {
+        result.status = Status::kInCollision;
+        result.reason =
+            damping == Damping::kSlowed
+                ? "the step is shortened to keep the margin"
+                : "q_prev is nearer to something than the margin; the answer is on the way out, if there is one";
+        name_nearest(*impl_, problem.obstacles, options.world, q, result);
     }
     from_units(impl_->units, q, q_out);
     result.time_us = microseconds_since(start);

@@ -181,6 +181,8 @@ Result Tracker::step(const Pose& T_base_tool, const Options& options) noexcept {
     FollowOutcome followed{};
     double goal_v[kMaxJoints] = {}, last_goal[kMaxJoints];
     std::copy_n(state.goal, dof, last_goal);
+    if (problem.error == nullptr && problem.keeps_clear)
+        problem.error = "world: a tracker does not keep clear of obstacles; Solver::track does";
     if (problem.error == nullptr) {
         followed = state.move_goal(problem);
         double share = 1.0;  // a goal that is faster than the joints is expected to move on no faster than they can

@@ -1,0 +1,154 @@
+"""Tracking beside obstacles: slower towards them, at rest before the margin, out of it where it begins within."""
+
+import clearance_judge
+import numpy as np
+import pytest
+
+from mfik.collision import Box, Sphere, World
+from mfik.errors import ArgumentError
+from mfik.robots import load_robot
+
+pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
+from mfik.solve import Options, Solver, Status, Tracker
+
+ROUNDING = 1e-9  # [m]: the judge, too, works in float64
+
+
+def clearance(robot, q, shapes, margin):
+    return clearance_judge.clearance(robot, q, shapes, allowance=margin)
+
+
+Q = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.8])
+
+
+@pytest.fixture(scope="module")
+def panda():
+    return Solver.from_robot(load_robot("panda"))
+
+
+@pytest.fixture(scope="module")
+def ur10():
+    return Solver.from_robot(load_robot("ur10"))
+
+
+def moved(pose, offset):
+    return np.concatenate([pose[:3] + offset, pose[3:]])
+
+
+@pytest.mark.parametrize("max_step", [0.002, 0.02, 0.2])
+@pytest.mark.parametrize("margin", [0.0, 0.03])
+def test_a_wall_in_the_way_stops_the_arm_before_the_margin(panda, max_step, margin):
+    pose = panda.robot.fk(Q)
+    wall = Box([0.02, 2.0, 2.0], [pose[0] + 0.25, 0, 0.5, 1, 0, 0, 0], "wall")
+    target, world, q = moved(pose, [0.35, 0.0, 0.0]), World([wall]), Q
+    steps = []
+    for _ in range(round(0.4 / max_step) + 150):
+        result = panda.track(target, q, max_step, world=world, margin=margin)
+        assert clearance(panda.robot, result.q, [wall], margin) >= margin - ROUNDING
+        assert np.abs(result.q - q).max() <= max_step
+        steps.append(result.q - q)
+        q = result.q
+    assert result.status is Status.IN_COLLISION and "wall" in result.pair
+    assert "keep the margin" in result.reason
+    assert clearance(panda.robot, q, [wall], margin) - margin < 1e-3, "it stops at the margin, not elsewhere"
+    assert np.abs(steps[-1]).max() < 1e-6, "it comes to rest"
+    moving = np.array([step for step in steps if np.abs(step).max() > 1e-6])
+    reversals = (np.sign(moving[1:]) * np.sign(moving[:-1]) < 0) & (np.abs(moving[1:]) > 1e-6)
+    assert reversals.mean() < 0.02, "it does not chatter"
+
+
+def test_the_approach_is_slowed_down_as_a_damper_does(panda):
+    pose = panda.robot.fk(Q)
+    wall = Box([0.02, 2.0, 2.0], [pose[0] + 0.2, 0, 0.5, 1, 0, 0, 0], "wall")
+    q, before = Q, clearance(panda.robot, Q, [wall], 0.01)
+    for _ in range(100):
+        q = panda.track(moved(pose, [0.4, 0, 0]), q, 0.05, world=World([wall]), margin=0.01).q
+        now = clearance(panda.robot, q, [wall], 0.01)
+        assert now - 0.01 >= 0.8 * min(before - 0.01, 0.1) - ROUNDING
+        before = now
+
+
+def random_spheres(rng, size, count=8):
+    shapes = []
+    for i in range(count):
+        angle = rng.uniform(-np.pi, np.pi)
+        place = size * np.array([0.6 * np.cos(angle), 0.6 * np.sin(angle), rng.uniform(0.0, 0.9)])
+        shapes.append(Sphere(rng.uniform(0.03, 0.12), [*place, 1, 0, 0, 0], f"ball {i}"))
+    return shapes
+
+
+@pytest.mark.parametrize("name", ["panda", "ur10"])
+def test_no_target_leads_within_the_margin(name, request):
+    solver, rng = request.getfixturevalue(name), np.random.default_rng(0)
+    robot, arrived, held = solver.robot, 0, 0
+    for _ in range(40):
+        shapes = random_spheres(rng, 1.4 if name == "ur10" else 1.0)
+        world = World(shapes)
+        q = robot.sample(200, rng)
+        free = q[solver.is_free(q, world, margin=0.02)]
+        if not len(free):
+            continue
+        start = free[0]
+        target = robot.fk(robot.clamp(start + rng.uniform(-0.6, 0.6, robot.dof)))
+        step = rng.choice([0.005, 0.05])
+        for _ in range(round(1.0 / step)):
+            result = solver.track(target, start, step, world=world, margin=0.02)
+            assert clearance(robot, result.q, shapes, 0.02) >= 0.02 - ROUNDING
+            start = result.q
+        arrived += result.status is Status.SOLVED
+        held += result.status is Status.IN_COLLISION
+    assert arrived > 10 and held > 3
+
+
+def test_a_start_in_collision_is_led_out_and_never_deeper(panda):
+    rng = np.random.default_rng(1)
+    tried = out = 0
+    for _ in range(1000):
+        shapes = random_spheres(rng, 1.0)
+        world = World(shapes)
+        q = panda.robot.sample(1, rng)[0]
+        before = clearance(panda.robot, q, shapes, 0.01)
+        if not -0.08 < before < 0 or clearance(panda.robot, q, [], 0.0) < 0.005:
+            continue
+        tried += 1
+        pose = panda.robot.fk(q)
+        for _ in range(60):
+            result = panda.track(pose, q, 0.02, world=world, margin=0.01)
+            now = clearance(panda.robot, result.q, shapes, 0.01)
+            assert now >= min(before, 0.01) - ROUNDING
+            q, before = result.q, now
+        out += before >= 0.01 - ROUNDING
+    assert tried > 20 and out >= 0.9 * tried, f"{out} of {tried}"
+
+
+def test_an_obstacle_that_comes_near_pushes_the_arm_away(panda):
+    ball = Sphere(0.08, [0.9, 0.0, 0.6, 1, 0, 0, 0], "ball")
+    world, pose, q = World([ball]), panda.robot.fk(Q), Q
+    height = pose[2]
+    nearest = np.inf
+    for i in range(300):
+        place = [0.9 - 0.0015 * i, 0.0, height, 1, 0, 0, 0]
+        world.set_pose("ball", place)
+        shapes = [Sphere(0.08, place, "ball")]
+        here = clearance(panda.robot, q, shapes, 0.03)
+        result = panda.track(pose, q, 0.02, world=world, margin=0.03)
+        now = clearance(panda.robot, result.q, shapes, 0.03)
+        assert now >= min(here, 0.03) - ROUNDING, "never deeper"
+        nearest, q = min(nearest, now), result.q
+    assert nearest > 0.02, "the arm gives way as fast as the ball comes"
+    assert np.abs(q - Q).max() > 0.1
+
+
+def test_a_world_out_of_reach_changes_nothing(panda):
+    far, pose, q = World([Sphere(0.1, [9, 9, 9, 1, 0, 0, 0])]), panda.robot.fk(Q + 0.2), Q
+    for _ in range(50):
+        without, beside = panda.track(pose, q, 0.01), panda.track(pose, q, 0.01, world=far)
+        np.testing.assert_array_equal(without.q, beside.q)
+        assert without.status is beside.status
+        q = without.q
+
+
+def test_a_tracker_refuses_a_world_by_name(panda):
+    tracker = Tracker(panda, Q, 0.001, acceleration=np.full(7, 5.0))
+    with pytest.raises(ArgumentError, match="world: a tracker does not keep clear"):
+        tracker.step(panda.robot.fk(Q), Options(world=World()))
