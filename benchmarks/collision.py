@@ -1,24 +1,32 @@
-"""Time of checking configurations for collision: spheres of one robot, a world of boxes, a point cloud.
+"""Collision on one core: configurations checked, a point cloud, and scenes that the solver has to keep clear of.
 
-One core. Take the folder of the problems as --problems: its Panda has 59 spheres.
+Take the folder of the problems as --problems: its Panda has 59 spheres. A scene counts as feasible where the
+configuration that its author gives is free. Answers are judged in NumPy.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from report import report_header
 
 from mfik.cli import HelpFormatter, run_script
-from mfik.collision import Box, PointCloud, World
+from mfik.collision import Box, Cylinder, PointCloud, Sphere, World
 from mfik.robots import load_robot
-from mfik.solve import Solver
+from mfik.solve import Solver, Status
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from clearance_judge import clearance
+
+REFERENCES = 20  # random ones, of each scene
 ROUNDS = 15  # of which the median counts
 
 
@@ -26,8 +34,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
     parser.add_argument("--problems", type=Path, required=True, help="folder with robots/panda_spherized.urdf")
     parser.add_argument("--rows", type=int, default=4096, help="configurations a round")
+    parser.add_argument("--only", choices=["checks", "scenes"], help="one part; default all")
     parser.add_argument("--output", type=Path, help="JSON to write")
     args = parser.parse_args()
+    results: dict[str, Any] = {}
+    if args.only != "scenes":
+        results["checks"] = checks(args)
+    if args.only != "checks":
+        results["scenes"] = [scenes(args.problems, path) for path in sorted(args.problems.glob("scenes-*.json.gz"))]
+        results["scenes"].append(summary(results["scenes"]))
+    if args.output is not None:
+        args.output.write_text(json.dumps({**report_header("cpu"), "results": results}, indent=1))
+
+
+def checks(args: argparse.Namespace) -> dict[str, float]:
+    """Time checks of configurations, and the making of a cloud."""
     robot = load_robot(args.problems / "robots" / "panda_spherized.urdf", "panda_link0", "panda_hand")
     rng = np.random.default_rng(0)
     q = robot.sample(args.rows, rng)
@@ -54,8 +75,80 @@ def main() -> None:
     for name, value in rows.items():
         print(f"{name:62} {value:9.3f}")
     print(f"free of collision: {solver.is_free(q, boxes).mean():.1%}")
-    if args.output is not None:
-        args.output.write_text(json.dumps({**report_header("cpu"), "results": rows}, indent=1))
+    return rows
+
+
+def scenes(folder: Path, path: Path) -> dict[str, Any]:
+    """Solve every scene of a file from random references."""
+    with gzip.open(path) as stream:
+        file = json.load(stream)
+    robot = load_robot(folder / "robots" / file["urdf"], file["base"], file["tip"])
+    solver = Solver.from_robot(robot)
+    rng = np.random.default_rng(0)
+    feasible = solved = collide = missed = 0
+    times: list[float] = []
+    plain: list[float] = []
+    attempts: list[int] = []
+    for problem in file["problems"]:
+        shapes = shapes_of(problem["world"])
+        world = World(shapes)
+        goal = np.array([problem["q_goal"][name] for name in robot.joint_names])
+        if not solver.is_free(goal[None], world)[0]:
+            continue
+        feasible += 1
+        for q_ref in robot.sample(REFERENCES, rng):
+            result = solver.solve(problem["pose"], q_ref, world=world)
+            times.append(result.time_us)
+            attempts.append(result.attempts)
+            plain.append(solver.solve(problem["pose"], q_ref).time_us)
+            if result.status is not Status.SOLVED:
+                missed += 1
+                continue
+            solved += 1
+            collide += clearance(robot, result.q, shapes) < -1e-9
+    p50, p99, p999 = np.percentile(times, [50, 99, 99.9])
+    row = {
+        "family": path.name.removeprefix("scenes-").removesuffix(".json.gz"),
+        "feasible": feasible,
+        "solved": solved,
+        "missed": missed,
+        "collide": collide,
+        "p50_us": p50,
+        "p99_us": p99,
+        "p999_us": p999,
+        "plain_p50_us": float(np.median(plain)),
+        "attempts": float(np.mean(attempts)),
+        "times": times,
+    }
+    report(row)
+    return row
+
+
+def report(row: dict[str, Any]) -> None:
+    """Print a family's row."""
+    tries = row["solved"] + row["missed"]
+    print(
+        f"{row['family']:24} {row['feasible']:4} feasible, {row['solved'] / max(tries, 1):8.3%} of {tries} solved, "
+        f"{row['collide']} collide, p50 {row['p50_us']:6.1f} p99 {row['p99_us']:6.1f} p99.9 {row['p999_us']:6.1f} us, "
+        f"without the world p50 {row['plain_p50_us']:5.1f} us, {row['attempts']:5.1f} attempts"
+    )
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return all families' scenes in one row, and leave the single times out."""
+    times = np.concatenate([row.pop("times") for row in rows])
+    p50, p99, p999 = np.percentile(times, [50, 99, 99.9])
+    total = {key: sum(row[key] for row in rows) for key in ("feasible", "solved", "missed", "collide")}
+    means = {key: float(np.mean([row[key] for row in rows])) for key in ("plain_p50_us", "attempts")}
+    row = {"family": "all", **total, "p50_us": p50, "p99_us": p99, "p999_us": p999, **means}
+    report(row)
+    return row
+
+
+def shapes_of(dicts: list[dict[str, Any]]) -> list[Any]:
+    """Return a scene's shapes, for the judge too."""
+    kinds = {"box": Box, "cylinder": Cylinder, "sphere": Sphere}
+    return [kinds[entry["type"]](**{k: v for k, v in entry.items() if k != "type"}) for entry in dicts]
 
 
 def median(call: Callable[[], object]) -> float:
