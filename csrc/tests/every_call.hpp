@@ -4,8 +4,11 @@
 #include <array>
 #include <cstddef>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "golden.hpp"
+#include "mfik/collision.hpp"
 #include "mfik/solver.hpp"
 
 namespace mfik::testing {
@@ -62,6 +65,58 @@ void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Che
     calls(pose, q_ref, {});
     calls({0.5, 0, 0.5, 1, 0, 0, 0}, {}, {});
     (void)solver.fk(q_ref);
+}
+
+/// Two balls on two sliding joints along z, which are checked against each other; the tip is the second one.
+inline Solver two_balls() {
+    const auto joint = [](const char* name) {
+        return std::string("{\"name\": \"") + name +
+               "\", \"kind\": \"prismatic\", \"lower\": -1, \"upper\": 1, \"origin\": [1,0,0,0, 0,1,0,0, 0,0,1,0]}";
+    };
+    const auto link = [](const char* name, int frame) {
+        return std::string("{\"name\": \"") + name + "\", \"frame\": " + std::to_string(frame) +
+               ", \"transform\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"spheres\": [[0, 0, 0, 0.1], [0.3, 0, 0, 0.1]]}";
+    };
+    return Solver::from_description(
+        "{\"format\": \"mfik-bundle\", \"version\": 2, \"model\": null, \"robot\": {\"name\": \"two\", \"base_link\": "
+        "\"b\", "
+        "\"tip_link\": \"t\", \"tool\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"joints\": [" +
+        joint("i") + ", " + joint("j") + "], \"body\": {\"links\": [" + link("one", 1) + ", " + link("two", 2) +
+        "], \"pairs\": [[\"one\", \"two\", \"checked\", 0, 0]]}}}");
+}
+
+/// Clearance that calls_beside_obstacles() asks for [m].
+constexpr double kMargin = 0.01;
+
+/// A ball, a box and a cloud in the way of two_balls(); the ball is the first one.
+inline World around_two_balls() {
+    World world;
+    world.add_sphere("ball", 0.1, {0, 0, 0.5, 1, 0, 0, 0});
+    world.add_box("box", {0.1, 0.1, 0.1}, {0.5, 0, -0.4, 1, 0, 0, 0});
+    world.add_point_cloud("cloud", std::vector<double>{0, 0, -0.8, 0, 0.1, -0.8}, 0.02);
+    return world;
+}
+
+/// Make the calls of two_balls() around_two_balls(), whose ball moves, and hand each result with its joints and its
+/// bound of iterations to `check(result, q, bound)`.
+template <class Check>
+void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& world, Check check) {
+    std::array<double, 2> q, far{};
+    std::array<double, 2 * 4> all;
+    for (int i = -60; i < 60; ++i) {
+        const Pose pose{0, 0, 0.03 * i, 1, 0, 0, 0};
+        const std::array<double, 2> q_ref{0.015 * i, -0.01 * i};
+        Options options;
+        options.world = &world;
+        options.margin_m = kMargin;
+        options.nearest = i % 2 == 0;
+        if (i % 3 == 0) options.q_preferred = far;
+        (void)world.set_pose(0, {0, 0, 0.3 + 0.001 * i, 1, 0, 0, 0});
+        const int bound = worst_case_iterations(solver, options);
+        check(solver.solve(pose, q_ref, q, workspace, options), q.data(), bound);
+        check(solver.track(pose, q_ref, 0.05, q, workspace, options), q.data(), options.max_iterations);
+        check(solver.solve_all(pose, q_ref, all, workspace, 0.05, options), all.data(), bound);
+    }
 }
 
 }  // namespace mfik::testing

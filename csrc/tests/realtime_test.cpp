@@ -117,7 +117,7 @@ TEST_P(RealTime, NoStepOfATrackerTakesMemoryOrMoreStepsThanPromised) {
     for (std::size_t sample = 0; sample < 4000; ++sample) {
         Pose pose;
         for (std::size_t k = 0; k < pose.size(); ++k) pose[k] = golden().target_pose[sample / 200 % rows][k];
-        if (sample < 200) pose = start;  // the others are too far for a fifth of a second
+        if (sample < 200) pose = start;          // the others are too far for a fifth of a second
         if (sample % 200 == 100) pose[3] = 0.0;  // no unit quaternion, where qw counts
         if (sample / 200 % 4 == 3) pose[0] += 3.0;
         options.q_preferred = sample / 400 % 2 == 0 ? Span<const double>(midpoint) : Span<const double>();
@@ -157,24 +157,6 @@ TEST_P(RealTime, NoCallTakesMoreStepsThanPromised) {
     }
 }
 
-/// Two balls on two sliding joints along z, which are checked against each other; the tip is the second one.
-Solver two_balls() {
-    const auto joint = [](const char* name) {
-        return std::string("{\"name\": \"") + name +
-               "\", \"kind\": \"prismatic\", \"lower\": -1, \"upper\": 1, \"origin\": [1,0,0,0, 0,1,0,0, 0,0,1,0]}";
-    };
-    const auto link = [](const char* name, int frame) {
-        return std::string("{\"name\": \"") + name + "\", \"frame\": " + std::to_string(frame) +
-               ", \"transform\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"spheres\": [[0, 0, 0, 0.1], [0.3, 0, 0, 0.1]]}";
-    };
-    return Solver::from_description(
-        "{\"format\": \"mfik-bundle\", \"version\": 2, \"model\": null, \"robot\": {\"name\": \"two\", \"base_link\": "
-        "\"b\", "
-        "\"tip_link\": \"t\", \"tool\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"joints\": [" +
-        joint("i") + ", " + joint("j") + "], \"body\": {\"links\": [" + link("one", 1) + ", " + link("two", 2) +
-        "], \"pairs\": [[\"one\", \"two\", \"checked\", 0, 0]]}}}");
-}
-
 TEST(RealTimeCollision, NeitherClearanceNorMovingAShapeTakesMemory) {
     const Solver solver = two_balls();
     World world;
@@ -208,38 +190,17 @@ TEST(RealTimeCollision, NeitherClearanceNorMovingAShapeTakesMemory) {
 TEST(RealTimeCollision, NoCallBesideObstaclesTakesMemoryOrMoreStepsThanPromised) {
     const Solver solver = two_balls();
     Workspace workspace = solver.make_workspace();
-    World world;
-    const std::vector<double> points{0, 0, -0.8, 0, 0.1, -0.8};
-    const int ball = world.add_sphere("ball", 0.1, {0, 0, 0.5, 1, 0, 0, 0});
-    world.add_box("box", {0.1, 0.1, 0.1}, {0.5, 0, -0.4, 1, 0, 0, 0});
-    world.add_point_cloud("cloud", points, 0.02);
-    std::array<double, 2> q, far{};
-    std::array<double, 2 * 4> all;
-
+    World world = around_two_balls();
     const long before = allocations;
     Seen seen{};
-    for (int i = -60; i < 60; ++i) {
-        const Pose pose{0, 0, 0.03 * i, 1, 0, 0, 0};
-        const std::array<double, 2> q_ref{0.015 * i, -0.01 * i};
-        Options options;
-        options.world = &world;
-        options.margin_m = 0.01;
-        options.nearest = i % 2 == 0;
-        if (i % 3 == 0) options.q_preferred = far;
-        EXPECT_EQ(world.set_pose(ball, {0, 0, 0.3 + 0.001 * i, 1, 0, 0, 0}), Status::kSolved);
-        const auto check = [&](const Result& result, const double* joints, int bound) {
-            ++seen[static_cast<std::size_t>(result.status)];
-            EXPECT_LE(result.iterations, bound);
-            if (result.status == Status::kInCollision) EXPECT_TRUE(result.first != nullptr && result.second != nullptr);
-            if (result.status != Status::kSolved) return;
-            EXPECT_GE(solver.clearance({joints, 2}, &world, false).distance_m, options.margin_m);
-            EXPECT_GE(solver.clearance({joints, 2}).distance_m, 0.0);
-        };
-        const int bound = worst_case_iterations(solver, options);
-        check(solver.solve(pose, q_ref, q, workspace, options), q.data(), bound);
-        check(solver.track(pose, q_ref, 0.05, q, workspace, options), q.data(), options.max_iterations);
-        check(solver.solve_all(pose, q_ref, all, workspace, 0.05, options), all.data(), bound);
-    }
+    calls_beside_obstacles(solver, workspace, world, [&](const Result& result, const double* q, int bound) {
+        ++seen[static_cast<std::size_t>(result.status)];
+        EXPECT_LE(result.iterations, bound);
+        EXPECT_EQ(result.first != nullptr && result.second != nullptr, result.status == Status::kInCollision);
+        if (result.status != Status::kSolved) return;
+        EXPECT_GE(solver.clearance({q, 2}, &world, false).distance_m, kMargin);
+        EXPECT_GE(solver.clearance({q, 2}).distance_m, 0.0);
+    });
     EXPECT_EQ(allocations, before);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kSolved)], 50);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kInCollision)], 50);

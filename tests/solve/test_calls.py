@@ -170,7 +170,7 @@ def test_options_of_unusual_types_are_taken_or_named(panda, pose, options, accep
 def test_a_result_is_a_named_tuple(panda, pose):
     result = panda.solve(pose, Q)
     assert result.status is Status.SOLVED and isinstance(result.q, np.ndarray) and result.q.flags.writeable
-    assert [type(x) for x in result[2:]] == [float, float, int, int, float, str]
+    assert [type(x) for x in result[2:]] == [float, float, int, int, float, str, type(None)]
     assert "status=<Status.SOLVED: 0>" in repr(result)
     with pytest.raises(AttributeError):
         result.status = Status.AT_LIMITS
