@@ -75,6 +75,8 @@ def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, err
         )
     logger.setLevel(level)
     assert program is not None  # as dynamo=True gives one
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces: paths of this machine, and two thirds of the file
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA_KEY: document})
     onnx.checker.check_model(proto)

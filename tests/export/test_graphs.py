@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from cmake_project import ROOT
 
 from mfik.errors import ArgumentError
 from mfik.export import ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle
@@ -102,6 +103,8 @@ def test_the_files_say_what_they_are(finished):
     assert [x.shape for x in session.get_inputs()] == [["N", 6], ["N", 7]]
     assert tuple(x.name for x in session.get_outputs()) == OUTPUTS
     assert session.get_modelmeta().custom_metadata_map["mfik"].startswith("{")
+    for file in (ONNX_FILE, TORCHSCRIPT_FILE):
+        assert str(ROOT).encode() not in (path / file).read_bytes(), f"{file} names the machine that wrote it"
 
 
 def test_a_robot_alone_has_no_graph_to_refine(tmp_path):
