@@ -1,7 +1,6 @@
 """The viewer in a real browser: headless Chromium, driven through selenium, with software rendering."""
 
 import csv
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import matplotlib.image
 import numpy as np
 import pinocchio as pin
 import pytest
-from selenium import webdriver
+from chromium import DEADLINE_S, NEEDS_CHROMIUM, browser, until
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -24,25 +23,7 @@ from mfik.view import Session, mesh_bodies
 from mfik.view.app import Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--window-size=1280,800 --force-device-scale-factor=1"
-)
-DEADLINE_S = 30.0
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="needs Chromium: apt-get install chromium chromium-driver"
-)
-
-
-def until(condition, what):
-    """Poll until the condition holds, and return its value."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"still waiting after {DEADLINE_S:.0f} s: {what}"
-        time.sleep(0.05)
-    return value
+pytestmark = NEEDS_CHROMIUM
 
 
 class Page:
@@ -118,17 +99,12 @@ def page(example_robots, tmp_path_factory):
     viewer = Viewer(session, mesh_bodies(session.solver.robot, urdf), port=8900, csv=downloads / "written.csv")
     thread = threading.Thread(target=viewer.run, daemon=True)
     thread.start()
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
-        behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
-        browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
-        yield Page(viewer, browser, downloads)
+        with browser(tmp_path_factory.mktemp("chromium")) as driver:
+            behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
+            driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+            yield Page(viewer, driver, downloads)
     finally:
-        browser.quit()
         viewer.stop()
         thread.join()
 
