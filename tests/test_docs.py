@@ -23,7 +23,7 @@ LONGEST_S = 300  # of a block; see SHORTER
 LANGUAGES = {"bash", "python", "cpp", "c", "cmake", "text"}
 COMMANDS = (
     "python python3 pip bash sh cmake ctest pytest pre-commit sphinx-build torchrun tensorboard apt-get git cc c++ g++ "
-    "source .".split()
+    "source . npm node".split()
 )
 
 # What takes long as printed, and what runs instead.
@@ -52,6 +52,13 @@ NOT_RUN = {
     "cmake --build build/cpp": "the same",
     "cmake --install build/cpp": "tests/cpp/test_cpp.py::moved_prefix does",
     "install/bin/mfik-bench": "tests/cpp/test_cpp.py::test_moved_installation_serves_another_project finds it there",
+    "cmake -S examples/graphs": "tests/examples/test_graphs.py::built does",
+    "cmake --build build/graphs": "the same",
+    "build/graphs/solve": "tests/examples/test_graphs.py::test_it_solves runs it",
+    "npm ci --prefix examples/graphs": "tests/examples/test_graphs.py::with_packages does",
+    "node examples/graphs": "tests/examples/test_graphs.py::test_it_solves runs it",
+    "cp -r panda examples/graphs/": "the same, beside the examples of a folder of its own",
+    "python -m http.server": "the same; it serves until it is stopped",
     "find_package(mfik REQUIRED COMPONENTS": "tests/cpp/test_cpp.py::test_installed_engines_serve_another_project does",
 }
 NOT_RUN_PAGES = {"docs/how-to/clients.md": "tests/clients/test_clients.py builds and runs these programs"}
