@@ -59,6 +59,8 @@ NOT_RUN = {
     "node examples/graphs": "tests/examples/test_graphs.py::test_it_solves runs it",
     "cp -r panda examples/graphs/": "the same, beside the examples of a folder of its own",
     "python -m http.server": "the same; it serves until it is stopped",
+    "npm ci --prefix web": "tests/web/test_page.py::dist does",
+    "npm run build --prefix web": "the same",
     "find_package(mfik REQUIRED COMPONENTS": "tests/cpp/test_cpp.py::test_installed_engines_serve_another_project does",
 }
 NOT_RUN_PAGES = {"docs/how-to/clients.md": "tests/clients/test_clients.py builds and runs these programs"}

@@ -4,7 +4,7 @@ import { frames, offBy, poseOf, readRobot } from "./kinematics.mjs";
 
 ort.env.wasm.numThreads = 1; // a row is too small to share
 
-/** Solve two poses with the bytes of a bundle's model.onnx; model.safetensors holds the robot. Return lines to print. */
+/** Return lines to print, given the bytes of a bundle's model.onnx and of model.safetensors, which holds the robot. */
 export async function solve(graph, native) {
   const session = await ort.InferenceSession.create(graph, { logSeverityLevel: 3 });
   const robot = readRobot(native);
