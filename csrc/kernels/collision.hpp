@@ -17,6 +17,15 @@ namespace mfik {
 
 enum class ShapeKind : std::int32_t { kSphere, kBox, kCylinder, kCapsule, kHalfSpace, kPointCloud };
 
+/// A shape in single precision, as cpu/sphere_check.hpp takes it.
+struct SingleShape {
+    float R[9];      // of T_base_shape
+    float along[3];  // its translation in the frame of the shape [m]; of a cloud: from the corner of the grid
+    float size[3];   // of ShapeView, but spheres and capsules [m]
+    float radius;    // around a centre, an axis or points [m]
+    float extent;    // length of the translation and the sizes together [m], which bounds rounding
+};
+
 /// A shape of a world. Sizes [m]: radius; half edges; radius and half length along z; none, the solid is z <= 0; radius
 /// of each point.
 struct ShapeView {
@@ -24,6 +33,7 @@ struct ShapeView {
     Transform T;  // T_base_shape
     double size[3];
     CloudView cloud;  // of a point cloud
+    SingleShape single;
 };
 
 struct WorldView {
@@ -39,7 +49,23 @@ struct LinkSpheres {
     double radius;     // [m]
 };
 
-constexpr int kMaxLinks = 128;  // of a body; also in mfik/collision/body.py
+constexpr int kMaxLinks = 128;     // of a body; also in mfik/collision/body.py
+constexpr int kMaxSpheres = 2048;  // likewise
+
+/// A radius that reaches nothing; its square is finite in single precision.
+constexpr float kNowhere = -1e18f;
+
+/// The spheres of a body in single precision and side by side, as cpu/sphere_check.hpp takes them.
+struct SphereRows {
+    /// Centres in the links' frames and radii [m] of the spheres, in the order of BodyView::sphere, with the ball
+    /// around each link behind its last one.
+    const float *x, *y, *z, *radius;
+    const float* ball;               // radius of the ball around each link [m]
+    const float* ball_beside_world;  // the same; kNowhere of links that are not compared with the world
+    const std::uint64_t (*partners)[kMaxLinks / 64];  // of each link, bit b: it is checked against link b, b > link
+    float smallest;                                   // radius of a sphere [m]
+    float extent;                                     // no sphere reaches farther from the origin of its frame [m]
+};
 
 struct BodyView {
     const double (*sphere)[4] = nullptr;  // centre in the link's frame and radius [m]
@@ -47,6 +73,7 @@ struct BodyView {
     int num_links = 0;
     const int (*pair)[2] = nullptr;  // links that are checked against each other
     int num_pairs = 0;
+    SphereRows rows{};
     /// How much farther from each other two links count than they are [m]: a margin that is kept to the world is not
     /// asked of links, of which some are never far apart.
     double allowance = 0.0;
@@ -210,7 +237,7 @@ MFIK_INLINE void shape_gradient(const ShapeView& shape, const V* point, const V&
         g[0] = x[0], g[1] = x[1];
         g[2] = x[2] - select(x[2] > half, half, select(x[2] < -half, -half, x[2]));
     } else {
-        for (int lane = 0; lane < static_cast<int>(sizeof(V) / sizeof(double)); ++lane) {
+        for (int lane = 0; lane < lanes_in(g[0]); ++lane) {
             const double at[3] = {lane_of(x[0], lane), lane_of(x[1], lane), lane_of(x[2], lane)};
             std::uint32_t n = 0;
             (void)cloud_distance(shape.cloud, at, lane_of(cutoff, lane) + size[0], &n);

@@ -18,13 +18,18 @@ struct CloudView {
     int size[3];                 // voxels along each axis
     const float* distance;       // from each voxel's centre to that of the nearest one with points [m]
     const std::uint32_t* begin;  // first point of each voxel, and one past the last point of all
-    const float* x;              // points from `low` on [m]
+    const float* x;              // points from `low` on [m]; behind them kMaxSingles that are infinite
     const float* y;
     const float* z;
 };
 
+/// Floats of the widest register. Arrays that are read by registers go on for so many behind their end.
+constexpr int kMaxSingles = 16;
 /// Lanes of floats that one loop works on.
 constexpr int kCloudLanes = 8;
+
+/// Of a voxel, as a share of its edge.
+constexpr double kVoxelDiagonal = 1.7320508075688773;
 
 MFIK_INLINE int clamp_index(double value, int size) {
     const int index = static_cast<int>(value);
@@ -46,7 +51,7 @@ inline __attribute__((always_inline)) double cloud_distance(const CloudView& clo
         point[i] = at[i] - cloud.low[i];
     }
     if (cutoff <= 0.0 || outside2 >= cutoff * cutoff) return HUGE_VAL;
-    const double outside = std::sqrt(outside2), diagonal = 1.7320508075688773 * cloud.voxel;
+    const double outside = std::sqrt(outside2), diagonal = kVoxelDiagonal * cloud.voxel;
     const double between = cloud.distance[(cell[2] * cloud.size[1] + cell[1]) * cloud.size[0] + cell[0]];
     if (between - diagonal - outside >= cutoff) return HUGE_VAL;
     const double most = between + diagonal + outside;  // some point is not farther away

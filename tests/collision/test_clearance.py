@@ -216,6 +216,48 @@ def test_many_side_by_side_say_what_one_does(panda, rows):
     assert free.dtype == bool and free.shape == (rows,)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "cloud"])
+def test_a_check_is_exact_however_near_the_margin_is(panda, kind):
+    """Checks go by single precision until that leaves them open; then they say what the distance says."""
+    rng = np.random.default_rng(4)
+    rounding = 2e-6 if kind == "cloud" else ROUNDING  # [m]: a cloud's points are kept in float32
+    near, far = [0.5, 0.1, 0.3, 1, 0, 0, 0], [30.5, 0.0, 0.3, 1, 0, 0, 0]
+    shapes = {
+        "cloud": lambda: [PointCloud(rng.normal(size=(3000, 3)) * 0.05, 0.01, "it", near)],
+        "sphere": lambda: [Sphere(30, far)],
+        "box": lambda: [Box([60, 60, 60], far)],
+        "cylinder": lambda: [Cylinder(30, 60, far)],
+        "capsule": lambda: [Capsule(30, 60, far)],
+        "half_space": lambda: [HalfSpace([20.0, 29.85, 2.895, 0.99875, 0.04998, 0, 0])],
+    }[kind]()
+    if kind != "cloud":
+        shapes += [random_shape(kind, rng), random_shape(kind, rng)]
+    asked = 0
+    for shape in shapes:
+        world = World([shape])
+        for q in panda.robot.sample(100, rng):
+            distance = panda.clearance(q, world, self_collision=False).distance
+            if distance < 0:
+                continue
+            asked += 1
+            for offset in rounding * 10 ** rng.uniform(0, 4, 4):
+                nearer, farther = (
+                    panda.is_free(q[None], world, margin=distance + sign * offset, self_collision=False)[0]
+                    for sign in (-1, 1)
+                )
+                assert nearer and not farther
+    assert asked > 50
+
+
+def test_shapes_beyond_single_precision_are_checked_all_the_same(panda):
+    q = panda.robot.sample(50, np.random.default_rng(0))
+    for size in (1e7, 1e20, 1e39):  # around the arm, and beside it
+        around = World([Box([2 * size] * 3, [0, 0, 0, 1, 0, 0, 0])])
+        beside = World([Box([size] * 3, [1.5 * size, 0, 0, 1, 0, 0, 0])])
+        assert not panda.is_free(q, around, self_collision=False).any()
+        assert panda.is_free(q, beside, self_collision=False).all()
+
+
 def test_attached_objects_and_the_world_are_named(panda):
     robot = panda.robot.attach("tool", [[0, 0, 0.3, 0.05]])
     q = [0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]

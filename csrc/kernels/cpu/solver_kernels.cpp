@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/batch_search.hpp"
+#include "kernels/cpu/sphere_check.hpp"
 
 namespace mfik::cpu {
 namespace {
@@ -13,6 +14,8 @@ constexpr int kReferenceGrace = 2;
 /// Squared error [m^2 + rad^2] below which an attempt converges in few steps: 0.1 m or 6 deg.
 constexpr double kNearlySolved2 = 1e-2;
 
+/// Steps that attempts which collide wait for others, so that all of them are pushed out together, if at all.
+constexpr int kPatience = 3;
 /// Steps out of collision that an attempt may take.
 constexpr int kMaxEscapes = 4;
 /// An attempt that collides more deeply than this [m] makes room at once.
@@ -48,8 +51,10 @@ struct Attempts {
     int reference;         // lane of the attempt from q_ref
     int grace;             // steps that it may still take after another has solved
     int next_row;          // of the table, for the next attempt
+    unsigned waiting;      // bit of each lane: it reaches the pose and collides, and waits for others
+    int patience;          // steps that they still do
     int escapes[kLanes];   // steps out of collision taken
-    double depth[kLanes];  // of those that collide [m]
+    double depth[kLanes];  // of those that collide and make room [m]
     double nearest;        // distance from q_near of the solution that is kept
     double best_error2;
 };
@@ -78,6 +83,8 @@ MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult&
     }
     attempts.active = (1u << first_round) - 1u;
     attempts.grace = kReferenceGrace;
+    attempts.waiting = 0;
+    attempts.patience = kPatience;
     attempts.next_row = 0;
     attempts.nearest = attempts.best_error2 = HUGE_VAL;
     result.solved = result.collides = false;
@@ -94,48 +101,89 @@ struct Tolerance2 {
     double pos, rot;
 };
 
-/// Attempts that reach the pose and collide.
+/// What becomes of attempts that reach the pose and collide; bits of lanes.
 struct Colliding {
-    unsigned lanes = 0;     // bit of each
+    unsigned lanes = 0;     // those that are pushed out or make room
     unsigned escaping = 0;  // those that take a step out of collision
-    Lanes dq[kMaxJoints];   // that step
+    unsigned waiting = 0;   // those that wait
+    Lanes dq[kMaxJoints];   // the step out of collision
 };
 
-/// Find attempts that collide where they reach the pose, and their steps out of collision. (A function of its own, so
-/// that searches without obstacles are compiled as if there were none.)
-__attribute__((noinline)) void find_colliding(const SearchTask& task, Attempts& attempts, Colliding& colliding) {
-    const Chain& chain = *task.chain;
-    const Iterate<Lanes>& at = attempts.at;
-    const Tolerance2 tolerance(task);
-    Lanes reach;
-    unsigned solved = 0;
-    for (int lane = 0; lane < kLanes; ++lane) {
-        const bool ask =
-            (attempts.active >> lane & 1u) && at.pos2[lane] <= tolerance.pos && at.rot2[lane] <= tolerance.rot;
-        reach[lane] = ask ? task.obstacles->margin + kEscapeRoom : -HUGE_VAL;
-        solved |= ask ? 1u << lane : 0u;
-    }
-    colliding.lanes = colliding.escaping = 0;
-    if (solved == 0) return;
-    TransformOf<Lanes> frame[kMaxJoints + 1];
+/// Frames of all attempts, for collision.
+MFIK_INLINE void place_attempts(const SearchTask& task, const Attempts& attempts, TransformOf<Lanes>* frame) {
     Lanes q[kMaxJoints];
-    for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j] * task.obstacles->unit[j];
+    for (int j = 0; j < task.chain->dof; ++j) q[j] = attempts.at.q[j] * task.obstacles->unit[j];
     frames_of(*task.obstacles->chain, q, frame);
+}
+
+/// Push attempts that wait out of collision, along the null space of the target, or let them make room.
+__attribute__((noinline)) void push_out(const SearchTask& task, Attempts& attempts, const TransformOf<Lanes>* frame,
+                                        Colliding& colliding) {
+    Lanes reach;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const bool waits = attempts.waiting >> lane & 1u;
+        reach[lane] = waits ? task.obstacles->margin + kEscapeRoom : -HUGE_VAL;
+    }
     const ContactsOf<Lanes> found = contacts(*task.obstacles, frame, reach);
     unsigned escaping = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
         const double depth = found.deepest[lane] - (kEscapeRoom - kClearanceRounding);
-        if (!(solved >> lane & 1u) || depth <= 0.0) continue;
+        if (!(attempts.waiting >> lane & 1u) || depth <= 0.0) continue;
         colliding.lanes |= 1u << lane;
         attempts.depth[lane] = depth;
         if (depth < kHopelessDepth && attempts.escapes[lane] < kMaxEscapes && attempts.age[lane] < task.max_iterations)
             escaping |= 1u << lane;
     }
+    attempts.waiting = 0;
+    attempts.patience = kPatience;
     if (escaping == 0) return;
-    const LaneMask leads_out =
-        escape(chain, *task.constraints, attempts.T_target, at, *task.obstacles, frame, found, colliding.dq);
+    const LaneMask leads_out = escape(*task.chain, *task.constraints, attempts.T_target, attempts.at, *task.obstacles,
+                                      frame, found, colliding.dq);
     for (int lane = 0; lane < kLanes; ++lane)
         if (leads_out[lane] != 0) colliding.escaping |= escaping & 1u << lane;
+}
+
+/// Ask attempts that have reached the pose whether they collide. Those that do wait while others are nearly solved, of
+/// which one may be free. (A function of its own, so that searches without obstacles are compiled as if there were
+/// none.)
+__attribute__((noinline)) void find_colliding(const SearchTask& task, Attempts& attempts, Colliding& colliding) {
+    const Iterate<Lanes>& at = attempts.at;
+    const Obstacles& obstacles = *task.obstacles;
+    const Tolerance2 tolerance(task);
+    colliding.lanes = colliding.escaping = 0;
+    unsigned reached = 0, nearly = 0, over = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+        const unsigned bit = attempts.active & 1u << lane;
+        if (at.pos2[lane] <= tolerance.pos && at.rot2[lane] <= tolerance.rot) reached |= bit;
+        if (at.pos2[lane] + at.rot2[lane] < kNearlySolved2) nearly |= bit;
+        if (attempts.age[lane] >= task.max_iterations) over |= bit;
+    }
+    TransformOf<Lanes> frame[kMaxJoints + 1];
+    const unsigned asked = reached & ~attempts.waiting;
+    unsigned free = 0;
+    SingleFrames singles;
+    if (asked != 0) {
+        place_attempts(task, attempts, frame);
+        to_single(frame, obstacles.chain->dof + 1, singles);
+    }
+    for (unsigned left = asked; left != 0; left &= left - 1) {
+        const int lane = __builtin_ctz(left);
+        if (keeps_margin(obstacles.body, obstacles.world, obstacles.self, obstacles.margin + kClearanceRounding, frame,
+                         singles, obstacles.chain->dof, lane)) {
+            free |= 1u << lane;
+        } else {
+            attempts.waiting |= 1u << lane;
+        }
+    }
+    const bool none_yet = free == 0 && attempts.nearest == HUGE_VAL;
+    if (attempts.waiting != 0 && (none_yet || task.exhaust)) {
+        const bool others = (nearly & ~(attempts.waiting | free | over)) != 0;
+        if (!others || (attempts.waiting & over) != 0 || attempts.patience-- == 0) {
+            if (asked == 0) place_attempts(task, attempts, frame);
+            push_out(task, attempts, frame, colliding);
+        }
+    }
+    colliding.waiting = attempts.waiting;
 }
 
 /// Look at every attempt: keep what the finished ones found. Returns the lanes that are finished; `wait` says whether
@@ -149,7 +197,7 @@ MFIK_INLINE unsigned collect(const SearchTask& task, const Colliding& colliding,
     double q[kMaxJoints];
     for (int lane = 0; lane < kLanes; ++lane) {
         if (!(attempts.active >> lane & 1u)) continue;
-        if (colliding.escaping >> lane & 1u) continue;
+        if ((colliding.escaping | colliding.waiting) >> lane & 1u) continue;
         const int age = attempts.age[lane];
         const bool collides = colliding.lanes >> lane & 1u;
         // Any attempt that reaches the pose is better than one that does not, and of those the one that collides least.

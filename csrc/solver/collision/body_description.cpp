@@ -7,7 +7,6 @@
 namespace mfik {
 namespace {
 
-constexpr std::size_t kMaxSpheres = 2048;  // also in mfik/collision/body.py
 constexpr const char* kReasons[] = {"checked", "fixed", "adjacent", "always", "never", "disabled"};
 
 /// A ball around spheres [begin, end): the middle of their box, and what it needs.
@@ -30,6 +29,38 @@ LinkSpheres bound(const std::vector<std::array<double, 4>>& spheres, int frame, 
     return link;
 }
 
+/// The spheres of a body in single precision, with room behind them for a register.
+SphereColumns columns_of(const BodyDescription& body) {
+    SphereColumns out;
+    const auto push = [&out](const double* center, double radius) {
+        out.x.push_back(static_cast<float>(center[0]));
+        out.y.push_back(static_cast<float>(center[1]));
+        out.z.push_back(static_cast<float>(center[2]));
+        out.radius.push_back(static_cast<float>(radius));
+    };
+    out.smallest = HUGE_VALF;
+    for (const LinkSpheres& link : body.links) {
+        for (int s = link.begin; s < link.end; ++s) {
+            const auto& sphere = body.spheres[static_cast<std::size_t>(s)];
+            push(sphere.data(), sphere[3]);
+            out.smallest = std::min(out.smallest, static_cast<float>(sphere[3]));
+            out.extent = std::max(out.extent, static_cast<float>(norm3(sphere.data()) + sphere[3]));
+        }
+        push(link.center, link.radius);
+        out.ball.push_back(static_cast<float>(link.radius));
+        out.ball_beside_world.push_back(link.frame == 0 ? kNowhere : static_cast<float>(link.radius));
+    }
+    for (auto* column : {&out.x, &out.y, &out.z, &out.radius, &out.ball, &out.ball_beside_world})
+        column->resize(column->size() + kMaxSingles, 0.0f);
+    out.partners.resize(body.links.size());
+    for (const auto& pair : body.pairs) {
+        const int first = std::min(pair[0], pair[1]), second = std::max(pair[0], pair[1]);
+        out.partners[static_cast<std::size_t>(first)][static_cast<std::size_t>(second / 64)] |= std::uint64_t{1}
+                                                                                                << (second % 64);
+    }
+    return out;
+}
+
 std::string at(const std::string& list, std::size_t i) {
     return list + "[" + std::to_string(i) + "]";
 }
@@ -38,12 +69,23 @@ std::string at(const std::string& list, std::size_t i) {
 
 BodyView BodyDescription::view(double margin_m) const noexcept {
     static_assert(sizeof(std::array<double, 4>) == sizeof(double[4]) && sizeof(std::array<int, 2>) == sizeof(int[2]));
+    using Bits = std::uint64_t[kMaxLinks / 64];
+    static_assert(sizeof(columns.partners[0]) == sizeof(Bits));
     BodyView view;
     view.sphere = reinterpret_cast<const double (*)[4]>(spheres.data());
     view.link = links.data();
     view.num_links = static_cast<int>(links.size());
     view.pair = reinterpret_cast<const int (*)[2]>(pairs.data());
     view.num_pairs = static_cast<int>(pairs.size());
+    view.rows = {columns.x.data(),
+                 columns.y.data(),
+                 columns.z.data(),
+                 columns.radius.data(),
+                 columns.ball.data(),
+                 columns.ball_beside_world.data(),
+                 reinterpret_cast<const Bits*>(columns.partners.data()),
+                 columns.smallest,
+                 columns.extent};
     view.allowance = std::max(margin_m, 0.0);
     return view;
 }
@@ -66,7 +108,8 @@ BodyDescription read_body(const JsonReader& reader, const Json& body, int dof) {
         double T[12];
         reader.transform(reader.member(links[l], "transform", where), where + ".transform", T);
         const Json& spheres = reader.member(links[l], "spheres", where);
-        if (!spheres.is_array() || spheres.empty() || spheres.size() > kMaxSpheres - out.spheres.size()) {
+        if (!spheres.is_array() || spheres.empty() ||
+            spheres.size() > static_cast<std::size_t>(kMaxSpheres) - out.spheres.size()) {
             reader.fail(where + ".spheres", "1 to " + std::to_string(kMaxSpheres) + " spheres of all links",
                         spheres.is_array() ? std::to_string(spheres.size()) : JsonReader::excerpt(spheres));
         }
@@ -116,6 +159,7 @@ BodyDescription read_body(const JsonReader& reader, const Json& body, int dof) {
         }
         if (reason == kReasons[0]) out.pairs.push_back(both);
     }
+    out.columns = columns_of(out);
     return out;
 }
 

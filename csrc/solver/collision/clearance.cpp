@@ -1,4 +1,5 @@
 // Solver::clearance.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/collision_kernels.hpp"
@@ -72,13 +73,11 @@ Status Solver::is_free(Span<const double> q, const World* world, Span<unsigned c
     }
     const BodyView view = impl_->bundle.robot.body.view(margin_m);
     const WorldView shapes = WorldAccess::view(world);
-    constexpr std::size_t kRows = 64;
-    cpu::Nearest found[kRows];
+    constexpr std::size_t kRows = 1 << 20;  // an int counts them
     for (std::size_t begin = 0; begin < free.size(); begin += kRows) {
-        const std::size_t rows = begin + kRows < free.size() ? kRows : free.size() - begin;
-        impl_->collision.nearest(impl_->chain_in_metres(), view, shapes, self_collision, q.data() + begin * joints,
-                                 static_cast<int>(rows), margin_m, margin_m, found);
-        for (std::size_t row = 0; row < rows; ++row) free[begin + row] = found[row].distance >= margin_m ? 1 : 0;
+        const std::size_t rows = std::min(kRows, free.size() - begin);
+        impl_->collision.free(impl_->chain_in_metres(), view, shapes, self_collision, q.data() + begin * joints,
+                              static_cast<int>(rows), margin_m, free.data() + begin);
     }
     return Status::kSolved;
 }

@@ -33,28 +33,27 @@ Obstacles read_obstacles(const Core& core, const Options& options) {
 
 namespace {
 
-/// The clearance of joints q [dof], in their units; see cpu::CollisionKernels::nearest.
-double clearance_of(const Core& core, const Obstacles& obstacles, const double* q, double cutoff, double enough,
-                    cpu::Nearest& found) {
-    double metres[kMaxJoints];
+/// Joints q [dof] in [rad] and [m].
+void to_metres(const Obstacles& obstacles, const double* q, double* metres) {
     for (int j = 0; j < obstacles.chain->dof; ++j) metres[j] = q[j] * obstacles.unit[j];
-    core.collision.nearest(*obstacles.chain, obstacles.body, obstacles.world, obstacles.self, metres, 1, cutoff, enough,
-                           &found);
-    return found.distance;
 }
 
 }  // namespace
 
 bool is_clear(const Core& core, const Obstacles& obstacles, const double* q) {
-    cpu::Nearest found{};
-    return clearance_of(core, obstacles, q, obstacles.margin, obstacles.margin, found) >= obstacles.margin;
+    double metres[kMaxJoints];
+    unsigned char free = 0;
+    to_metres(obstacles, q, metres);
+    core.collision.free(*obstacles.chain, obstacles.body, obstacles.world, obstacles.self, metres, 1, obstacles.margin,
+                        &free);
+    return free != 0;
 }
 
 bool tip_collides(const Core& core, const Obstacles& obstacles, const Transform& T_tip, double slop) {
-    const BodyView& body = obstacles.body;
     const double length = core.units.length;
+    const int dof = obstacles.chain->dof;
     // The frame of the last joint, where its links are: the tip's without the chain's last origin.
-    const double* o = obstacles.chain->origin[obstacles.chain->dof];
+    const double* o = obstacles.chain->origin[dof];
     Transform frame{};
     for (int i = 0; i < 3; ++i) {
         frame.p[i] = length * T_tip.p[i];
@@ -62,22 +61,16 @@ bool tip_collides(const Core& core, const Obstacles& obstacles, const Transform&
             for (int k = 0; k < 3; ++k) frame.R[3 * i + j] += T_tip.R[3 * i + k] * o[4 * j + k];
         for (int k = 0; k < 3; ++k) frame.p[i] -= frame.R[3 * i + k] * o[4 * k + 3];
     }
-    for (int l = 0; l < body.num_links; ++l) {
-        const LinkSpheres& link = body.link[l];
-        for (int i = link.begin; link.frame == obstacles.chain->dof && i < link.end; ++i) {
-            double center[3];
-            place(frame, body.sphere[i], center);
-            const double reach = obstacles.margin - length * slop + body.sphere[i][3];
-            for (int s = 0; s < obstacles.world.size; ++s)
-                if (shape_distance(obstacles.world.shape[s], center, reach) < reach) return true;
-        }
-    }
-    return false;
+    return core.collision.last_frame_collides(obstacles.body, obstacles.world, frame, dof,
+                                              obstacles.margin - length * slop);
 }
 
 void name_nearest(const Core& core, const Obstacles& obstacles, const World* world, const double* q, Result& result) {
+    double metres[kMaxJoints];
     cpu::Nearest found{};
-    (void)clearance_of(core, obstacles, q, kInfinity, -kInfinity, found);
+    to_metres(obstacles, q, metres);
+    core.collision.nearest(*obstacles.chain, obstacles.body, obstacles.world, obstacles.self, metres, 1, kInfinity,
+                           -kInfinity, &found);
     if (!(found.first >= 0)) return;
     const BodyDescription& body = core.bundle.robot.body;
     const auto link_of = [&body](double sphere) {

@@ -83,7 +83,7 @@ PointCloud::PointCloud(Span<const double> points) {
     }
     for (std::size_t v = 0; v < voxels; ++v) begin_[v + 1] += begin_[v];
     std::vector<std::uint32_t> next(begin_.begin(), begin_.end() - 1);
-    x_.resize(count), y_.resize(count), z_.resize(count);
+    for (auto* column : {&x_, &y_, &z_}) column->resize(count + kMaxSingles, HUGE_VALF);  // no points: for registers
     for (std::size_t n = 0; n < count; ++n) {
         const std::uint32_t slot = next[place[n]]++;
         x_[slot] = static_cast<float>(points[3 * n] - low_[0]);

@@ -9,6 +9,30 @@
 
 namespace mfik {
 
+namespace {
+
+/// Fill in the shape in single precision.
+void set_single(ShapeView& shape) {
+    SingleShape& single = shape.single;
+    const bool round =
+        shape.kind == ShapeKind::kSphere || shape.kind == ShapeKind::kCapsule || shape.kind == ShapeKind::kPointCloud;
+    double extent = norm3(shape.T.p) + shape.size[0] + shape.size[1] + shape.size[2];
+    for (int i = 0; i < 3; ++i) {
+        double along = shape.T.p[0] * shape.T.R[i] + shape.T.p[1] * shape.T.R[3 + i] + shape.T.p[2] * shape.T.R[6 + i];
+        if (shape.kind == ShapeKind::kPointCloud) {
+            along += shape.cloud.low[i];
+            extent += std::fabs(shape.cloud.low[i]) + (shape.cloud.high[i] - shape.cloud.low[i]);
+        }
+        single.along[i] = static_cast<float>(along);
+        single.size[i] = static_cast<float>(shape.size[i]);
+    }
+    for (int i = 0; i < 9; ++i) single.R[i] = static_cast<float>(shape.T.R[i]);
+    single.radius = round ? static_cast<float>(shape.size[0]) : 0.0f;
+    single.extent = static_cast<float>(extent);
+}
+
+}  // namespace
+
 World::World() : impl_(std::make_unique<Impl>()) {}
 World::World(World&&) noexcept = default;
 World& World::operator=(World&&) noexcept = default;
@@ -34,6 +58,7 @@ int World::Impl::add(const std::string& name, ShapeKind kind, const std::vector<
                     "normalise it");
     }
     if (cloud != nullptr) shape.cloud = cloud->view();
+    set_single(shape);
     names.reserve(names.size() + 1);
     clouds.reserve(clouds.size() + 1);
     shapes.push_back(shape);
@@ -81,7 +106,9 @@ int World::add_point_cloud(const std::string& name, Span<const double> points_m,
 Status World::set_pose(int shape, const Pose& T_base_shape) noexcept {
     Transform T;
     if (shape < 0 || shape >= size() || !read_pose(T_base_shape.data(), T)) return Status::kInvalidInput;
-    impl_->shapes[static_cast<std::size_t>(shape)].T = T;
+    ShapeView& moved = impl_->shapes[static_cast<std::size_t>(shape)];
+    moved.T = T;
+    set_single(moved);
     return Status::kSolved;
 }
 

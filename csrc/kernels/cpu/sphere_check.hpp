@@ -1,0 +1,397 @@
+// Whether one configuration keeps a clearance: its spheres side by side in a register, in single precision.
+//
+// Each comparison is made twice, with the reach lengthened and shortened by a bound of the rounding. What lies between
+// the two is too close to call, and who asks turns to nearest(), in double precision.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/collision.hpp"
+
+namespace mfik::cpu {
+
+constexpr int kSingles = 2 * kLanes;
+using Singles = float __attribute__((vector_size(kSingles * sizeof(float))));
+using Integers = std::int32_t __attribute__((vector_size(kSingles * sizeof(std::int32_t))));
+static_assert(kSingles <= kMaxSingles, "arrays of spheres are padded for registers");
+
+/// Bound of the rounding of a distance, as a share of the lengths that it is computed from: placing a sphere, taking it
+/// to the frame of a shape and comparing squares are fewer than twenty roundings, each of half a unit in the last
+/// place.
+constexpr float kRounding = 20 * 6e-8f;
+
+/// Beyond this bound of the rounding [m] single precision is not asked: squares might overflow.
+constexpr float kLargestRounding = 1.0f;
+
+#if defined(__AVX512F__)
+/// Of intrinsics with a mask: GCC 12 warns of what those without one leave uninitialised inside.
+constexpr __mmask16 kAll = 0xffff;
+#endif
+
+MFIK_INLINE Singles load(const float* from) {
+    Singles out;
+    std::memcpy(&out, from, sizeof(out));
+    return out;
+}
+MFIK_INLINE void store(const Singles& from, float* to) {
+    std::memcpy(to, &from, sizeof(from));
+}
+MFIK_INLINE Singles larger_of(const Singles& a, const Singles& b) {
+#if defined(__AVX512F__)
+    return _mm512_mask_max_ps(a, kAll, a, b);
+#else
+    return a > b ? a : b;
+#endif
+}
+MFIK_INLINE Singles smaller_of(const Singles& a, const Singles& b) {
+#if defined(__AVX512F__)
+    return _mm512_mask_min_ps(a, kAll, a, b);
+#else
+    return a < b ? a : b;
+#endif
+}
+/// x in all of a register.
+MFIK_INLINE Singles singles(float x) {
+    return x - Singles();
+}
+MFIK_INLINE Singles absolute(const Singles& x) {
+    return larger_of(x, -x);
+}
+MFIK_INLINE Singles square_root(const Singles& x) {
+    Singles y;
+    for (int i = 0; i < kSingles; ++i) y[i] = __builtin_sqrtf(x[i]);
+    return y;
+}
+MFIK_INLINE Singles gather(const float* from, const Integers& index) {
+#if defined(__AVX512F__)
+    return _mm512_mask_i32gather_ps(Singles(), kAll, reinterpret_cast<const __m512i&>(index), from, sizeof(float));
+#else
+    Singles out;
+    for (int i = 0; i < kSingles; ++i) out[i] = from[index[i]];
+    return out;
+#endif
+}
+/// Bit i: a[i] < b[i].
+MFIK_INLINE unsigned less(const Singles& a, const Singles& b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+#elif defined(__AVX__)
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LT_OQ)));
+#elif defined(__x86_64__)
+    return static_cast<unsigned>(_mm_movemask_ps(_mm_cmplt_ps(a, b)));
+#else
+    unsigned bits = 0;
+    for (int i = 0; i < kSingles; ++i) bits |= a[i] < b[i] ? 1u << i : 0u;
+    return bits;
+#endif
+}
+/// The first `count` bits, all of a register at most.
+MFIK_INLINE unsigned first_bits(int count) {
+    return count >= kSingles ? (1u << kSingles) - 1u : (1u << count) - 1u;
+}
+/// x |x|: compares as x does, and with squares of lengths.
+MFIK_INLINE Singles signed_square(const Singles& x) {
+    return x * absolute(x);
+}
+
+/// Points side by side.
+struct Points {
+    Singles x, y, z;
+};
+
+MFIK_INLINE Singles squared_length(const Points& at) {
+    return at.x * at.x + at.y * at.y + at.z * at.z;
+}
+
+/// Points in the frame of a shape.
+MFIK_INLINE Points to_frame(const SingleShape& shape, const Points& at) {
+    const float* R = shape.R;
+    return {at.x * R[0] + at.y * R[3] + at.z * R[6] - shape.along[0],
+            at.x * R[1] + at.y * R[4] + at.z * R[7] - shape.along[1],
+            at.x * R[2] + at.y * R[5] + at.z * R[8] - shape.along[2]};
+}
+
+/// Squared distance of points to a shape but a cloud; to its centre or axis where it has a radius about it.
+MFIK_INLINE Singles squared_distance(const ShapeView& shape, const Points& from_base) {
+    const Points at = to_frame(shape.single, from_base);
+    const float* size = shape.single.size;
+    const Singles zero = Singles();
+    if (shape.kind == ShapeKind::kSphere) return squared_length(at);
+    if (shape.kind == ShapeKind::kHalfSpace) return squared_length({zero, zero, larger_of(at.z, zero)});
+    if (shape.kind == ShapeKind::kBox) {
+        return squared_length({larger_of(absolute(at.x) - size[0], zero), larger_of(absolute(at.y) - size[1], zero),
+                               larger_of(absolute(at.z) - size[2], zero)});
+    }
+    const Singles end = larger_of(absolute(at.z) - size[1], zero);
+    if (shape.kind == ShapeKind::kCapsule) return squared_length({at.x, at.y, end});
+    return squared_length({larger_of(square_root(at.x * at.x + at.y * at.y) - size[0], zero), end, zero});
+}
+
+/// Distances between which those of points to the nearest point of a cloud lie.
+struct Bounds {
+    Singles lower, upper;
+};
+
+/// @param[in] at  From the corner of the grid on.
+MFIK_INLINE Bounds cloud_bounds(const CloudView& cloud, const Points& at) {
+    const Singles* const x[3] = {&at.x, &at.y, &at.z};
+    const float per_voxel = static_cast<float>(1.0 / cloud.voxel);
+    Singles outside2 = Singles();
+    Integers cell[3];
+    for (int i = 0; i < 3; ++i) {
+        const Singles length = singles(static_cast<float>(cloud.high[i] - cloud.low[i]));
+        const Singles inside = smaller_of(larger_of(*x[i], Singles()), length), beyond = *x[i] - inside;
+        outside2 += beyond * beyond;
+        cell[i] = __builtin_convertvector(
+            smaller_of(inside * per_voxel, singles(static_cast<float>(cloud.size[i]) - 0.5f)), Integers);
+    }
+    const Singles between = gather(cloud.distance, (cell[2] * cloud.size[1] + cell[1]) * cloud.size[0] + cell[0]);
+    const Singles outside = square_root(outside2);  // so far from the grid, and from every point at least
+    const Singles beyond = outside + static_cast<float>(kVoxelDiagonal * cloud.voxel);
+    return {larger_of(outside, between - beyond), between + beyond};
+}
+
+/// Frames in single precision: R and p of each, in all lanes.
+struct SingleFrames {
+    float value[kMaxJoints + 1][12][kLanes];
+};
+MFIK_INLINE void to_single(const TransformOf<Lanes>* frame, int frames, SingleFrames& out) {
+    using HalfSingles = float __attribute__((vector_size(kLanes * sizeof(float))));
+    const auto put = [](const Lanes& from, float* to) {
+        const HalfSingles half = __builtin_convertvector(from, HalfSingles);
+        std::memcpy(to, &half, sizeof(half));
+    };
+    for (int f = 0; f < frames; ++f) {
+        for (int i = 0; i < 9; ++i) put(frame[f].R[i], out.value[f][i]);
+        for (int i = 0; i < 3; ++i) put(frame[f].p[i], out.value[f][9 + i]);
+    }
+}
+
+enum class Collision { kNone, kSome, kTooClose };
+
+/// Whether the placed spheres of a body collide. (The arrays are filled in as far as they are used.)
+class SphereCheck {
+  public:
+    MFIK_INLINE SphereCheck(const BodyView& body, const WorldView& world, double margin)
+        : body_(body), rows_(body.rows), world_(world), margin_(static_cast<float>(margin)) {}
+
+    /// Place the spheres of the links that move with frames from `first_frame` on; other links collide with nothing.
+    MFIK_INLINE void place(const SingleFrames& frames, int lane, int first_frame) {
+        float farthest = 0.0f;
+        for (int l = 0; l < body_.num_links; ++l) {
+            const int f = body_.link[l].frame, last = end(l);
+            const bool moves = f >= first_frame;
+            ball_x_[l] = ball_y_[l] = ball_z_[l] = 0.0f;
+            ball_[l] = moves ? rows_.ball_beside_world[l] : kNowhere;
+            if (!moves) continue;
+            const auto T = [&frames, f, lane](int i) { return frames.value[f][i][lane]; };
+            // What is written beyond the link's ball is overwritten by the next link.
+            for (int i = begin(l); i <= last; i += kSingles) {
+                const Points at = {load(rows_.x + i), load(rows_.y + i), load(rows_.z + i)};
+                store(T(0) * at.x + T(1) * at.y + T(2) * at.z + T(9), x_ + i);
+                store(T(3) * at.x + T(4) * at.y + T(5) * at.z + T(10), y_ + i);
+                store(T(6) * at.x + T(7) * at.y + T(8) * at.z + T(11), z_ + i);
+            }
+            ball_x_[l] = x_[last], ball_y_[l] = y_[last], ball_z_[l] = z_[last];
+            const float far = __builtin_fabsf(T(9)) + __builtin_fabsf(T(10)) + __builtin_fabsf(T(11));
+            farthest = far > farthest ? far : farthest;
+        }
+        extent_ = rows_.extent + farthest + __builtin_fabsf(margin_);
+        store(Singles(), ball_x_ + body_.num_links);
+        store(Singles(), ball_y_ + body_.num_links);
+        store(Singles(), ball_z_ + body_.num_links);
+        store(singles(kNowhere), ball_ + body_.num_links);
+    }
+
+    /// Whether spheres are nearer to the world than the margin, or, with `self`, to each other.
+    MFIK_INLINE Collision find(bool self) {
+        is_close_ = false;
+        const float least = rows_.smallest + (margin_ < 0.0f ? margin_ : 0.0f);
+        const float rounding = 2.0f * kRounding * extent_;
+        if (!(least > rounding && rounding < kLargestRounding)) return Collision::kTooClose;  // or depths would count
+        for (int s = 0; s < world_.size; ++s)
+            if (hits(world_.shape[s])) return Collision::kSome;
+        if (self && hits_itself()) return Collision::kSome;
+        return is_close_ ? Collision::kTooClose : Collision::kNone;
+    }
+
+  private:
+    /// How far two are compared: what is nearer than `reach` - `rounding` collides, what is farther than their sum
+    /// does not. All are in addition to the radii of spheres [m].
+    struct Reach {
+        float reach, rounding;
+
+        /// Which of the points at squared distances are within the longer reach of these radii, or the shorter one.
+        [[nodiscard]] MFIK_INLINE unsigned longer(const Singles& squared, const Singles& radius) const {
+            return less(squared, signed_square(radius + (reach + rounding)));
+        }
+        [[nodiscard]] MFIK_INLINE unsigned shorter(const Singles& squared, const Singles& radius) const {
+            return less(squared, signed_square(radius + (reach - rounding)));
+        }
+    };
+
+    /// Spheres [begin, end) of a link in the rows.
+    MFIK_INLINE int begin(int link) const { return body_.link[link].begin + link; }
+    MFIK_INLINE int end(int link) const { return body_.link[link].end + link; }
+    MFIK_INLINE Points balls(int c) const { return {load(ball_x_ + c), load(ball_y_ + c), load(ball_z_ + c)}; }
+    MFIK_INLINE Points spheres(int i) const { return {load(x_ + i), load(y_ + i), load(z_ + i)}; }
+
+    MFIK_INLINE bool hits(const ShapeView& shape) {
+        const SingleShape& single = shape.single;
+        const Reach reach{margin_ + single.radius, kRounding * (extent_ + single.extent)};
+        if (!(reach.rounding < kLargestRounding)) {
+            is_close_ = true;
+            return false;
+        }
+        const bool is_cloud = shape.kind == ShapeKind::kPointCloud;
+        for (int c = 0; c < body_.num_links; c += kSingles) {
+            const Singles ball = load(ball_ + c);
+            unsigned near = 0;
+            if (is_cloud) {
+                near = less(cloud_bounds(shape.cloud, to_frame(single, balls(c))).lower,
+                            ball + (reach.reach + reach.rounding));
+            } else {
+                near = reach.longer(squared_distance(shape, balls(c)), ball);
+            }
+            for (; near != 0; near &= near - 1) {
+                const int link = c + __builtin_ctz(near);
+                for (int i = begin(link); i < end(link); i += kSingles) {
+                    const unsigned inside = first_bits(end(link) - i);
+                    if (is_cloud ? hits_cloud(shape, reach, i, inside) : hits_solid(shape, reach, i, inside))
+                        return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /// Whether any of the spheres from i on that are `inside` is nearer to a shape but a cloud than the margin.
+    MFIK_INLINE bool hits_solid(const ShapeView& shape, const Reach& reach, int i, unsigned inside) {
+        const Singles squared = squared_distance(shape, spheres(i)), radius = load(rows_.radius + i);
+        if (!(reach.longer(squared, radius) & inside)) return false;
+        if (reach.shorter(squared, radius) & inside) return true;
+        is_close_ = true;
+        return false;
+    }
+
+    MFIK_INLINE bool hits_cloud(const ShapeView& shape, const Reach& reach, int i, unsigned inside) {
+        const Points at = to_frame(shape.single, spheres(i));
+        const Bounds bounds = cloud_bounds(shape.cloud, at);
+        const Singles radius = load(rows_.radius + i);
+        if (less(bounds.upper, radius + (reach.reach - reach.rounding)) & inside) return true;
+        unsigned near = less(bounds.lower, radius + (reach.reach + reach.rounding)) & inside;
+        for (; near != 0; near &= near - 1) {
+            const int k = __builtin_ctz(near);
+            const float point[3] = {at.x[k], at.y[k], at.z[k]};
+            if (hits_points(shape.cloud, point, rows_.radius[i + k] + reach.reach, reach.rounding)) return true;
+        }
+        return false;
+    }
+
+    /// Whether any point of a cloud lies within a distance of `point`, which counts from the corner of the grid.
+    MFIK_INLINE bool hits_points(const CloudView& cloud, const float* point, float distance, float rounding) {
+        const float within = distance + rounding, sure = distance - rounding;
+        const Singles within2 = singles(within * within), sure2 = singles(sure * sure);
+        const float voxel = static_cast<float>(cloud.voxel);
+        int first[3], last[3];
+        for (int i = 0; i < 3; ++i) {
+            first[i] = clamp_index((point[i] - within) / voxel, cloud.size[i]);
+            last[i] = clamp_index((point[i] + within) / voxel, cloud.size[i]);
+        }
+        for (int k = first[2]; k <= last[2]; ++k) {
+            const float dz = beyond_voxel(k, voxel, point[2]);
+            for (int j = first[1]; j <= last[1]; ++j) {
+                const float dy = beyond_voxel(j, voxel, point[1]);
+                if (dz * dz + dy * dy > within * within) continue;
+                const int row = (k * cloud.size[1] + j) * cloud.size[0];
+                // Beyond the end of the row are other points, or infinite ones.
+                for (std::uint32_t n = cloud.begin[row + first[0]]; n < cloud.begin[row + last[0] + 1]; n += kSingles) {
+                    const Singles squared = squared_length(
+                        {load(cloud.x + n) - point[0], load(cloud.y + n) - point[1], load(cloud.z + n) - point[2]});
+                    if (less(squared, within2) == 0) continue;
+                    if (less(squared, sure2) != 0) return true;
+                    is_close_ = true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /// Distance along an axis of a place from voxel k.
+    static MFIK_INLINE float beyond_voxel(int k, float voxel, float place) {
+        const float before = static_cast<float>(k) * voxel - place, behind = -before - voxel;
+        return before > 0.0f ? before : (behind > 0.0f ? behind : 0.0f);
+    }
+
+    MFIK_INLINE bool hits_itself() {
+        const Reach reach{margin_ - static_cast<float>(body_.allowance), 2.0f * kRounding * extent_};
+        for (int a = 0; a < body_.num_links; ++a) {
+            for (int c = a / kSingles * kSingles; c < body_.num_links; c += kSingles) {
+                unsigned near = static_cast<unsigned>(rows_.partners[a][c / 64] >> (c % 64)) & first_bits(kSingles);
+                if (near == 0) continue;
+                const Points other = balls(c);
+                const Points offset = {other.x - ball_x_[a], other.y - ball_y_[a], other.z - ball_z_[a]};
+                near &= reach.longer(squared_length(offset), load(rows_.ball + c) + rows_.ball[a]);
+                for (; near != 0; near &= near - 1) {
+                    const int b = c + __builtin_ctz(near);
+                    const bool fewer = end(a) - begin(a) <= end(b) - begin(b);
+                    if (fewer ? links_hit(a, b, reach) : links_hit(b, a, reach)) return true;
+                }
+            }
+        }
+        return false;
+    }
+
+    /// Whether spheres of two links are nearer to each other than the reach: each of the first one that is near the
+    /// ball of the second one, against all of that.
+    MFIK_INLINE bool links_hit(int a, int b, const Reach& reach) {
+        for (int c = begin(a); c < end(a); c += kSingles) {
+            const Points at = spheres(c);
+            const Points from_ball = {at.x - ball_x_[b], at.y - ball_y_[b], at.z - ball_z_[b]};
+            unsigned near = reach.longer(squared_length(from_ball), load(rows_.radius + c) + rows_.ball[b]) &
+                            first_bits(end(a) - c);
+            for (; near != 0; near &= near - 1) {
+                const int i = c + __builtin_ctz(near);
+                for (int j = begin(b); j < end(b); j += kSingles) {
+                    const Points other = spheres(j);
+                    const Singles squared = squared_length({other.x - x_[i], other.y - y_[i], other.z - z_[i]});
+                    const Singles radii = load(rows_.radius + j) + rows_.radius[i];
+                    const unsigned inside = first_bits(end(b) - j);
+                    if (!(reach.longer(squared, radii) & inside)) continue;
+                    if (reach.shorter(squared, radii) & inside) return true;
+                    is_close_ = true;
+                }
+            }
+        }
+        return false;
+    }
+
+    const BodyView& body_;
+    const SphereRows& rows_;
+    const WorldView& world_;
+    float margin_;           // [m]
+    float extent_ = 0.0f;    // no sphere reaches farther from the base, and the margin [m]
+    bool is_close_ = false;  // something is as near as the margin but for rounding
+    static constexpr int kRows = kMaxSpheres + kMaxLinks + kMaxSingles;
+    float x_[kRows], y_[kRows], z_[kRows];  // of the spheres and balls, as in the rows
+    float ball_[kMaxLinks + kMaxSingles];   // radii of the balls, for the world
+    float ball_x_[kMaxLinks + kMaxSingles], ball_y_[kMaxLinks + kMaxSingles], ball_z_[kMaxLinks + kMaxSingles];
+};
+
+/// Whether the configuration in a lane keeps the margin, in double precision where single leaves it open.
+/// @param[in] frame  Of frames_of(), dof + 1 of them, and the same in single precision.
+MFIK_INLINE bool keeps_margin(const BodyView& body, const WorldView& world, bool self, double margin,
+                              const TransformOf<Lanes>* frame, const SingleFrames& singles, int dof, int lane) {
+    SphereCheck check(body, world, margin);
+    check.place(singles, lane, 0);
+    const Collision found = check.find(self);
+    if (found != Collision::kTooClose) return found == Collision::kNone;
+    Transform exact[kMaxJoints + 1];
+    for (int f = 0; f <= dof; ++f) {
+        for (int i = 0; i < 9; ++i) exact[f].R[i] = frame[f].R[i][lane];
+        for (int i = 0; i < 3; ++i) exact[f].p[i] = frame[f].p[i][lane];
+    }
+    return nearest(body, world, self, exact, margin, margin).distance >= margin;
+}
+
+}  // namespace mfik::cpu
