@@ -50,6 +50,7 @@ _NETWORK = "v2"  # type that is trained
 PRESETS = tuple(NETWORK_TYPES[_NETWORK].config.SIZES)
 
 _FINAL = "final_model.pth"  # checkpoint of a finished training
+_BEST = "best_model.pth"  # of the validation with the highest success rate of one attempt
 _EPOCH_ROWS = 500_000  # rows between two validations
 _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
@@ -202,7 +203,9 @@ def publish(
     command: Sequence[str],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Measure a finished run's network by the protocol, and write its bundle with the card, whole or not at all.
+    """Measure a finished run's best network by the protocol, and write its bundle with the card, whole or not at all.
+
+    The best is the network of the validation with the highest success rate of one attempt.
 
     The report is kept in `output`/evaluation.json: an interrupted call goes on behind it.
 
@@ -217,11 +220,13 @@ def publish(
     Returns:
         The report of `run_protocol`.
     """
-    model, robot, state = load_model(output / "checkpoints" / _FINAL)
+    model, robot, best = load_model(output / "checkpoints" / _BEST)
+    _, _, state = load_model(output / "checkpoints" / _FINAL)
     training = {
         "mfik": __version__,
         "command": shlex.join(["python", *command]),
         "steps": state["global_step"],
+        "best_step": best["global_step"],
         "samples_seen": state["samples_seen"],
         "minutes": round(state["elapsed_s"] / 60, 3),
         "hardware": hardware,

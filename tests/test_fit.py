@@ -15,12 +15,12 @@ from programs import SIGNAL_GROUP, python
 from mfik.data import OnlineSource
 from mfik.errors import ArgumentError
 from mfik.eval import run_protocol
-from mfik.export import export_bundle
+from mfik.export import export_bundle, load_bundle
 from mfik.fit import FitSettings, fit, publish
 from mfik.model import make_network
 from mfik.robots import load_robot
 from mfik.solve import Solver
-from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint
+from mfik.train.v1 import MeanFlowTrainer, TrainConfig, load_checkpoint, load_model
 
 HANGS_S = 600  # what has not ended by then hangs; on busy cores a start alone may take a minute
 
@@ -80,6 +80,24 @@ def test_a_bundle_is_written_once_after_it_was_measured(tmp_path, panda, monkeyp
     metadata = Solver.load(tmp_path / "bundle").metadata
     assert metadata["accuracy"]["global"]["solved"] == report["one_attempt"]["global"]["network"]["solved"]
     assert metadata["training"]["steps"] == 4
+
+
+def test_a_bundle_holds_the_network_that_solved_most(tmp_path, panda, monkeypatch):
+    settings = FitSettings(preset="nano", num=20, batch_size=32)
+    config = TrainConfig(batch_size=32, max_steps=4, warmup_steps=1, best_by="success", device="cpu")
+    source = OnlineSource(panda, 32, seed=0, epoch_rows=64)
+    trainer = MeanFlowTrainer(make_network("v2", "nano", panda), config, panda, tmp_path)
+    validate, rates = trainer.validate, iter((0.9, 0.8))
+    monkeypatch.setattr(trainer, "validate", lambda *a: {**validate(*a), "solved_10": next(rates)})
+    trainer.fit(source, source.validation_rows(50))
+    monkeypatch.setattr("mfik.fit.run_protocol", partial(run_protocol, diversity_poses=1))
+    publish(tmp_path, settings, hardware="none", processes=1, command=["fit"])
+    network, _, document = load_bundle(tmp_path / "bundle")
+    assert document["training"]["best_step"] == 2 and document["training"]["steps"] == 4
+    folder = tmp_path / "checkpoints"
+    best, final = (load_model(folder / name)[0].state_dict() for name in ("best_model.pth", "final_model.pth"))
+    assert all(torch.equal(value, best[name]) for name, value in network.state_dict().items())
+    assert not torch.equal(best["head.weight"], final["head.weight"])
 
 
 ROOT = Path(__file__).resolve().parents[1]
