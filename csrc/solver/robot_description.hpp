@@ -14,7 +14,7 @@ struct RobotDescription {
     std::string name, base_link, tip_link;
     std::vector<std::string> joint_names;
     Chain chain;
-    BodyDescription body;  // empty where the document has none
+    BodyDescription body;         // empty where the document has none
     double velocity[kMaxJoints];  // bounds [rad/s] or [m/s]; infinity where none is known
 };
 

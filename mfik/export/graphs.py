@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mfik.kinematics import fk, position_error_m, rotation_error_rad
 from mfik.model import Network, SingleStep
-from mfik.model.v2 import NEAR2, Geometry, MeanFlowNet, Target, judged
+from mfik.model.v2 import Geometry, MeanFlowNet, Starts, Target, judged
 from mfik.robots import Robot
 
 METADATA_KEY = "mfik"  # of the bundle's document, in every file
@@ -48,7 +48,7 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
         for i, loop in enumerate(solver.loops):
             assert isinstance(loop, _Loop)
             step = torch.jit.trace(loop.step, state, check_trace=False)
-            solver.loops[i] = torch.jit.script(_ScriptedLoop(step, loop.count))
+            solver.loops[i] = torch.jit.script(_ScriptedLoop(loop, step))
         graph = torch.jit.freeze(torch.jit.trace(solver, _example(robot), check_trace=False))
         buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
         torch.jit.save(graph, buffer, _extra_files={METADATA_KEY: document})
@@ -153,22 +153,28 @@ class _Step(nn.Module):
     def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> _State:
         features, error2 = self.geometry(at, Target(*target))
         ahead = (at + features[:, -at.shape[1] :]).clamp(self.lower, self.upper)
-        return ahead, *judged(at, ahead, error2, best, least)
+        return ahead, *judged(at, error2, best, least)
 
 
 class _Loop(nn.Module):
-    """Up to `count` times a step of the rows that need another."""
+    """From each start up to `count` times a step of the rows that need another."""
 
-    def __init__(self, step: nn.Module, count: int) -> None:
+    def __init__(self, step: nn.Module, count: int, starts: Starts) -> None:
         super().__init__()
-        self.step, self.count = step, count
+        self.step, self.count, self.starts = step, count, starts
 
     def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> _State:
-        def goes_on(done: Tensor, at: Tensor, best: Tensor, least: Tensor) -> Tensor:
-            return (done < self.count) & ~(least <= NEAR2).all()
+        begun, total = at, self.count * len(self.starts.shifts)
 
-        def body(done: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-            rows = (~(state[-1] <= NEAR2)).squeeze(-1).nonzero().squeeze(-1)
+        def goes_on(done: Tensor, at: Tensor, best: Tensor, least: Tensor) -> Tensor:
+            return (done < total) & ~(least == 0).all()
+
+        def body(done: Tensor, at: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, ...]:
+            rows = (least != 0).squeeze(-1).nonzero().squeeze(-1)
+            if len(self.starts.shifts) > 1:
+                shift = self.starts.shifts.index_select(0, (done // self.count).view(1))
+                at = torch.where(done % self.count == 0, self.starts(begun, shift), at)
+            state = at, best, least
             narrow = (x.index_select(0, rows) for x in (*state, *target))
             stepped = self.step(*narrow)
             return done + 1, *(x.index_copy(0, rows, y) for x, y in zip(state, stepped, strict=True))
@@ -181,9 +187,11 @@ class _Loop(nn.Module):
 class _ScriptedLoop(nn.Module):
     """`_Loop` of a traced step, for `torch.jit.script`."""
 
-    def __init__(self, step: torch.jit.ScriptModule, count: int) -> None:
+    def __init__(self, loop: _Loop, step: torch.jit.ScriptModule) -> None:
         super().__init__()
-        self.step, self.count, self.near2 = step, count, NEAR2
+        self.step, self.count = step, loop.count
+        self.shifts, example = loop.starts.shifts, loop.starts.lower.unsqueeze(0)
+        self.starts = torch.jit.trace(loop.starts, (example, self.shifts[0]), check_trace=False)
 
     def forward(
         self,
@@ -196,11 +204,13 @@ class _ScriptedLoop(nn.Module):
         wanted: Tensor,
         wanted_position: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        done = 0
-        while done < self.count:
-            rows = (~(least <= self.near2)).squeeze(-1).nonzero().squeeze(-1)
+        begun, done = at, 0
+        while done < self.count * len(self.shifts):
+            rows = (least != 0).squeeze(-1).nonzero().squeeze(-1)
             if rows.numel() == 0:
                 break
+            if done % self.count == 0:
+                at = self.starts(begun, self.shifts[done // self.count])
             stepped = self.step(
                 at[rows], best[rows], least[rows],
                 azimuth[rows], rotation[rows], position[rows], wanted[rows], wanted_position[rows],
@@ -227,13 +237,14 @@ class _Solver(nn.Module):
         self.network: nn.Module | None = None
         loops = []
         if isinstance(model, MeanFlowNet):
-            loops.append(_Loop(_Look(model, self.geometry), model.config.passes + 1))  # the last one judges
             lower, upper = model.lower, model.upper
+            look, starts = _Look(model, self.geometry), copy.deepcopy(model.starts)
+            loops.append(_Loop(look, model.config.passes + 1, starts))  # the last look of a start judges
         else:
             self.network = SingleStep(model)
             lower, upper = _rounded_inwards(robot)
         if refine > 0:
-            loops.append(_Loop(_Step(self.geometry, lower, upper), refine + 1))
+            loops.append(_Loop(_Step(self.geometry, lower, upper), refine + 1, Starts(lower, upper, 1)))
         self.loops = nn.ModuleList(loops)
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)

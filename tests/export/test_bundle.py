@@ -170,7 +170,8 @@ def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
     loaded, loaded_robot, description = load_bundle(tmp_path / "b")
     assert loaded.config == model.config and loaded_robot.fingerprint() == robot.fingerprint()
     assert description["model"] == {
-        "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 4, "training_passes": 4
+        "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 4, "training_passes": 4,
+        "starts": 1,
     }  # fmt: skip
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
     q_ref, pose = (torch.from_numpy(x) for x in targets(robot, 5))

@@ -16,10 +16,10 @@ from mfik.train.v1.loss import total_derivative
 SIZES_M = {"default": 17.84, "medium": 4.14, "small": 1.05, "mini": 0.235, "tiny": 0.1075, "nano": 0.0292}
 
 
-def random_net(robot, width=32, dtype=torch.float64, passes=2):
+def random_net(robot, width=32, dtype=torch.float64, passes=2, starts=1):
     """A network whose head is not zero, so that every layer matters."""
     torch.manual_seed(0)
-    model = MeanFlowNet(ModelConfig(robot.dof, width, 2, passes, passes), robot).to(dtype)
+    model = MeanFlowNet(ModelConfig(robot.dof, width, 2, passes, passes, starts), robot).to(dtype)
     torch.nn.init.normal_(model.head.weight, std=0.2)
     return model.eval()
 
@@ -42,7 +42,7 @@ def test_a_network_for_other_joints_is_refused(panda):
         build_network(ModelConfig(dof=7, width=8, num_blocks=1).to_dict(), load_robot("ur10"))
 
 
-@pytest.mark.parametrize("field", ["dof", "width", "num_blocks", "passes", "training_passes"])
+@pytest.mark.parametrize("field", ["dof", "width", "num_blocks", "passes", "training_passes", "starts"])
 def test_bad_configuration_names_the_field(field):
     for value in (0, -1, 1.5, "8", None):
         with pytest.raises(ArgumentError, match=field):
@@ -255,24 +255,36 @@ def test_in_training_the_answer_is_the_last_of_as_many_looks_as_the_configuratio
     torch.testing.assert_close(model(q, pose, r, t), (joints[-1] - q) / (1 - r), rtol=0, atol=0)
 
 
-def test_the_answer_is_the_best_look_or_the_first_that_one_near_the_pose_led_to(any_robot, rng):
+def test_the_answer_is_the_best_look_of_all_starts_until_one_settles(any_robot, rng):
     robot = any_robot
-    model = random_net(robot, dtype=torch.float32, passes=12)
+    model = random_net(robot, dtype=torch.float32, passes=12, starts=3)
     torch.nn.init.normal_(model.head.weight, std=0.02)  # far from the pose it leads astray, near it does not
     q, pose, r, t = inputs(robot, 300, rng, torch.float32)
     near = robot.sample(300, rng, torch.float64)
     pose = torch.cat((pose, robot.fk(near).float()))
     q = torch.cat((q, robot.clamp(near + 0.1 * torch.randn(near.shape, generator=rng, dtype=near.dtype)).float()))
     r, t = torch.cat((r, 0 * r)), torch.cat((t, 0 * t + 1))
-    joints, error2 = looks_of(model, q, pose, r, t, 13)
-    expected = q.clone()
-    for i, errors in enumerate(error2[:13, :, 0].T.tolist()):
-        first = next((k for k, error in enumerate(errors) if error <= NEAR2), None)
-        expected[i] = joints[errors.index(min(errors)) if first is None else first + 1, i]
-    ended_early = (error2[:12] <= NEAR2).any(0)
-    assert 0.2 < ended_early.float().mean() < 0.98, "both kinds are there"
+    endless = model.upper.isinf()
+    lower, upper = model.lower.masked_fill(endless, -torch.pi), model.upper.masked_fill(endless, torch.pi)
+    starts = []
+    for share in (0, 1 / 3, -1 / 3):  # of each joint's range, around which it goes on
+        there = q.clamp(model.lower, model.upper) + share * (upper - lower)
+        around = lower + torch.remainder(there - lower, upper - lower)
+        starts.append(torch.where(endless | (share == 0), there, around))
+    joints, error2 = (torch.cat(x) for x in zip(*(looks_of(model, q, pose, r, t, 12) for q in starts), strict=True))
+    expected, ends = q.clone(), []
+    for i, errors in enumerate(error2[:, :, 0].T.tolist()):
+        ends.append(next((k + 2 for k, error in enumerate(errors) if error <= NEAR2), len(errors)))
+        seen = errors[: ends[-1]]
+        expected[i] = joints[seen.index(min(seen)), i]
+    ends = torch.tensor(ends)
+    assert all(((ends > 13 * start + 1) & (ends <= 13 * start + 13)).any() for start in range(3)), (
+        "all starts settle some"
+    )
+    assert (error2 > NEAR2).all(0).any(), "and some never settle"
     for answer in (model(q, pose, r, t).detach(), torch.no_grad()(model)(q, pose, r, t)):
-        torch.testing.assert_close(answer, (expected - q) / (1 - r), rtol=1e-5, atol=1e-6)
+        difference = (answer - (expected - q) / (1 - r)).abs().amax(1)
+        assert (difference < 1e-5).float().mean() > 0.98  # rounding of a start grows where looks lead astray
 
 
 def test_no_evaluation_ends_farther_away_than_it_began(any_robot, rng):
@@ -286,7 +298,7 @@ def test_no_evaluation_ends_farther_away_than_it_began(any_robot, rng):
         answer = q + (1 - r) * model(q, pose, r, t)
         last = looks_of(model, q, pose, r, t, 6)[0][-1]
         before, after, of_last = (model.geometry(x, pose)[1] for x in (q, answer, last))
-    assert (after <= before * (1 + 1e-3) + 1e-9).all()
+    assert (after.sqrt() <= before.sqrt() + 1e-6).all()
     assert (of_last > before).float().mean() > 0.1, "none would have been led away: a test of nothing"
 
 

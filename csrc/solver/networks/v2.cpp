@@ -10,27 +10,34 @@
 namespace mfik::v2 {
 namespace {
 
-constexpr int kMaxPasses = 64;              // that a file may ask for; the same in mfik/model/v2/config.py
-constexpr double kLimitMargin = 0x1.0p-23;  // LIMIT_MARGIN in mfik/model/v2/network.py
-constexpr float kNear2 = 1e-9f;             // NEAR2 there
+constexpr int kMaxPasses = 64, kMaxStarts = 16;  // that a file may ask for; the same in mfik/model/v2/config.py
+constexpr double kLimitMargin = 0x1.0p-23;       // LIMIT_MARGIN in mfik/model/v2/network.py
+constexpr float kNear2 = 1e-9f;                  // NEAR2 there
 
 std::string block_name(int i) {
     return "blocks." + std::to_string(i) + ".";
 }
 
 struct Size {
-    int width, num_blocks, passes;
+    int width, num_blocks, passes, starts;
 };
 
 Layers pack(const Chain& chain, const Size& size, const Tensors& weights) {
     const int width = size.width;
-    Layers layers{Geometry(chain), width, size.passes, {}, {}, {}, {}, {}};
+    Layers layers{Geometry(chain), width, size.passes, size.starts, {}, {}, {}, {}, {}, {}, {}};
+    double span[kMaxJoints];
     for (int j = 0; j < chain.dof; ++j) {
         const double lower = chain.lower[j], upper = chain.upper[j];
         const double margin = kLimitMargin * (upper - lower + std::max(std::abs(lower), std::abs(upper)));
         const bool endless = chain.kind[j] == JointKind::kContinuous;
         layers.lower[j] = endless ? -HUGE_VALF : static_cast<float>(lower + margin);
         layers.upper[j] = endless ? HUGE_VALF : static_cast<float>(upper - margin);
+        span[j] = endless ? 2.0 * kPi : (upper - margin) - (lower + margin);
+        layers.span[j] = static_cast<float>(span[j]);
+    }
+    for (int start = 0; start < size.starts; ++start) {
+        const double share = static_cast<double>(start) / size.starts, turned = share > 0.5 ? share - 1.0 : share;
+        for (int j = 0; j < chain.dof; ++j) layers.shifts.push_back(static_cast<float>(turned * span[j]));
     }
     layers.input = pack_linear(weights, "input", 0, layers.geometry.size, kPanel, {0.0, 1.0});
     for (int i = 0; i < size.num_blocks; ++i) {
@@ -73,7 +80,7 @@ class Network final : public Engine {
 
     void evaluate_piece(const Buffers& buffers, int rows, const float* q, const float* poses, int num_poses,
                         float* u) const noexcept {
-        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
+        const int dof = layers_.geometry.chain.dof;
         UnderWay under_way;
         under_way.count = rows;
         under_way.num_poses = num_poses;
@@ -81,53 +88,79 @@ class Network final : public Engine {
         for (int r = 0; r < rows; ++r) {
             under_way.row[r] = r;
             under_way.least[r] = HUGE_VALF;
-            for (int j = 0; j < dof; ++j)
-                buffers.at[r * dof + j] = std::clamp(q[r * dof + j], layers_.lower[j], layers_.upper[j]);
+            layers_.begin(0, q + r * dof, u + r * dof);
         }
         float* best = u;
-        std::copy_n(buffers.at, rows * dof, best);
-        for (int pass = 0; under_way.count > 0; ++pass) {
-            const cpu::NetworkKernels& by_rows = under_way.count == 1 ? kernels_of_one_ : kernels_;
-            by_rows.features(layers_.geometry, under_way.count, buffers.at, under_way.poses, under_way.num_poses,
-                             buffers.features, step, buffers.error2);
-            judge(buffers, under_way, best);
-            if (pass == layers_.passes) break;
-            kernels_.pass_v2(layers_, buffers, under_way.count);
+        for (int start = 0; start < layers_.starts && under_way.count > 0; ++start) {
+            for (int r = 0; r < under_way.count; ++r)
+                layers_.begin(start, q + under_way.row[r] * dof, buffers.at + r * dof);
+            look_from_start(buffers, under_way, best);
         }
         std::transform(best, best + rows * dof, q, u, std::minus<>());
     }
 
-    /// Keep what is best so far, and leave out the rows whose features show the pose nearly reached: the step leads to
-    /// it, and the gate is below 1e-7.
-    void judge(const Buffers& buffers, UnderWay& under_way, float* best) const noexcept {
-        const int dof = layers_.geometry.chain.dof, size = layers_.geometry.size, step = stride(size);
-        for (int r = 0; r < under_way.count;) {
-            const float error2 = buffers.error2[r], *at = buffers.at + r * dof;
-            float* own = best + under_way.row[r] * dof;
-            if (error2 <= kNear2) {
-                const float* ahead = buffers.features + r * step + size - dof;
-                for (int j = 0; j < dof; ++j) own[j] = std::clamp(at[j] + ahead[j], layers_.lower[j], layers_.upper[j]);
-                move_row(buffers, under_way, --under_way.count, r);
-                continue;
-            }
-            if (!(error2 >= under_way.least[r])) {  // also what is no number
-                std::copy_n(at, dof, own);
-                under_way.least[r] = error2;
-            }
-            ++r;
+    /// Look from where the rows are until they have settled, or the passes are over.
+    void look_from_start(const Buffers& buffers, UnderWay& under_way, float* best) const noexcept {
+        for (int pass = 0; under_way.count > 0; ++pass) {
+            features(buffers, under_way, 0, under_way.count);
+            judge(buffers, under_way, best, pass < layers_.passes);
+            if (pass == layers_.passes) return;
+            kernels_.pass_v2(layers_, buffers, under_way.count);
         }
     }
 
-    void move_row(const Buffers& buffers, UnderWay& under_way, int from, int to) const noexcept {
-        if (from == to) return;
+    /// Keep what is best so far, and leave out the rows that are as near to the pose as kNear2, with one more step that
+    /// is judged (the gate is below 1e-7 there) if `may_step`.
+    void judge(const Buffers& buffers, UnderWay& under_way, float* best, bool may_step) const noexcept {
+        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
+        const int before = under_way.count;
+        for (int r = 0; r < under_way.count;) {
+            keep_better(buffers, under_way, r, best);
+            if (under_way.least[r] <= kNear2) {
+                swap_rows(buffers, under_way, --under_way.count, r);
+            } else {
+                ++r;
+            }
+        }
+        const int settled = before - under_way.count, first = under_way.count;
+        if (settled == 0 || !may_step) return;
+        for (int r = first; r < before; ++r) {
+            const float* ahead = buffers.features + r * step + layers_.geometry.size - dof;
+            float* at = buffers.at + r * dof;
+            for (int j = 0; j < dof; ++j) at[j] = std::clamp(at[j] + ahead[j], layers_.lower[j], layers_.upper[j]);
+        }
+        features(buffers, under_way, first, settled);
+        for (int r = first; r < before; ++r) keep_better(buffers, under_way, r, best);
+    }
+
+    /// Where row r is better than what is best so far, keep that.
+    void keep_better(const Buffers& buffers, UnderWay& under_way, int r, float* best) const noexcept {
+        if (buffers.error2[r] >= under_way.least[r]) return;  // not so what is no number
+        const int dof = layers_.geometry.chain.dof;
+        std::copy_n(buffers.at + r * dof, dof, best + under_way.row[r] * dof);
+        under_way.least[r] = buffers.error2[r];
+    }
+
+    void features(const Buffers& buffers, const UnderWay& under_way, int first, int count) const noexcept {
+        const int dof = layers_.geometry.chain.dof, step = stride(layers_.geometry.size);
+        const float* poses = under_way.poses + (under_way.num_poses == 1 ? 0 : first * kPoseSize);
+        const cpu::NetworkKernels& by_rows = count == 1 ? kernels_of_one_ : kernels_;
+        by_rows.features(layers_.geometry, count, buffers.at + first * dof, poses, under_way.num_poses,
+                         buffers.features + first * step, step, buffers.error2 + first);
+    }
+
+    void swap_rows(const Buffers& buffers, UnderWay& under_way, int a, int b) const noexcept {
+        if (a == b) return;
         const int dof = layers_.geometry.chain.dof, size = layers_.geometry.size, step = stride(size);
-        under_way.row[to] = under_way.row[from];
-        under_way.least[to] = under_way.least[from];
-        if (under_way.num_poses > 1)
-            std::copy_n(under_way.poses + from * kPoseSize, kPoseSize, under_way.poses + to * kPoseSize);
-        std::copy_n(buffers.at + from * dof, dof, buffers.at + to * dof);
-        std::copy_n(buffers.features + from * step, size, buffers.features + to * step);
-        buffers.error2[to] = buffers.error2[from];
+        const auto swap = [a, b](float* rows, int width, int distance) {
+            std::swap_ranges(rows + a * distance, rows + a * distance + width, rows + b * distance);
+        };
+        std::swap(under_way.row[a], under_way.row[b]);
+        swap(under_way.least, 1, 1);
+        if (under_way.num_poses > 1) swap(under_way.poses, kPoseSize, kPoseSize);
+        swap(buffers.at, dof, dof);
+        swap(buffers.features, size, step);
+        swap(buffers.error2, 1, 1);
     }
 
     Layers layers_;
@@ -166,6 +199,15 @@ class Description final : public NetworkDescription {
 
 }  // namespace
 
+void Layers::begin(int start, const float* q, float* at) const noexcept {
+    const int dof = geometry.chain.dof;
+    for (int j = 0; j < dof; ++j) {
+        float there = std::clamp(q[j], lower[j], upper[j]) + shifts[start * dof + j];
+        there = there > upper[j] ? there - span[j] : there < lower[j] ? there + span[j] : there;
+        at[j] = std::clamp(there, lower[j], upper[j]);
+    }
+}
+
 Buffers::Buffers(const Layers& layers, int rows, float* scratch) {
     ScratchParts parts{scratch, rows};
     features = parts.take(stride(layers.geometry.size));
@@ -180,8 +222,9 @@ std::unique_ptr<const NetworkDescription> read(const JsonReader& reader, const J
     const int width = reader.integer(model, "width", "model", 1, kMaxWidth);
     const int num_blocks = reader.integer(model, "num_blocks", "model", 1, kMaxBlocks);
     const int passes = reader.integer(model, "passes", "model", 1, kMaxPasses);
+    const int starts = reader.integer(model, "starts", "model", 1, kMaxStarts);
     if (std::isinf(Geometry(chain).scale)) reader.fail("robot", "links that have a length", "none");
-    return std::make_unique<const Description>(chain, Size{width, num_blocks, passes});
+    return std::make_unique<const Description>(chain, Size{width, num_blocks, passes, starts});
 }
 
 }  // namespace mfik::v2

@@ -16,10 +16,16 @@ struct Block {
 struct Layers {
     Geometry geometry;
     int width;
-    int passes;  // looks at the geometry in one evaluation
+    int passes;  // looks at the geometry from one start
+    int starts;  // of one evaluation
     Linear input, head;
     std::vector<Block> blocks;
     float lower[kMaxJoints], upper[kMaxJoints];  // within the limits by more than rounding
+    float span[kMaxJoints];                      // between them; a turn for a continuous joint
+    std::vector<float> shifts;                   // of each start from the first one, [starts][dof]
+
+    /// Where a start begins, counted from 0, of an evaluation from joints q [dof].
+    void begin(int start, const float* q, float* at) const noexcept;
 };
 
 /// Scratch memory of one evaluation of up to kMaxRows rows; the distance of rows is stride() of what they hold.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from mfik.model.interface import MAX_BLOCKS, MAX_WIDTH, NetworkConfig
 
-MAX_PASSES = 64  # that a file may ask for; the same in csrc/solver/networks/v2.cpp
+MAX_PASSES, MAX_STARTS = 64, 16  # that a file may ask for; the same in csrc/solver/networks/v2.cpp
 
 
 @dataclass
@@ -21,9 +21,10 @@ class ModelConfig(NetworkConfig):
         dof: Number of joints J.
         width: Width of the residual blocks.
         num_blocks: Number of residual blocks.
-        passes: Looks at the geometry in one evaluation, all with the same weights.
-        training_passes: The same while the network trains. Few learn to get far with each look, and more of these in an
-            evaluation get further than as many in training would (docs/measurements/training.md).
+        passes: Looks at the geometry, all with the same weights, after which what has not settled begins elsewhere.
+        training_passes: Looks while the network trains, from one start. Few learn to get far with each look, and more
+            of these in an evaluation get further than as many in training would (docs/measurements/training.md).
+        starts: Places that an evaluation begins at, one after the other.
     """
 
     TYPE: ClassVar = "v2"
@@ -33,16 +34,18 @@ class ModelConfig(NetworkConfig):
         "small": {"width": 320, "num_blocks": 5},
         "mini": {"width": 192, "num_blocks": 3},
         "tiny": {"width": 128, "num_blocks": 3},
-        "nano": {"width": 64, "num_blocks": 3, "passes": 24},
+        "nano": {"width": 64, "num_blocks": 3, "passes": 12, "starts": 3},
     }
     LIMITS: ClassVar = {
-        "width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES, "training_passes": MAX_PASSES
+        "width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES,
+        "training_passes": MAX_PASSES, "starts": MAX_STARTS,
     }  # fmt: skip
 
     width: int = 1216
     num_blocks: int = 6
     passes: int = 4
     training_passes: int = 4
+    starts: int = 1
 
 
 PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes

@@ -16,7 +16,7 @@ from mfik.robots import Robot
 
 # The next three also stand in csrc/solver/networks/v2_rows.hpp and v2.cpp.
 GATE2 = 0.3**2  # squared pose error, with lengths in halves of the arm's, at which half of the learned part counts
-NEAR2 = 1e-9  # squared pose error from which a look leads to the pose as nearly as float32 can tell
+NEAR2 = 1e-9  # squared pose error from which one more look leads as near to the pose as float32 can tell
 LIMIT_MARGIN = 2.0**-23  # of a joint's largest difference and value, which float32 rounding of q + u stays below
 _BLOCK_GAIN = 0.5  # of the initial weights that end a block: without normalisation the sum of blocks would grow
 _GRADIENT_BOUND = 4.0  # times the batch's median norm: largest gradient of a row that passes from look to look
@@ -37,10 +37,39 @@ class ResidualBlock(nn.Module):
         return x + self.linear2(nn.functional.silu(self.linear1(nn.functional.silu(x))))
 
 
+class Starts(nn.Module):
+    """Where an evaluation begins: at q_0, and from there on at places that divide each joint's range evenly.
+
+    Args:
+        lower: Lower limits [rad or m], minus infinity where there is none, [J], float64.
+        upper: Upper ones.
+        count: Number of starts.
+    """
+
+    lower: Tensor
+    upper: Tensor
+    span: Tensor
+    shifts: Tensor
+
+    def __init__(self, lower: Tensor, upper: Tensor, count: int) -> None:
+        super().__init__()
+        span = (upper - lower).nan_to_num(posinf=2 * torch.pi)
+        share = torch.arange(count, dtype=span.dtype, device=span.device).unsqueeze(-1) / count
+        shifts = (share - (share > 0.5).to(share)) * span  # [starts, J], half a range at most
+        for name, value in {"lower": lower, "upper": upper, "span": span, "shifts": shifts}.items():
+            self.register_buffer(name, value.float(), persistent=False)
+
+    def forward(self, q: Tensor, shift: Tensor) -> Tensor:
+        """Return where the start of a row of `shifts` begins for q_0 = q, [N, J]."""
+        at = q + shift
+        at = torch.where(at > self.upper, at - self.span, torch.where(at < self.lower, at + self.span, at))
+        return at.clamp(self.lower, self.upper)
+
+
 class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
-    An iteration of K = `config.passes` looks at the robot's geometry, all with the same weights, from q_0 = clamp(q):
+    An iteration of looks at the robot's geometry, all with the same weights, from q_0 = clamp(q):
 
         q_k+1 = clamp(q_k + d(q_k) + g(q_k) N(features(q_k), r, t)),  u = (q* - q) / (1 - r)
 
@@ -49,13 +78,16 @@ class MeanFlowNet(Network):
     evaluation moves nothing. On a straight line to a solution u is the rest of the way over the rest of the time, so an
     untrained network takes steps of damped least squares, and N learns what they miss.
 
-    The answer q* is that of q_0 to q_K with the least pose error, or the first that a look at an error below NEAR2 led
-    to, after which further looks could hardly tell. It lies within the limits.
+    The answer q* is what of all looks had the least pose error. It lies within the limits. An evaluation settles with
+    the look after the one that met a squared error below NEAR2, as further looks could hardly tell. What has not
+    settled after K = `config.passes` looks mostly never does: it is at the edge of a branch that does not reach the
+    pose. So it begins anew, K looks each, at the other ones of `config.starts` places that divide each joint's range
+    evenly from q_0 on.
 
-    In training mode K is `config.training_passes` and the answer q_K, which gradients reach through all looks. A row's
-    gradient, on its way from one look to the one before, is bounded to a multiple of the batch's median norm: rotation
-    errors near half a turn and nearly singular steps would drown the others. A look that ended at a limit learns what
-    leads away from it, though the clamp's own gradient there is zero.
+    In training mode it is q_k after k = `config.training_passes` looks, which gradients reach through all looks. A
+    row's gradient, on its way from one look to the one before, is bounded to a multiple of the batch's median norm:
+    rotation errors near half a turn and nearly singular steps would drown the others. A look that ended at a limit
+    learns what leads away from it, though the clamp's own gradient there is zero.
 
     Args:
         config: Size.
@@ -89,6 +121,7 @@ class MeanFlowNet(Network):
         }
         for name, value in limits.items():
             self.register_buffer(name, value.float(), persistent=False)
+        self.starts = Starts(limits["lower"], limits["upper"], config.starts)
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
         """Evaluate the mean velocity; see `Network.forward`."""
@@ -101,10 +134,11 @@ class MeanFlowNet(Network):
         elif q.is_cpu and not (torch.is_grad_enabled() or is_dual(q) or is_dual(target_pose) or is_traced()):
             answer = _UnsettledRows.apply(q, target_pose, r, t, self)
         else:
-            state = self.start(q)
-            for _ in range(self.config.passes + 1):  # the last one judges q_K
-                state = self.judged_look(*state, target_pose, r, t)
-            answer = state[1]
+            begun, answer, least = self.start(q)
+            for shift in self.starts.shifts:
+                at = self.starts(begun, shift)
+                for _ in range(self.config.passes + 1):  # the last one judges
+                    at, answer, least = self.judged_look(at, answer, least, target_pose, r, t)
         return (answer - q) / (1 - r).clamp_min(MIN_REMAINING)
 
     def start(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +151,7 @@ class MeanFlowNet(Network):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Look once more: return q_k+1, and of q_0 to q_k the best and its squared error, from q_k and those before."""
         ahead, error2 = self.look(at, target, r, t)
-        return ahead, *judged(at, ahead, error2, best, least)
+        return ahead, *judged(at, error2, best, least)
 
     def look(self, q: Tensor, target: Tensor | Target, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
@@ -135,21 +169,20 @@ class MeanFlowNet(Network):
         return self.training and at.requires_grad and not is_dual(at)
 
 
-def judged(at: Tensor, ahead: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best of an evaluation's looks and its squared error, [N, J] and [N, 1].
+def judged(at: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best of an evaluation's looks and its squared error, [N, J] and [N, 1]; 0 where it has settled.
 
-    A row whose least error is below NEAR2 keeps its best, which then is where that look led to. What is not a number is
-    kept, too: an answer to a pose that is not finite is none.
+    What is not a number is handed out, too: an answer to a pose that is not finite is none.
 
     Args:
         at: Where the last look was.
-        ahead: Where it led.
         error2: Squared pose error at the last look.
         best: Of the looks before.
         least: Its squared pose error; infinite before the first look.
     """
-    keep = (least <= NEAR2) | (error2 >= least)
-    return torch.where(keep, best, torch.where(error2 <= NEAR2, ahead, at)), torch.where(keep, least, error2)
+    better = ~(error2 >= least)
+    settled = least <= NEAR2  # by the look before
+    return torch.where(better, at, best), torch.where(better, error2, least).masked_fill(settled, 0)
 
 
 class _UnsettledRows(torch.autograd.Function):
@@ -158,13 +191,16 @@ class _UnsettledRows(torch.autograd.Function):
     @staticmethod
     def forward(q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor, module: MeanFlowNet) -> Tensor:
         answer, rows, inputs, state = torch.empty_like(q), torch.arange(len(q)), (target_pose, r, t), module.start(q)
-        for _ in range(module.config.passes + 1):
-            at, best, least = module.judged_look(*state, *inputs)
-            answer[rows] = best
-            unsettled = ~(least <= NEAR2).squeeze(-1)
-            rows, state = rows[unsettled], (at[unsettled], best[unsettled], least[unsettled])
-            target_pose, r, t = inputs
-            inputs = target_pose[unsettled], r[unsettled], t[unsettled]
+        begun = state[0]
+        for shift in module.starts.shifts:
+            state = module.starts(begun[rows], shift), *state[1:]
+            for _ in range(module.config.passes + 1):
+                at, best, least = module.judged_look(*state, *inputs)
+                answer[rows] = best
+                unsettled = ~(least == 0).squeeze(-1)
+                rows, state = rows[unsettled], (at[unsettled], best[unsettled], least[unsettled])
+                target_pose, r, t = inputs
+                inputs = target_pose[unsettled], r[unsettled], t[unsettled]
         return answer
 
     @staticmethod

@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     with whole_file(path) as file:
         summed = _Summed(file)
-        torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, summed)
+        torch.save({"format": "mfik-checkpoint", "version": CHECKPOINT_FORMAT, **state}, summed)  # type: ignore[arg-type]  # of a file it writes alone
         summed.finish()
 
 
