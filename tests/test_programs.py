@@ -16,9 +16,9 @@ print("to stderr", file=sys.stderr)
 """
 SLEEP = """
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print("ready", flush=True)
+child = subprocess.Popen(["sleep", "60"])
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     print("interrupted", child.poll() if len(sys.argv) > 1 else child.wait(5))

@@ -8,14 +8,12 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <vector>
 
+#include "bundle_parts.hpp"
 #include "fuzz/load_one.hpp"
-#include "golden.hpp"
 #include "mfik/solver.hpp"
 #include "solver/checksum.hpp"
 
@@ -23,44 +21,6 @@ namespace mfik::testing {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
-std::string read(const std::string& path) {
-    std::ifstream stream(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-/// The golden bundle, taken apart to be changed and written again, with a checksum that fits.
-struct Parts {
-    Json header, document;
-    std::string data;
-
-    explicit Parts(const std::string& version = "v1") {
-        const std::string bytes = read(golden_bundle(version));
-        std::uint64_t size = 0;
-        std::memcpy(&size, bytes.data(), sizeof(size));
-        header = Json::parse(bytes.substr(8, size));
-        document = Json::parse(header["__metadata__"]["mfik"].get<std::string>());
-        data = bytes.substr(8 + size);
-    }
-
-    std::string bytes() const {
-        Json out = header;
-        out["__metadata__"]["mfik"] = document.dump();
-        return with_header(out.dump());
-    }
-
-    std::string with_header(const std::string& text) const {
-        const std::uint64_t size = text.size();
-        std::string bytes = std::string(reinterpret_cast<const char*>(&size), sizeof(size)) + text + data;
-        seal(bytes);
-        return bytes;
-    }
-
-    float* weight(const std::string& name) {
-        return reinterpret_cast<float*>(data.data() + header[name]["data_offsets"][0].get<std::size_t>());
-    }
-};
 
 class Bundle : public ::testing::Test {
   protected:
@@ -281,6 +241,9 @@ TEST_F(Bundle, Version2IsChecked) {
         expect_refused(set("width", width), "model.width: expected an integer from 1 to 16384");
     expect_refused(set("width", 64), "expected shape [64");
     expect_refused(set("num_blocks", 1 << 20), "model.num_blocks: expected an integer from 1 to 256");
+    expect_refused(set("passes", 65), "model.passes: expected an integer from 1 to 64");
+    for (const Json& starts : {Json(0), Json(17), Json(1.5), Json()})
+        expect_refused(set("starts", starts), "model.starts: expected an integer from 1 to 16");
     expect_refused(set("num_blocks", 1), "tensor 'blocks.1.linear1.bias': expected no such tensor in this network");
     expect_refused(set("num_blocks", 3), "tensor 'blocks.2.linear1.bias': expected shape [32], got nothing");
     // The number of features follows from the robot: a sine and a cosine less.
@@ -410,46 +373,6 @@ TEST_F(Bundle, MessagesStayShortAndPrintable) {
     try_one([&](Parts& p) { p.header[noise] = p.header["norm.bias"]; });
     try_one([&](Parts& p) { p.document[noise] = noise, p.document["version"] = noise; });
     EXPECT_FALSE(load_one(Parts().with_header("\xff\x01" + noise), folder_ / "model.safetensors"));
-}
-
-TEST(Description, MakesASolverWithoutANetwork) {
-    Parts parts;
-    parts.document["model"] = nullptr;
-    const Solver solver = Solver::from_description(parts.document.dump());
-    const Solver loaded = Solver::load(golden_bundle());
-    EXPECT_EQ(solver.num_parameters(), 0u);
-    EXPECT_EQ(solver.joint_names(), loaded.joint_names());
-    EXPECT_EQ(Json::parse(solver.metadata_json()), parts.document);
-    const std::vector<double> q(loaded.lower().begin(), loaded.lower().end());
-    EXPECT_EQ(solver.fk(q), loaded.fk(q));
-    Workspace workspace = solver.make_workspace();
-    std::vector<double> q_out(q.size());
-    EXPECT_EQ(solver.solve(loaded.fk(golden().q_ref[0]), q, q_out, workspace).status, Status::kSolved);
-    Options options;
-    options.seed = Seed::kNetwork;
-    EXPECT_EQ(solver.solve(loaded.fk(q), q, q_out, workspace, options).status, Status::kInvalidInput);
-}
-
-TEST(Description, IsCheckedAsABundleIs) {
-    const auto expect_refused = [](const std::function<void(Json&)>& change, const std::string& part) {
-        Parts parts;
-        parts.document["model"] = nullptr;
-        change(parts.document);
-        try {
-            (void)Solver::from_description(parts.document.dump());
-            ADD_FAILURE() << "was accepted, expected: " << part;
-        } catch (const Error& error) {
-            EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-        }
-    };
-    expect_refused([](Json& d) { d = Parts().document; }, "model: expected null, got a network; use Solver::load");
-    expect_refused([](Json& d) { d.erase("model"); }, "metadata.model: expected a value, got nothing");
-    expect_refused([](Json& d) { d["version"] = 1; }, "version: expected 2, got '1'");
-    expect_refused([](Json& d) { d["format"] = "other"; }, "format: expected 'mfik-bundle'");
-    expect_refused([](Json& d) { d["robot"]["joints"][0]["lower"] = 9.0; }, "robot.joints[0]: expected lower < upper");
-    expect_refused([](Json& d) { d = Json::array(); }, "metadata: expected a JSON object");
-    EXPECT_THROW((void)Solver::from_description("{"), Error);
-    EXPECT_THROW((void)Solver::from_description(""), Error);
 }
 
 }  // namespace

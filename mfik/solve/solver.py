@@ -384,7 +384,7 @@ class Solver:
     def is_free(
         self, q: ArrayLike, world: World | None = None, *, margin: float = 0.0, self_collision: bool = True
     ) -> np.ndarray:
-        """Tell which configurations keep a clearance: many side by side, quicker than `clearance`.
+        """Tell which configurations keep a clearance: many in a call, each quicker than by `clearance`.
 
         Args:
             q: Joints [rad or m], finite, [N, J].

@@ -281,7 +281,7 @@ class Solver {
     [[nodiscard]] Clearance clearance(Span<const double> q, const World* world = nullptr,
                                       bool self_collision = true) const noexcept;
 
-    /// Whether configurations keep a clearance: many side by side, and quicker than its number. Real-time safe.
+    /// Whether configurations keep a clearance, one after the other; quicker than its number. Real-time safe.
     /// @param[in] q  Joints [rad or m], [N, dof()] row-major.
     /// @param[out] free  1 where it is kept, else 0, [N].
     /// @param[in] margin_m  Clearance to keep [m], finite, as Options::margin_m.
