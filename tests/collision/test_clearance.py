@@ -37,11 +37,6 @@ def ball(tmp_path):
     return Solver.from_robot(load_robot(path))
 
 
-@pytest.fixture(scope="module")
-def panda():
-    return Solver.from_robot(load_robot("panda"))
-
-
 def random_pose(rng):
     quat = rng.normal(size=4)
     return np.concatenate([rng.uniform(-0.5, 0.5, 3), quat / np.linalg.norm(quat)])

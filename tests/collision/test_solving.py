@@ -21,16 +21,6 @@ CLOUD_ROUNDING = 1e-6  # [m]: points of a cloud are kept in float32
 TOL = 1e-5  # [m], [rad]: of the solver
 
 
-@pytest.fixture(scope="module")
-def panda():
-    return Solver.from_robot(load_robot("panda"))
-
-
-@pytest.fixture(scope="module")
-def ur10():
-    return Solver.from_robot(load_robot("ur10"))
-
-
 def random_shapes(rng, reach=1.0, count=10):
     """Shapes around the arm, off its first links; `reach` [m] of Panda is 1."""
     shapes = []

@@ -6,10 +6,9 @@ import pytest
 
 from mfik.collision import Box, Sphere, World
 from mfik.errors import ArgumentError
-from mfik.robots import load_robot
 
 pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
-from mfik.solve import Options, Solver, Status, Tracker
+from mfik.solve import Options, Status, Tracker
 
 ROUNDING = 1e-9  # [m]: the judge, too, works in float64
 
@@ -19,16 +18,6 @@ def clearance(robot, q, shapes, margin):
 
 
 Q = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.8])
-
-
-@pytest.fixture(scope="module")
-def panda():
-    return Solver.from_robot(load_robot("panda"))
-
-
-@pytest.fixture(scope="module")
-def ur10():
-    return Solver.from_robot(load_robot("ur10"))
 
 
 def moved(pose, offset):
@@ -55,6 +44,42 @@ def test_a_wall_in_the_way_stops_the_arm_before_the_margin(panda, max_step, marg
     moving = np.array([step for step in steps if np.abs(step).max() > 1e-6])
     reversals = (np.sign(moving[1:]) * np.sign(moving[:-1]) < 0) & (np.abs(moving[1:]) > 1e-6)
     assert reversals.mean() < 0.02, "it does not chatter"
+
+
+@pytest.mark.parametrize("max_step", [0.3, 3.0])
+def test_no_step_passes_through_what_is_thin(panda, max_step):
+    """Balls of 2 mm on the way of the tool, between the places where a step's clearance is asked for."""
+    robot, rng, watched = panda.robot, np.random.default_rng(1), 0
+    for _ in range(400):
+        q, goal = robot.sample(2, rng)
+        pose = robot.fk(goal)
+        unhindered = panda.track(pose, q, max_step).q
+        between = q + (rng.integers(7) + 0.5) / 7 * (unhindered - q)
+        world = World([Sphere(0.002, [*robot.fk(between)[:3], 1, 0, 0, 0], "ball")])
+        if not panda.is_free(q[None], world)[0]:
+            continue
+        step = panda.track(pose, q, max_step, world=world).q - q
+        watched += 1
+        assert panda.is_free(q + np.linspace(0, 1, 101)[:, None] * step, world, margin=-1e-3).all()
+    assert watched > 80
+
+
+@pytest.mark.parametrize("max_step", [0.01, 0.1, 3.0])
+def test_the_way_out_leads_deeper_nowhere(panda, max_step):
+    """From within a ball, beside another one that is in the way."""
+    robot, rng, watched = panda.robot, np.random.default_rng(2), 0
+    for _ in range(300):
+        q, goal = robot.sample(2, rng)
+        place = robot.fk(q)[:3] + rng.normal(0, 0.05, 3)
+        balls = [(rng.choice([0.002, 0.05]), place), (0.002, place + rng.normal(0, 0.15, 3))]
+        world = World([Sphere(radius, [*at, 1, 0, 0, 0], f"{i}") for i, (radius, at) in enumerate(balls)])
+        depth = panda.clearance(q, world).distance
+        if depth >= 0:
+            continue
+        step = panda.track(robot.fk(goal), q, max_step, world=world).q - q
+        watched += 1
+        assert panda.is_free(q + np.linspace(0, 1, 41)[:, None] * step, world, margin=depth - 1e-3).all()
+    assert watched > 150
 
 
 def test_the_approach_is_slowed_down_as_a_damper_does(panda):

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "solver/core.hpp"
 
@@ -15,6 +16,10 @@ constexpr double kApproach = 0.2;
 constexpr double kInfluence = 0.1;
 /// Places on a step where the clearance is asked for, the beginning among them: a multiple of the lanes.
 constexpr int kPlaces = 8;
+/// How much nearer than the margin something may come between two of them [m].
+constexpr double kBetween = 1e-3;
+/// Pieces, with so many places each, of a step that is too long for that; a step that is still too long is shortened.
+constexpr int kPieces = 8;
 /// How often a step that is too long is looked at more closely: to 1/7, 1/49, 1/343 and 1/2401 of its length.
 constexpr int kLooks = 3;
 /// Contacts that push the joints out reach so far beyond the margin [m].
@@ -48,6 +53,20 @@ struct Step {
         return share <= 0.0 ? from[j] : share >= 1.0 ? to[j] : from[j] + share * (to[j] - from[j]);
     }
 };
+
+/// Bound of how far any sphere moves along a step from `from` to `to`, as others see it [m].
+double longest_way(const Obstacles& obstacles, const double* from, const double* to) {
+    const Chain& chain = *obstacles.chain;
+    double way = 0.0, lever = obstacles.body.rows.extent;  // from the joint's axis to what it moves
+    for (int j = chain.dof - 1; j >= 0; --j) {
+        const bool slides = chain.kind[j] == JointKind::kPrismatic;
+        const double* o = chain.origin[j];
+        way += std::fabs(to[j] - from[j]) * obstacles.unit[j] * (slides ? 1.0 : lever);
+        lever += std::sqrt(o[3] * o[3] + o[7] * o[7] + o[11] * o[11]);
+        if (slides) lever += std::max(std::fabs(from[j]), std::fabs(to[j])) * obstacles.unit[j];
+    }
+    return way;
+}
 
 /// The first place on a step that is nearer than `least`, or kPlaces.
 int first_below(const std::array<double, kPlaces>& clearance, double least) {
@@ -83,6 +102,59 @@ void step_out(const Obstacles& obstacles, const Constraints& constraints, const 
     for (int j = 0; j < dof; ++j) dq[j] *= share;
 }
 
+/// A step in pieces so short that what is clear at two places, and comes nearer between them by half of the way from
+/// one to the other at most, is `closer` [m] nearer at most. What is too long for kPieces of them is left out.
+struct Pieces {
+    int count;
+    double end;  // share of the step that they cover
+
+    Pieces(double way, double closer) {
+        const double longest = 2.0 * (kPlaces - 1) * closer;
+        count = static_cast<int>(std::ceil(std::clamp(way / longest, 1.0, static_cast<double>(kPieces))));
+        end = std::min(1.0, count * longest / way);
+    }
+    [[nodiscard]] double begin_of(int piece) const { return end * piece / count; }
+};
+
+/// The share of a step that may be taken, all along which the clearance is at least `least`.
+/// @param[in] whole  Clearances along the whole step.
+double share_above(const Step& step, const std::array<double, kPlaces>& whole, double way, double least) {
+    const Pieces pieces(way, std::max(least - step.obstacles.margin, kBetween));
+    for (int piece = 0; piece < pieces.count; ++piece) {
+        double low = pieces.begin_of(piece), high = pieces.begin_of(piece + 1);
+        int below = first_below(low == 0.0 && high == 1.0 ? whole : step.clearances(low, high), least);
+        if (below == kPlaces) continue;
+        // The beginning is far enough; look closer and closer at what lies before the first place that is not.
+        for (int look = 0; look <= kLooks; ++look) {
+            const int closer = std::clamp(below, 1, kPlaces - 1);
+            const double length = high - low;
+            high = low + length * Step::place(closer);
+            low += length * Step::place(closer - 1);
+            if (look < kLooks) below = first_below(step.clearances(low, high), least);
+        }
+        return low;
+    }
+    return pieces.end;
+}
+
+/// The share of a step that leads out: to the margin, or as far as it gets, never deeper than `depth`, the clearance
+/// where it begins.
+double share_outwards(const Step& step, double way, double depth) {
+    const Pieces pieces(way, kBetween);
+    double best = 0.0, farthest = depth;
+    for (int piece = 0; piece < pieces.count; ++piece) {
+        const double low = pieces.begin_of(piece), high = pieces.begin_of(piece + 1);
+        const std::array<double, kPlaces> outwards = step.clearances(low, high);
+        for (int i = 0; i < kPlaces; ++i) {
+            const double clearance = outwards[static_cast<std::size_t>(i)];
+            if (!(clearance >= depth)) return best;
+            if (clearance > farthest) best = low + (high - low) * Step::place(i), farthest = clearance;
+            if (clearance >= step.obstacles.margin) return best;
+        }
+    }
+    return best;
+}
+
 }  // namespace
 
 Damping damp(const Core& core, const Obstacles& obstacles, const Constraints& constraints, const StepBounds& bounds,
@@ -91,32 +163,21 @@ Damping damp(const Core& core, const Obstacles& obstacles, const Constraints& co
     double to[kMaxJoints];
     std::copy_n(q, dof, to);
     const Step step{core, obstacles, q_prev, to};
-    const std::array<double, kPlaces> along = step.clearances(0.0, 1.0);
-    const double margin = obstacles.margin;
+    const std::array<double, kPlaces> whole = step.clearances(0.0, 1.0);
+    const double clearance = whole[0], margin = obstacles.margin;
     const auto move = [&](double share) {
         for (int j = 0; j < dof; ++j) q[j] = std::clamp(step.at(share, j), bounds.low[j], bounds.high[j]);
     };
-    if (along[0] >= margin) {
-        const double least = margin + (1.0 - kApproach) * (along[0] - margin);
-        const int below = first_below(along, least);
-        if (below == kPlaces) return Damping::kNone;
-        // The beginning is far enough; look closer and closer at what lies before the first place that is not.
-        double low = Step::place(below - 1), high = Step::place(below);
-        for (int look = 0; look < kLooks; ++look) {
-            const int closer = std::clamp(first_below(step.clearances(low, high), least), 1, kPlaces - 1);
-            const double length = high - low;
-            high = low + length * Step::place(closer);
-            low += length * Step::place(closer - 1);
-        }
-        move(low);
+    if (clearance >= margin) {
+        const double least = margin + (1.0 - kApproach) * (clearance - margin);
+        const double share = share_above(step, whole, longest_way(obstacles, q_prev, to), least);
+        if (share == 1.0) return Damping::kNone;
+        move(share);
         return Damping::kSlowed;
     }
     step_out(obstacles, constraints, bounds, q_prev, to);
     for (int j = 0; j < dof; ++j) to[j] = std::clamp(q_prev[j] + to[j], bounds.low[j], bounds.high[j]);
-    const std::array<double, kPlaces> outwards = step.clearances(0.0, 1.0);
-    const auto farthest = std::max_element(outwards.begin(), outwards.end());
-    const auto out = std::find_if(outwards.begin(), outwards.end(), [&](double c) { return c >= margin; });
-    move(Step::place(static_cast<int>((out == outwards.end() ? farthest : out) - outwards.begin())));
+    move(share_outwards(step, longest_way(obstacles, q_prev, to), clearance));
     return Damping::kLeadOut;
 }
 
