@@ -109,9 +109,9 @@ struct Pieces {
     double end;  // share of the step that they cover
 
     Pieces(double way, double closer) {
-        const double longest = 2.0 * (kPlaces - 1) * closer;
-        count = static_cast<int>(std::ceil(std::clamp(way / longest, 1.0, static_cast<double>(kPieces))));
-        end = std::min(1.0, count * longest / way);
+        const double needed = way / (2.0 * (kPlaces - 1) * closer);
+        count = static_cast<int>(std::ceil(std::clamp(needed, 1.0, static_cast<double>(kPieces))));
+        end = needed <= kPieces ? 1.0 : kPieces / needed;
     }
     [[nodiscard]] double begin_of(int piece) const { return end * piece / count; }
 };
