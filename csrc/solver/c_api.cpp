@@ -96,6 +96,7 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     out.self_collision = static_cast<mfik::SelfCollision>(options.self_collision);
     out.margin_m = options.margin_m;
     if (options.world != nullptr) out.world = &options.world->world;
+    if (options.attached != nullptr) out.attached = &options.attached->attachments;
     return nullptr;
 }
 

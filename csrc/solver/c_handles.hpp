@@ -13,6 +13,10 @@ struct mfik_workspace {
     mfik::Workspace workspace;
 };
 
+struct mfik_attachments {
+    mfik::Attachments attachments;
+};
+
 struct mfik_world {
     mfik::World world;
 };

@@ -87,7 +87,7 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
             damping == Damping::kSlowed
                 ? "the step is shortened to keep the margin"
                 : "q_prev is nearer to something than the margin; the answer is on the way out, if there is one";
-        name_nearest(*impl_, problem.obstacles, options.world, q, result);
+        name_nearest(*impl_, problem.obstacles, options, q, result);
     }
     from_units(impl_->units, q, q_out);
     result.time_us = microseconds_since(start);

@@ -62,7 +62,7 @@ Result verdict(const Core& core, const Problem& problem, const double* q, bool s
         return say(Status::kAtLimits, "the answer violates a joint limit; let it be refined");
     if (pos_error <= options.tol_pos_m && rot_error <= options.tol_rot_rad) {
         if (problem.keeps_clear && (problem.tip_collides || !is_clear(core, problem.obstacles, q))) {
-            name_nearest(core, problem.obstacles, options.world, q, result);
+            name_nearest(core, problem.obstacles, options, q, result);
             return say(Status::kInCollision,
                        problem.tip_collides ? "what the tip carries collides at the target, whatever the joints"
                                             : "every answer that was found is nearer to something than the margin");

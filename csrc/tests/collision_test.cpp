@@ -4,10 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <random>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "every_call.hpp"
 #include "golden.hpp"
 #include "kernels/cpu/collision_kernels.hpp"
 #include "kernels/lanes.hpp"
@@ -66,6 +70,59 @@ TEST(SphereCheck, EveryInstructionSetAgreesWithTheNearestPairHoweverNearTheMargi
             const auto count = std::count(free.begin(), free.end(), 1);
             EXPECT_TRUE(count > 20 && count < kRows - 20) << "of both kinds, not " << count;
         }
+    }
+}
+
+/// The message with which an object is refused.
+template <class Add>
+std::string refused(Add add) {
+    try {
+        add();
+    } catch (const Error& error) {
+        return error.what();
+    }
+    return "nothing";
+}
+
+TEST(Attachments, WhatCannotBeAttachedIsRefusedByNameAndNothingIsAttached) {
+    const Solver solver = two_balls();
+    Attachments held = held_by_two_balls(solver);
+    const std::vector<double> ball{0, 0, 0, 0.1}, no_radius{0, 0, 0, 0}, endless{0, HUGE_VAL, 0, 0.1}, three{0, 0, 0.1};
+    const Pose here{0, 0, 0, 1, 0, 0, 0};
+    const auto message = [&](const char* name, const std::vector<double>& spheres, const char* link,
+                             const Pose& pose = {0, 0, 0, 1, 0, 0, 0}, const std::vector<std::string>& touching = {}) {
+        return refused([&] { held.add(name, spheres, link, pose, touching); });
+    };
+    const auto expect = [](const std::string& text, const char* part) {
+        EXPECT_NE(text.find(part), std::string::npos) << text;
+    };
+    expect(message("one", ball, "t"), "object 'one': expected a name that no link of the body has");
+    expect(message("held", ball, "t"), "expected a name that no link of the body has");
+    expect(message("new", ball, "elbow"), "link: 'elbow' is no link of the robot; use one of b, t, one, two");
+    expect(message("new", ball, "held"), "link: 'held' is no link of the robot; use one of b, t, one, two");
+    expect(message("new", ball, "t", here, {"elbow"}), "touching: 'elbow' does not exist; use one of one, two, held");
+    expect(message("new", ball, "t", {0, 0, 0, 2, 0, 0, 0}), "T_link_object: expected seven finite numbers");
+    expect(message("new", no_radius, "t"), "spheres_m[3]: expected a finite number above 0 (radius [m]), got 0.0");
+    expect(message("new", endless, "t"), "spheres_m[1]: expected a finite number, got inf");
+    expect(message("new", three, "t"), "got 3 numbers; give four for each");
+    expect(message("new", {}, "t"), "spheres_m: expected [x, y, z, radius]");
+    EXPECT_EQ(held.size(), 1);
+    const Attachments moved = std::move(held);
+    expect(refused([&] { held.add("new", ball, "t"); }), "moved from");  // NOLINT(bugprone-use-after-move)
+
+    // Taken by the solver that they were made for alone, wherever that has gone.
+    Solver first = two_balls(), other = two_balls();
+    const Attachments of_first = held_by_two_balls(first);
+    first = two_balls();
+    const Solver last = std::move(other);
+    const Attachments of_last = held_by_two_balls(last);
+    Workspace workspace = last.make_workspace();
+    std::array<double, 2> q{};
+    Options options;
+    for (const auto& [attached, fits] : {std::pair{&of_last, true}, {&of_first, false}, {&held, false}}) {
+        options.attached = attached;
+        EXPECT_EQ(last.solve(here, q, q, workspace, options).status == Status::kInvalidInput, !fits);
+        EXPECT_EQ(std::isnan(last.clearance(q, nullptr, true, attached).distance_m), !fits);
     }
 }
 

@@ -97,10 +97,18 @@ inline World around_two_balls() {
     return world;
 }
 
-/// Make the calls of two_balls() around_two_balls(), whose ball moves, and hand each result with its joints and its
-/// bound of iterations to `check(result, q, bound)`.
+/// A ball that the tip of two_balls() holds.
+inline Attachments held_by_two_balls(const Solver& solver) {
+    Attachments held(solver);
+    held.add("held", std::vector<double>{0, 0, 0.05, 0.03}, "t", {0.15, 0, 0, 1, 0, 0, 0});
+    return held;
+}
+
+/// Make the calls of two_balls() around_two_balls(), whose ball moves, half of them with what is held, which moves,
+/// too, and hand each result with its joints, its bound of iterations and what was held to `check(result, q, bound,
+/// held)`.
 template <class Check>
-void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& world, Check check) {
+void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& world, Attachments& held, Check check) {
     std::array<double, 2> q, far{};
     std::array<double, 2 * 4> all;
     for (int i = -60; i < 60; ++i) {
@@ -111,11 +119,14 @@ void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& w
         options.margin_m = kMargin;
         options.nearest = i % 2 == 0;
         if (i % 3 == 0) options.q_preferred = far;
+        if (i % 4 < 2) options.attached = &held;
+        (void)held.set_pose(0, {0, 0, 0.2 + 0.002 * i, 1, 0, 0, 0});
         (void)world.set_pose(0, {0, 0, 0.3 + 0.001 * i, 1, 0, 0, 0});
         const int bound = worst_case_iterations(solver, options);
-        check(solver.solve(pose, q_ref, q, workspace, options), q.data(), bound);
-        check(solver.track(pose, q_ref, 0.05, q, workspace, options), q.data(), options.max_iterations);
-        check(solver.solve_all(pose, q_ref, all, workspace, 0.05, options), all.data(), bound);
+        check(solver.solve(pose, q_ref, q, workspace, options), q.data(), bound, options.attached);
+        check(solver.track(pose, q_ref, 0.05, q, workspace, options), q.data(), options.max_iterations,
+              options.attached);
+        check(solver.solve_all(pose, q_ref, all, workspace, 0.05, options), all.data(), bound, options.attached);
     }
 }
 

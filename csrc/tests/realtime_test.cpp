@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <string>
 #include <utility>
@@ -76,6 +77,7 @@ static_assert(noexcept(std::declval<const mfik::Solver&>().track({}, {}, 0.1, {}
 static_assert(noexcept(std::declval<const mfik::Solver&>().solve_all({}, {}, {}, std::declval<mfik::Workspace&>())));
 static_assert(noexcept(std::declval<const mfik::Solver&>().fk({})));
 static_assert(noexcept(std::declval<mfik::World&>().set_pose(0, {})));
+static_assert(noexcept(std::declval<mfik::Attachments&>().set_pose(0, {})));
 
 namespace mfik::testing {
 namespace {
@@ -187,23 +189,57 @@ TEST(RealTimeCollision, NeitherClearanceNorMovingAShapeTakesMemory) {
     EXPECT_EQ(allocations, before);
 }
 
+TEST(RealTimeCollision, WhatIsHeldIsTakenUpMovedAndLaidDownWithoutMemory) {
+    const Solver solver = two_balls();
+    World world;
+    world.add_sphere("ball", 0.1, {0, 0, 2.0, 1, 0, 0, 0});
+    Attachments tool = held_by_two_balls(solver), box = held_by_two_balls(solver);
+    box.add("box", std::vector<double>{0, 0, 0, 0.05, 0, 0, 0.1, 0.05}, "two", {0, 0, 0.5, 1, 0, 0, 0}, {"one"});
+    const std::array<double, 2> q{0.2, 0.3};
+    std::array<unsigned char, 1> free{};
+
+    const long before = allocations;
+    // The tip's ball is at z = 0.5; the box's upper end reaches up to 0.5 + 0.5 + 0.1 + 0.05.
+    EXPECT_NEAR(solver.clearance(q, &world, false, &tool).distance_m, 1.9 - 0.6, 1e-12);
+    EXPECT_NEAR(solver.clearance(q, &world, false, &box).distance_m, 1.9 - 1.15, 1e-12);
+    EXPECT_STREQ(solver.clearance(q, &world, false, &box).first, "box");
+    EXPECT_EQ(box.set_pose(box.find("box"), {0, 0, 1.3, 1, 0, 0, 0}), Status::kSolved);
+    EXPECT_NEAR(solver.clearance(q, &world, false, &box).distance_m, 1.9 - 1.95, 1e-12);
+    for (const Attachments* held : {static_cast<const Attachments*>(nullptr), static_cast<const Attachments*>(&tool),
+                                    static_cast<const Attachments*>(&box)}) {
+        EXPECT_EQ(solver.is_free(q, &world, free, 0.0, false, held), Status::kSolved);
+        EXPECT_EQ(free[0] != 0, held != &box);
+    }
+    EXPECT_EQ(box.set_pose(2, {0, 0, 0, 1, 0, 0, 0}), Status::kInvalidInput);
+    EXPECT_EQ(box.set_pose(1, {0, 0, 0, 1, 1, 0, 0}), Status::kInvalidInput);
+    EXPECT_EQ(box.find("brush"), -1);
+    EXPECT_EQ(allocations, before);
+}
+
 TEST(RealTimeCollision, NoCallBesideObstaclesTakesMemoryOrMoreStepsThanPromised) {
     const Solver solver = two_balls();
     Workspace workspace = solver.make_workspace();
     World world = around_two_balls();
+    Attachments held = held_by_two_balls(solver);
     const long before = allocations;
     Seen seen{};
-    calls_beside_obstacles(solver, workspace, world, [&](const Result& result, const double* q, int bound) {
+    int held_free = 0, held_colliding = 0;
+    const auto check = [&](const Result& result, const double* q, int bound, const Attachments* attached) {
         ++seen[static_cast<std::size_t>(result.status)];
         EXPECT_LE(result.iterations, bound);
         EXPECT_EQ(result.first != nullptr && result.second != nullptr, result.status == Status::kInCollision);
+        if (result.first != nullptr && std::strcmp(result.first, "held") == 0) ++held_colliding;
         if (result.status != Status::kSolved) return;
-        EXPECT_GE(solver.clearance({q, 2}, &world, false).distance_m, kMargin);
-        EXPECT_GE(solver.clearance({q, 2}).distance_m, 0.0);
-    });
+        EXPECT_GE(solver.clearance({q, 2}, &world, false, attached).distance_m, kMargin);
+        EXPECT_GE(solver.clearance({q, 2}, nullptr, true, attached).distance_m, 0.0);
+        if (attached != nullptr) ++held_free;
+    };
+    calls_beside_obstacles(solver, workspace, world, held, check);
     EXPECT_EQ(allocations, before);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kSolved)], 50);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kInCollision)], 50);
+    EXPECT_GT(held_free, 10);
+    EXPECT_GT(held_colliding, 0);
 }
 
 }  // namespace

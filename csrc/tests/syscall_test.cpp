@@ -209,14 +209,15 @@ TEST(SystemCalls, NoCallBesideObstaclesMakesOneTakesMemoryOrLocks) {
     const Solver solver = two_balls();
     Workspace workspace = solver.make_workspace();
     World world = around_two_balls();
+    Attachments held = held_by_two_balls(solver);
     Count count;
     const int status = run_watched(count, [&](Count& counted) {
-        calls_beside_obstacles(solver, workspace, world, [&](const Result& result, const double*, int) {
+        calls_beside_obstacles(solver, workspace, world, held, [&](const Result& result, auto...) {
             ++counted.seen[static_cast<std::size_t>(result.status)];
         });
         std::array<unsigned char, 2> free;
-        (void)solver.is_free(std::array<double, 4>{}, &world, free);
-        (void)solver.clearance(std::array<double, 2>{}, &world);
+        (void)solver.is_free(std::array<double, 4>{}, &world, free, 0.0, true, &held);
+        (void)solver.clearance(std::array<double, 2>{}, &world, true, &held);
     });
     EXPECT_EQ(status, 0) << (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? "a system call was made" : "");
     EXPECT_EQ(count.memory_calls, 0);

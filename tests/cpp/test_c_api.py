@@ -39,6 +39,7 @@ class Options(ctypes.Structure):
         ("self_collision", ctypes.c_int32),
         ("margin_m", ctypes.c_double),
         ("world", ctypes.c_void_p),
+        ("attached", ctypes.c_void_p),
     ]
 
 
@@ -164,7 +165,7 @@ def test_collision_options_arrive(library, tmp_path):
     c_solver = library.mfik_load(str(tmp_path / "panda").encode(), None, 0)
     workspace = library.mfik_workspace_create(c_solver)
     pose = [0.5, 0.1, 0.3, 1.0, 0.0, 0.0, 0.0]
-    library.mfik_world_create.restype = ctypes.c_void_p
+    library.mfik_world_create.restype = library.mfik_attachments_create.restype = ctypes.c_void_p
     c_world = ctypes.c_void_p(library.mfik_world_create())
     library.mfik_world_add_sphere(c_world, b"ball", ctypes.c_double(0.2), (ctypes.c_double * 7)(*pose), None, 0)
     world = World([Sphere(0.2, pose, "ball")])
@@ -181,8 +182,23 @@ def test_collision_options_arrive(library, tmp_path):
         assert pair == expected.pair
         seen.add(expected.status)
     assert seen >= {Status.SOLVED, Status.IN_COLLISION}
+    held = ctypes.c_void_p(library.mfik_attachments_create(ctypes.c_void_p(c_solver)))
+    spheres, at_tip = (ctypes.c_double * 4)(0, 0, 0.15, 0.1), (ctypes.c_double * 7)(0, 0, 0, 1, 0, 0, 0)
+    tip, one = robot.tip_link.encode(), ctypes.c_size_t(1)
+    assert library.mfik_attachments_add(held, b"held", spheres, one, tip, at_tip, None, None, None, None) == 0
+    options = make_options(library, world=c_world, attached=held)
+    holding, held_pairs = Solver.from_robot(robot.attach("held", [[0, 0, 0.15, 0.1]])), 0
+    for target, q_ref in zip(robot.sample(60, rng), robot.sample(60, rng), strict=True):
+        pose, q, result = robot.fk(target), np.empty(7), Result()
+        status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, options, result)
+        expected = holding.solve(pose, q_ref, world=world)
+        np.testing.assert_array_equal(q, expected.q)
+        assert_same(result, status, expected)
+        held_pairs += result.first == b"held"
+    assert held_pairs > 0
     wrong = library.mfik_solve(c_solver, pose, q_ref, q, workspace, make_options(library, self_collision=3), result)
     assert wrong == Status.INVALID_INPUT and b"self_collision" in result.reason
+    library.mfik_attachments_destroy(held)
     library.mfik_world_destroy(c_world)
     library.mfik_workspace_destroy(workspace)
     library.mfik_destroy(c_solver)

@@ -72,6 +72,9 @@ enum {
 /** Shapes in the robot's base frame, see mfik/collision.hpp. Any number of threads may use it while none changes it. */
 typedef struct mfik_world mfik_world;
 
+/** What a robot holds, see mfik/collision.hpp. Any number of threads may use it while none changes it. */
+typedef struct mfik_attachments mfik_attachments;
+
 /** Options of a call. Fill with mfik_options_init, then change what you need. Fields are only ever added at the end. */
 typedef struct mfik_options {
     uint32_t size;          /**< sizeof(mfik_options) that the caller was compiled with; mfik_options_init sets it */
@@ -90,7 +93,8 @@ typedef struct mfik_options {
     mfik_self_collision self_collision; /**< whether links keep clear of each other */
     double margin_m; /**< clearance to keep to the world [m], finite; links keep 0 from each other, or less where it is
                         negative */
-    const mfik_world* world; /**< what to keep clear of, or NULL; must live as long as the call */
+    const mfik_world* world;          /**< what to keep clear of, or NULL; must live as long as the call */
+    const mfik_attachments* attached; /**< what the robot holds, made for this solver, or NULL; likewise */
 } mfik_options;
 
 /** Outcome of a call. */
@@ -103,8 +107,8 @@ typedef struct mfik_result {
     double rot_error_rad; /**< rotation error beyond the slack at q_out [rad]; NaN on invalid input */
     double time_us;       /**< wall time of the call [us] */
     const char* reason;   /**< why it ended so, in words; static memory */
-    const char* first;    /**< MFIK_IN_COLLISION: the nearest two, memory of the solver, else NULL */
-    const char* second;   /**< the other one; memory of the solver or the world */
+    const char* first;    /**< MFIK_IN_COLLISION: the nearest two, memory of solver or attachments, else NULL */
+    const char* second;   /**< the other one; memory of these or the world */
 } mfik_result;
 
 /** Version of the library, such as "0.1.0". Static memory. */
@@ -215,8 +219,8 @@ MFIK_API size_t mfik_explain(const mfik_solver* solver, const mfik_result* resul
 /** The nearest two of mfik_clearance_of. */
 typedef struct mfik_clearance {
     double distance_m;   /**< signed distance [m], negative in collision; INFINITY with nothing to compare */
-    const char* first;   /**< link or attached object, or NULL; memory of the solver */
-    const char* second;  /**< the same, or shape of the world, or NULL; memory of the solver or the world */
+    const char* first;   /**< link or attached object, or NULL; memory of the solver or the attachments */
+    const char* second;  /**< the same, or shape of the world, or NULL; memory of these or the world */
     double gradient[16]; /**< d distance / d q [m/rad or m/m], dof values, then 0 */
 } mfik_clearance;
 
@@ -254,11 +258,31 @@ MFIK_API int32_t mfik_world_add_point_cloud(mfik_world* world, const char* name,
  * pose is invalid. */
 MFIK_API mfik_status mfik_world_set_pose(mfik_world* world, int32_t shape, const double T_base_shape[7]) MFIK_NOEXCEPT;
 
+/** Make attachments of a solver, without any object; NULL when there is no memory or no solver. */
+MFIK_API mfik_attachments* mfik_attachments_create(const mfik_solver* solver) MFIK_NOEXCEPT;
+
+/** Release attachments; NULL is allowed. */
+MFIK_API void mfik_attachments_destroy(mfik_attachments* attachments) MFIK_NOEXCEPT;
+
+/** Attach an object to a link. Takes memory; error: receives a message, or NULL. Returns the index of the object for
+ * mfik_attachments_set_pose, -1 on failure, with nothing attached. spheres_m: [x, y, z, radius] of each [n, 4].
+ * touching: names of the links and objects that it may touch [num_touching]. */
+MFIK_API int32_t mfik_attachments_add(mfik_attachments* attachments, const char* name, const double* spheres_m,
+                                      size_t n, const char* link, const double T_link_object[7],
+                                      const char* const* touching, size_t num_touching, char* error,
+                                      size_t error_size) MFIK_NOEXCEPT;
+
+/** Move an object against the link that holds it. Real-time safe. Returns MFIK_INVALID_INPUT, with nothing changed,
+ * where there is no such object or the pose is invalid. */
+MFIK_API mfik_status mfik_attachments_set_pose(mfik_attachments* attachments, int32_t object,
+                                               const double T_link_object[7]) MFIK_NOEXCEPT;
+
 /** Tell how far the robot is from the world and from itself, by the spheres of its bundle. Real-time safe.
- * q: joints [dof]. world: NULL for none. self_collision: not 0: compare links with each other. Returns
- * MFIK_INVALID_INPUT, with nothing written, where the input is invalid or the bundle has no spheres. */
+ * q: joints [dof]. world: NULL for none. self_collision: not 0: compare links with each other. attached: NULL for
+ * nothing. Returns MFIK_INVALID_INPUT, with nothing written, where the input is invalid or there are no spheres. */
 MFIK_API mfik_status mfik_clearance_of(const mfik_solver* solver, const double* q, const mfik_world* world,
-                                       int32_t self_collision, mfik_clearance* clearance) MFIK_NOEXCEPT;
+                                       int32_t self_collision, const mfik_attachments* attached,
+                                       mfik_clearance* clearance) MFIK_NOEXCEPT;
 
 #ifdef __cplusplus
 }

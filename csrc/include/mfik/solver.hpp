@@ -89,8 +89,9 @@ enum class Seed : int {
     kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
 };
 
-class World;       // mfik/collision.hpp
-struct Clearance;  // the same
+class World;        // mfik/collision.hpp
+class Attachments;  // the same
+struct Clearance;   // the same
 
 /// Whether links are compared with each other.
 enum class SelfCollision : int {
@@ -125,6 +126,9 @@ struct Options {
     /// Clearance that an answer keeps to the world [m], finite, where collision is asked for. Links keep as much from
     /// each other where it is negative, else 0: some are never far apart.
     double margin_m = 0.0;
+    /// What the robot holds (mfik/collision.hpp), made for this solver, or null; it counts where collision is asked
+    /// for.
+    const Attachments* attached = nullptr;
 };
 
 /// Outcome of a call.
@@ -277,16 +281,17 @@ class Solver {
     /// @param[in] q  Joints [rad or m], dof() finite values.
     /// @param[in] world  The world, or null for none. Links that no joint moves are not compared with it.
     /// @param[in] self_collision  Whether links are compared with each other.
-    /// @return  NaN where the input is invalid or the bundle has no spheres (has_body()).
-    [[nodiscard]] Clearance clearance(Span<const double> q, const World* world = nullptr,
-                                      bool self_collision = true) const noexcept;
+    /// @param[in] attached  What the robot holds, or null.
+    /// @return  NaN where the input is invalid or there are no spheres (has_body()).
+    [[nodiscard]] Clearance clearance(Span<const double> q, const World* world = nullptr, bool self_collision = true,
+                                      const Attachments* attached = nullptr) const noexcept;
 
     /// Whether configurations keep a clearance, one after the other; quicker than its number. Real-time safe.
     /// @param[in] q  Joints [rad or m], [N, dof()] row-major.
     /// @param[out] free  1 where it is kept, else 0, [N].
     /// @param[in] margin_m  Clearance to keep [m], finite, as Options::margin_m.
     Status is_free(Span<const double> q, const World* world, Span<unsigned char> free, double margin_m = 0.0,
-                   bool self_collision = true) const noexcept;
+                   bool self_collision = true, const Attachments* attached = nullptr) const noexcept;
 
     /// Whether the bundle has spheres, without which there is no clearance.
     [[nodiscard]] bool has_body() const noexcept;
@@ -307,6 +312,7 @@ class Solver {
     [[nodiscard]] const std::string& metadata_json() const noexcept;  ///< The bundle's JSON document about itself.
 
   private:
+    friend class Attachments;
     friend class Tracker;
     struct Impl;
     explicit Solver(std::unique_ptr<const Impl> impl) noexcept;

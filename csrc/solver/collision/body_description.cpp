@@ -9,24 +9,38 @@ namespace {
 
 constexpr const char* kReasons[] = {"checked", "fixed", "adjacent", "always", "never", "disabled"};
 
-/// A ball around spheres [begin, end): the middle of their box, and what it needs.
-LinkSpheres bound(const std::vector<std::array<double, 4>>& spheres, int frame, int begin, int end) {
-    LinkSpheres link{frame, begin, end, {}, 0.0};
+/// Put a ball around the spheres of a link: the middle of their box, and what it needs.
+void bound(const std::vector<std::array<double, 4>>& spheres, LinkSpheres& link) {
     for (std::size_t i = 0; i < 3; ++i) {
         double low = HUGE_VAL, high = -HUGE_VAL;
-        for (int s = begin; s < end; ++s) {
+        for (int s = link.begin; s < link.end; ++s) {
             const auto& sphere = spheres[static_cast<std::size_t>(s)];
             low = std::min(low, sphere[i] - sphere[3]);
             high = std::max(high, sphere[i] + sphere[3]);
         }
         link.center[i] = 0.5 * (low + high);
     }
-    for (int s = begin; s < end; ++s) {
+    link.radius = 0.0;
+    for (int s = link.begin; s < link.end; ++s) {
         const auto& sphere = spheres[static_cast<std::size_t>(s)];
         const double offset[3] = {sphere[0] - link.center[0], sphere[1] - link.center[1], sphere[2] - link.center[2]};
         link.radius = std::max(link.radius, norm3(offset) + sphere[3]);
     }
-    return link;
+}
+
+/// Sphere in the frame that T leads to.
+std::array<double, 4> moved(const Transform& T, const std::array<double, 4>& sphere) {
+    std::array<double, 4> out{0, 0, 0, sphere[3]};
+    for (std::size_t i = 0; i < 3; ++i)
+        out[i] = T.R[3 * i] * sphere[0] + T.R[3 * i + 1] * sphere[1] + T.R[3 * i + 2] * sphere[2] + T.p[i];
+    return out;
+}
+
+/// No sphere reaches farther from the origin of its frame [m].
+float extent_of(const std::vector<std::array<double, 4>>& spheres) {
+    double extent = 0.0;
+    for (const auto& sphere : spheres) extent = std::max(extent, norm3(sphere.data()) + sphere[3]);
+    return static_cast<float>(extent);
 }
 
 /// The spheres of a body in single precision, with room behind them for a register.
@@ -44,12 +58,12 @@ SphereColumns columns_of(const BodyDescription& body) {
             const auto& sphere = body.spheres[static_cast<std::size_t>(s)];
             push(sphere.data(), sphere[3]);
             out.smallest = std::min(out.smallest, static_cast<float>(sphere[3]));
-            out.extent = std::max(out.extent, static_cast<float>(norm3(sphere.data()) + sphere[3]));
         }
         push(link.center, link.radius);
         out.ball.push_back(static_cast<float>(link.radius));
         out.ball_beside_world.push_back(link.frame == 0 ? kNowhere : static_cast<float>(link.radius));
     }
+    out.extent = extent_of(body.spheres);
     for (auto* column : {&out.x, &out.y, &out.z, &out.radius, &out.ball, &out.ball_beside_world})
         column->resize(column->size() + kMaxSingles, 0.0f);
     out.partners.resize(body.links.size());
@@ -90,6 +104,46 @@ BodyView BodyDescription::view(double margin_m) const noexcept {
     return view;
 }
 
+void BodyDescription::add_link(const std::string& name, int frame, const Transform& T,
+                               const std::vector<std::array<double, 4>>& added) {
+    const int begin = static_cast<int>(spheres.size());
+    for (const auto& sphere : added) {
+        spheres.push_back(moved(T, sphere));
+        link_of.push_back(static_cast<int>(links.size()));
+    }
+    LinkSpheres link{frame, begin, static_cast<int>(spheres.size()), {}, 0.0};
+    bound(spheres, link);
+    links.push_back(link);
+    names.push_back(name);
+    T_frame_link.push_back(T);
+}
+
+void BodyDescription::complete() {
+    columns = columns_of(*this);
+}
+
+void BodyDescription::place_link(std::size_t l, const Transform& T,
+                                 const std::vector<std::array<double, 4>>& of_link) noexcept {
+    LinkSpheres& link = links[l];
+    T_frame_link[l] = T;
+    std::size_t sphere = static_cast<std::size_t>(link.begin), row = sphere + l;  // a ball is behind each link before
+    const auto put = [this, &row](const double* center) {
+        columns.x[row] = static_cast<float>(center[0]);
+        columns.y[row] = static_cast<float>(center[1]);
+        columns.z[row] = static_cast<float>(center[2]);
+        ++row;
+    };
+    for (const auto& local : of_link) {
+        spheres[sphere] = moved(T, local);
+        put(spheres[sphere++].data());
+    }
+    bound(spheres, link);
+    columns.radius[row] = columns.ball[l] = static_cast<float>(link.radius);
+    if (link.frame != 0) columns.ball_beside_world[l] = columns.ball[l];
+    put(link.center);
+    columns.extent = extent_of(spheres);
+}
+
 BodyDescription read_body(const JsonReader& reader, const Json& body, int dof) {
     BodyDescription out;
     const Json& links = reader.member(body, "links", "robot.body");
@@ -103,33 +157,29 @@ BodyDescription read_body(const JsonReader& reader, const Json& body, int dof) {
         if (std::count(out.names.begin(), out.names.end(), name) > 0) {
             reader.fail(where + ".name", "a name of its own", JsonReader::quote(name));
         }
-        out.names.push_back(name);
         const int frame = reader.integer(links[l], "frame", where, 0, dof);
-        double T[12];
-        reader.transform(reader.member(links[l], "transform", where), where + ".transform", T);
+        double origin[12];
+        reader.transform(reader.member(links[l], "transform", where), where + ".transform", origin);
+        Transform T{{1, 0, 0, 0, 1, 0, 0, 0, 1}, {}};
+        compose_origin(T, origin);
         const Json& spheres = reader.member(links[l], "spheres", where);
         if (!spheres.is_array() || spheres.empty() ||
             spheres.size() > static_cast<std::size_t>(kMaxSpheres) - out.spheres.size()) {
             reader.fail(where + ".spheres", "1 to " + std::to_string(kMaxSpheres) + " spheres of all links",
                         spheres.is_array() ? std::to_string(spheres.size()) : JsonReader::excerpt(spheres));
         }
-        const int begin = static_cast<int>(out.spheres.size());
+        std::vector<std::array<double, 4>> local;
         for (std::size_t s = 0; s < spheres.size(); ++s) {
             const std::string sphere_at = at(where + ".spheres", s);
             if (!spheres[s].is_array() || spheres[s].size() != 4) {
                 reader.fail(sphere_at, "4 numbers (centre, radius)", JsonReader::excerpt(spheres[s]));
             }
-            double value[4];
+            std::array<double, 4> value{};
             for (std::size_t i = 0; i < 4; ++i) value[i] = reader.number(spheres[s][i], at(sphere_at, i));
             if (!(value[3] > 0)) reader.fail(at(sphere_at, 3), "a radius above 0", JsonReader::excerpt(spheres[s]));
-            std::array<double, 4> placed{0, 0, 0, value[3]};
-            for (std::size_t i = 0; i < 3; ++i) {
-                placed[i] = T[4 * i] * value[0] + T[4 * i + 1] * value[1] + T[4 * i + 2] * value[2] + T[4 * i + 3];
-            }
-            out.spheres.push_back(placed);
-            out.link_of.push_back(static_cast<int>(l));
+            local.push_back(value);
         }
-        out.links.push_back(bound(out.spheres, frame, begin, static_cast<int>(out.spheres.size())));
+        out.add_link(name, frame, T, local);
     }
     const Json& pairs = reader.member(body, "pairs", "robot.body");
     if (!pairs.is_array() || pairs.size() != links.size() * (links.size() - 1) / 2) {
@@ -159,7 +209,7 @@ BodyDescription read_body(const JsonReader& reader, const Json& body, int dof) {
         }
         if (reason == kReasons[0]) out.pairs.push_back(both);
     }
-    out.columns = columns_of(out);
+    out.complete();
     return out;
 }
 

@@ -19,14 +19,25 @@ struct SphereColumns {
 };
 
 struct BodyDescription {
-    std::vector<std::string> names;  // of the links
+    std::vector<std::string> names;       // of the links
+    std::vector<Transform> T_frame_link;  // of each; centres below count from the frame
     std::vector<LinkSpheres> links;
-    std::vector<std::array<double, 4>> spheres;  // centre in the frame of its link and radius [m]
+    std::vector<std::array<double, 4>> spheres;  // centre and radius [m]
     std::vector<int> link_of;                    // link of each sphere
     std::vector<std::array<int, 2>> pairs;       // of links that are checked against each other
     SphereColumns columns;                       // the same in single precision
 
     [[nodiscard]] bool empty() const noexcept { return spheres.empty(); }
+    /// Add a link, or an object that one holds.
+    /// @param[in] spheres  Centre in the frame of the link and radius of each [m].
+    void add_link(const std::string& name, int frame, const Transform& T_frame_link,
+                  const std::vector<std::array<double, 4>>& spheres);
+    /// Fill in the columns, after links and pairs were added.
+    void complete();
+    /// Move a link against its frame, in the columns, too. No allocation.
+    /// @param[in] spheres  As they were added.
+    void place_link(std::size_t link, const Transform& T_frame_link,
+                    const std::vector<std::array<double, 4>>& spheres) noexcept;
     /// @param[in] margin_m  Clearance that is kept to the world; links keep the part of it below 0 from each other.
     [[nodiscard]] BodyView view(double margin_m = 0.0) const noexcept;
 };

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/collision_kernels.hpp"
 #include "mfik/collision.hpp"
+#include "solver/collision/attachments.hpp"
 #include "solver/collision/world.hpp"
 #include "solver/core.hpp"
 #include "solver/problem.hpp"
@@ -26,11 +27,15 @@ void add_motion(const Chain& chain, const Transform* frame, int of_frame, const 
 
 }  // namespace
 
-Clearance Solver::clearance(Span<const double> q, const World* world, bool self_collision) const noexcept {
+Clearance Solver::clearance(Span<const double> q, const World* world, bool self_collision,
+                            const Attachments* attached) const noexcept {
     Clearance clearance{kNaN, nullptr, nullptr, {}};
-    if (impl_ == nullptr || q.size() != static_cast<std::size_t>(dof()) || !is_finite(q)) return clearance;
+    if (impl_ == nullptr || q.size() != static_cast<std::size_t>(dof()) || !is_finite(q) ||
+        !AttachmentsAccess::fit(*impl_, attached)) {
+        return clearance;
+    }
     const Chain& chain = impl_->chain_in_metres();
-    const BodyDescription& body = impl_->bundle.robot.body;
+    const BodyDescription& body = AttachmentsAccess::body(*impl_, attached);
     if (body.empty()) return clearance;
     const BodyView view = body.view();
     const WorldView shapes = WorldAccess::view(world);
@@ -65,13 +70,15 @@ Clearance Solver::clearance(Span<const double> q, const World* world, bool self_
 }
 
 Status Solver::is_free(Span<const double> q, const World* world, Span<unsigned char> free, double margin_m,
-                       bool self_collision) const noexcept {
+                       bool self_collision, const Attachments* attached) const noexcept {
     const std::size_t joints = static_cast<std::size_t>(dof());
-    if (impl_ == nullptr || impl_->bundle.robot.body.empty() || q.size() != joints * free.size() || !is_finite(q) ||
-        !std::isfinite(margin_m)) {
+    if (impl_ == nullptr || q.size() != joints * free.size() || !is_finite(q) || !std::isfinite(margin_m) ||
+        !AttachmentsAccess::fit(*impl_, attached)) {
         return Status::kInvalidInput;
     }
-    const BodyView view = impl_->bundle.robot.body.view(margin_m);
+    const BodyDescription& body = AttachmentsAccess::body(*impl_, attached);
+    if (body.empty()) return Status::kInvalidInput;
+    const BodyView view = body.view(margin_m);
     const WorldView shapes = WorldAccess::view(world);
     constexpr std::size_t kRows = 1 << 20;  // an int counts them
     for (std::size_t begin = 0; begin < free.size(); begin += kRows) {

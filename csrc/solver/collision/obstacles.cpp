@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "solver/collision/attachments.hpp"
 #include "solver/collision/world.hpp"
 #include "solver/core.hpp"
 
@@ -15,7 +16,8 @@ const char* collision_refusal(const Core& core, const Options& options) {
     if (options.self_collision < SelfCollision::kWithWorld || options.self_collision > SelfCollision::kOff)
         return "self_collision: expected a value of SelfCollision";
     if (!std::isfinite(options.margin_m)) return "margin_m: expected a finite number";
-    if (asks_for_collision(options) && core.bundle.robot.body.empty()) {
+    if (!AttachmentsAccess::fit(core, options.attached)) return "attached: expected attachments made for this solver";
+    if (asks_for_collision(options) && AttachmentsAccess::body(core, options.attached).empty()) {
         return "world: expected a bundle with spheres on the robot's links, which collision needs; fit them with "
                "scripts/fit_spheres.py, and export the bundle of a robot that was loaded with them";
     }
@@ -25,7 +27,7 @@ const char* collision_refusal(const Core& core, const Options& options) {
 Obstacles read_obstacles(const Core& core, const Options& options) {
     return {&core.chain_in_metres(),
             core.units.joint,
-            core.bundle.robot.body.view(options.margin_m),
+            AttachmentsAccess::body(core, options.attached).view(options.margin_m),
             WorldAccess::view(options.world),
             options.self_collision != SelfCollision::kOff,
             options.margin_m};
@@ -65,19 +67,21 @@ bool tip_collides(const Core& core, const Obstacles& obstacles, const Transform&
                                               obstacles.margin - length * slop);
 }
 
-void name_nearest(const Core& core, const Obstacles& obstacles, const World* world, const double* q, Result& result) {
+void name_nearest(const Core& core, const Obstacles& obstacles, const Options& options, const double* q,
+                  Result& result) {
     double metres[kMaxJoints];
     cpu::Nearest found{};
     to_metres(obstacles, q, metres);
     core.collision.nearest(*obstacles.chain, obstacles.body, obstacles.world, obstacles.self, metres, 1, kInfinity,
                            -kInfinity, &found);
     if (!(found.first >= 0)) return;
-    const BodyDescription& body = core.bundle.robot.body;
+    const BodyDescription& body = AttachmentsAccess::body(core, options.attached);
     const auto link_of = [&body](double sphere) {
         return body.names[static_cast<std::size_t>(body.link_of[static_cast<std::size_t>(sphere)])].c_str();
     };
     result.first = link_of(found.first);
-    result.second = found.second >= 0 ? link_of(found.second) : world->name(static_cast<int>(-1 - found.second));
+    result.second =
+        found.second >= 0 ? link_of(found.second) : options.world->name(static_cast<int>(-1 - found.second));
 }
 
 }  // namespace mfik

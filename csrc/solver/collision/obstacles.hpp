@@ -25,6 +25,7 @@ struct Core;
 [[nodiscard]] bool tip_collides(const Core& core, const Obstacles& obstacles, const Transform& T_tip, double slop);
 
 /// Name the nearest two at joints q [dof] in a result.
-void name_nearest(const Core& core, const Obstacles& obstacles, const World* world, const double* q, Result& result);
+void name_nearest(const Core& core, const Obstacles& obstacles, const Options& options, const double* q,
+                  Result& result);
 
 }  // namespace mfik
