@@ -25,7 +25,7 @@ ALLOWED = {
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
-    "view": {"solve", "robots"},
+    "view": {"solve", "robots", "collision"},
 }
 OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
 MODULES = {

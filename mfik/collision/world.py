@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,7 @@ class World:
     def __init__(self, shapes: Iterable[Shape] = ()) -> None:
         self._native = load_native().World()
         self._index: dict[str, int] = {}
+        self._shapes: list[Shape] = []
         for index, shape in enumerate(shapes):
             if type(shape) not in _NAMES:
                 raise ArgumentError(
@@ -179,6 +180,11 @@ class World:
         return tuple(self._index)
 
     @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes with their names, where they are now."""
+        return tuple(self._shapes)
+
+    @property
     def native(self) -> Any:
         """The world in C++ (`mfik._native.World`)."""
         return self._native
@@ -197,7 +203,9 @@ class World:
             raise ArgumentError(
                 f"name: shape {name!r:.60} does not exist; use one of {', '.join(self._index) or 'none'}"
             )
-        self._native.set_pose(index, as_pose("pose", pose).tolist())
+        pose = as_pose("pose", pose)
+        self._native.set_pose(index, pose.tolist())
+        self._shapes[index] = replace(self._shapes[index], pose=pose)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -206,7 +214,8 @@ class World:
         where = f"shape '{name}'"
         if not isinstance(name, str) or name in self._index:
             raise ArgumentError(f"{where}: name: expected text that no other shape has; choose another name")
-        pose = as_pose(f"{where}: pose", shape.pose).tolist()
+        placed = as_pose(f"{where}: pose", shape.pose)
+        pose = placed.tolist()
         kind = _NAMES[type(shape)]
         add = getattr(self._native, f"add_{kind}")
         if isinstance(shape, Box):
@@ -224,6 +233,7 @@ class World:
         else:
             lengths = [_length(f"{where}: {key}", getattr(shape, key)) for key in ("radius", "length")]
             self._index[name] = add(name, *lengths, pose)
+        self._shapes.append(replace(shape, pose=placed, name=name))
 
 
 _REQUIRED = ("size", "radius", "length", "points")  # arguments without a default

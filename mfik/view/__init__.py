@@ -5,9 +5,20 @@ from importlib.util import find_spec
 if missing := [name for name in ("trimesh", "viser", "yourdfpy") if find_spec(name) is None]:
     raise ImportError(f"the viewer needs {', '.join(missing)}; install what it needs with: pip install 'mfik[viz]'")
 
-from mfik.view.bodies import Body, chain_bodies, frames, mesh_bodies
+from mfik.view.bodies import Body, chain_bodies, frames, mesh_bodies, shape_mesh, sphere_bodies
 from mfik.view.choice import choose_solver
 from mfik.view.session import Mode, Session, State
 
 # mfik.view.app, which needs viser, is imported by who shows the viewer.
-__all__ = ["Body", "Mode", "Session", "State", "chain_bodies", "choose_solver", "frames", "mesh_bodies"]
+__all__ = [
+    "Body",
+    "Mode",
+    "Session",
+    "State",
+    "chain_bodies",
+    "choose_solver",
+    "frames",
+    "mesh_bodies",
+    "shape_mesh",
+    "sphere_bodies",
+]

@@ -14,8 +14,8 @@ import numpy as np
 import viser
 import viser.transforms as tf
 
-from mfik.solve import Status
-from mfik.view.bodies import Body, frames, reach
+from mfik.solve import Clearance, Status
+from mfik.view.bodies import Body, frames, reach, shape_mesh, sphere_bodies
 from mfik.view.session import Mode, Session, State
 
 _UPDATES_HZ = 40  # the browser sends the handle 20 times a second; between, the target glides to where it was last
@@ -26,12 +26,15 @@ _HANDS_OFF_S = 0.5  # a slider is not written to so long after it was moved by h
 _GHOSTS = 12
 
 _SOLUTION, _UNSOLVED, _ONE_STEP, _GHOST = (58, 110, 190), (205, 70, 60), (245, 150, 25), (140, 205, 180)
+_COLLIDING_GHOST, _SPHERES, _SHAPE = (225, 130, 120), (90, 100, 120), (150, 130, 100)
+_NO_SHAPE = "none"
 _STATUS_COLOR = {
     Status.SOLVED: "#2b8a3e",
     Status.NOT_CONVERGED: "#d9480f",
     Status.UNREACHABLE: "#c92a2a",
     Status.AT_LIMITS: "#d9480f",
     Status.JUMP_BOUND: "#d9480f",
+    Status.IN_COLLISION: "#c92a2a",
 }
 
 
@@ -119,7 +122,7 @@ class Viewer:
         session = self.session
         if self._replay_start is not None:
             state = session.recorded_at(time.monotonic() - self._replay_start)
-            session.state, session.q, session.target = state, state.q, state.target
+            session.show(state)
             if state is session.recorded[-1]:
                 self._replay_start = None
         elif self._goal is not None:
@@ -188,6 +191,7 @@ class Viewer:
             "/ghosts", np.zeros((1, 2, 3)), _GHOST, thickness=5.0, thickness_units="screen", visible=False
         )
         self._solution_color: tuple[int, int, int] | None = None
+        self._build_obstacles()
         self.handle = scene.add_transform_controls("/target", scale=0.16 * size, line_width=3.0, depth_test=False)
 
         # Callbacks are coroutines: viser runs them in order, and plain functions in threads.
@@ -197,6 +201,50 @@ class Viewer:
             phase = event.phase
             self.call(lambda: self.drag(pose) if phase == "update" else self._hold(phase == "start"))
 
+    def _build_obstacles(self) -> None:
+        """Add the robot's spheres, hidden, and the shapes of the world, with a handle for one of them."""
+        scene, robot = self.server.scene, self.session.solver.robot
+        flat: dict[str, Any] = {"cast_shadow": False, "receive_shadow": False}
+        self._sphere_bodies = sphere_bodies(robot)
+        self._spheres = [
+            scene.add_mesh_simple(
+                f"/spheres/{i}", b.mesh.vertices, b.mesh.faces, color=_SPHERES, opacity=0.45, visible=False, **flat
+            )
+            for i, b in enumerate(self._sphere_bodies)
+        ]
+        self._shapes: list[Any] = []
+        for index, shape in enumerate(self.session.world.shapes):
+            mesh = shape_mesh(shape, 4.0 * reach(robot))
+            self._shapes.append(
+                scene.add_mesh_simple(
+                    f"/world/{index}", mesh.vertices, mesh.faces, color=_SHAPE, opacity=0.75, side="double", **flat
+                )
+            )
+        self.shape_handle = scene.add_transform_controls(
+            "/shape", scale=0.12 * reach(robot), line_width=3.0, depth_test=False, visible=False
+        )
+        self._held_shape: str | None = None  # the one that the handle moves
+
+        @self.shape_handle.on_update
+        async def _(event: viser.TransformControlsEvent) -> None:
+            pose = np.concatenate([event.target.position, event.target.wxyz])
+            if event.phase == "update":
+                self.call(lambda: self.drag_shape(pose))
+
+    def choose_shape(self, name: str) -> None:
+        """Put the handle on a shape of the world, or on none; `call` this from other threads."""
+        self._held_shape = None if name == _NO_SHAPE else name
+        self.shape_handle.visible = self._held_shape is not None
+        if self._held_shape is not None:
+            pose = np.asarray(self.session.world.shapes[self.session.world.names.index(name)].pose)
+            self.shape_handle.position, self.shape_handle.wxyz = pose[:3], pose[3:]
+
+    def drag_shape(self, pose: np.ndarray) -> None:
+        """Move the chosen shape to a pose [7], as when its handle is dragged; `call` this from other threads."""
+        self._replay_start = None
+        if self._held_shape is not None:
+            self.session.move_shape(self._held_shape, pose)
+
     def _place(self, state: State) -> None:
         """Move everything in the scene to an update's joints."""
         rows = [state.q[None], state.ghosts]
@@ -204,8 +252,9 @@ class Viewer:
             rows.append(state.one_step.q[None])
         poses = frames(self.session.solver.robot, np.concatenate(rows))
         wxyz, position = tf.SO3.from_matrix(poses[..., :3, :3]).wxyz, poses[..., :3, 3]
-        solved = state.result.status is Status.SOLVED
-        color = _SOLUTION if solved or state.result.status is Status.JUMP_BOUND else _UNSOLVED
+        under_way = state.result.status in (Status.SOLVED, Status.JUMP_BOUND)
+        held_back = state.result.status is Status.IN_COLLISION  # while tracking, before the margin
+        color = _SOLUTION if (under_way or held_back) and not state.collide[0] else _UNSOLVED
         for body, solution, one_step in zip(self._moving, self._solution, self._one_step, strict=True):
             solution.wxyz, solution.position = wxyz[0, body.frame], position[0, body.frame]
             if color != self._solution_color:
@@ -218,6 +267,13 @@ class Viewer:
         self._ghosts.visible = len(origins) > 0
         if len(origins):
             self._ghosts.points = np.stack([origins[:, :-1], origins[:, 1:]], axis=2).reshape(-1, 2, 3)
+            colors = np.where(state.collide[1:, None], _COLLIDING_GHOST, _GHOST).astype(np.uint8)
+            lines = origins.shape[1] - 1
+            self._ghosts.colors = np.broadcast_to(colors[:, None, None], (len(colors), lines, 2, 3)).reshape(-1, 2, 3)
+        for body, spheres in zip(self._sphere_bodies, self._spheres, strict=True):
+            spheres.wxyz, spheres.position = wxyz[0, body.frame], position[0, body.frame]
+        for shape, pose in zip(self._shapes, state.shape_poses, strict=True):
+            shape.position, shape.wxyz = pose[:3], pose[3:]
         if self._goal is None and not self._held:
             self.handle.position, self.handle.wxyz = state.target[:3], state.target[3:]
 
@@ -249,6 +305,7 @@ class Viewer:
         ghosts = gui.add_slider("ghosts", 0, _GHOSTS, 1, session.num_ghosts, hint="other solutions shown")
         one_step = gui.add_checkbox("one step", session.has_network, disabled=not session.has_network)
         targets = gui.add_button_group("target", ("home", "random"))
+        self._build_collision_panel()
         with gui.add_folder("Trajectory"):
             record = gui.add_checkbox("record", False)
             actions = ("replay", "save CSV") if self._csv is None else ("replay", "save CSV", "write CSV")
@@ -269,18 +326,7 @@ class Viewer:
                 self._sliders.append(slider)
                 slider.on_update(self._on_slider)
 
-        def on_change(handle: Any, act: Callable[[Any], None]) -> None:
-            """Hand a value that someone set in the browser to `run`, which then solves again."""
-
-            def update() -> None:
-                act(handle.value)
-                if self._replay_start is None:
-                    session.update()
-
-            @handle.on_update
-            async def _(event: viser.GuiEvent) -> None:
-                self.call(update)
-
+        on_change = self._on_change
         on_change(mode, lambda value: setattr(session, "mode", value))
         on_change(bound, lambda value: setattr(session, "max_step", value))
         on_change(ghosts, lambda value: setattr(session, "num_ghosts", value))
@@ -297,6 +343,43 @@ class Viewer:
         async def _(event: viser.GuiEvent) -> None:
             action, client = event.target.value, event.client
             self.call(lambda: self._trajectory(action, client))
+
+    def _on_change(self, handle: Any, act: Callable[[Any], None]) -> None:
+        """Hand a value that someone set in the browser to `run`, which then solves again."""
+
+        def update() -> None:
+            act(handle.value)
+            if self._replay_start is None:
+                self.session.update()
+
+        @handle.on_update
+        async def _(event: viser.GuiEvent) -> None:
+            self.call(update)
+
+    def _build_collision_panel(self) -> None:
+        """Add what only a robot with spheres can do."""
+        session, gui = self.session, self.server.gui
+        if not session.has_body:
+            return
+        with gui.add_folder("Collision"):
+            keep_clear = gui.add_checkbox(
+                "keep clear", session.keep_clear, hint="answers keep the margin to the world, and links to each other"
+            )
+            margin = gui.add_slider("margin [mm]", 0.0, 100.0, 1.0, 1e3 * session.margin, hint="kept to the world")
+            spheres = gui.add_checkbox("spheres", False, hint="what stands for the robot's links")
+            self._on_change(keep_clear, lambda value: setattr(session, "keep_clear", value))
+            self._on_change(margin, lambda value: setattr(session, "margin", 1e-3 * value))
+            if session.world.names:
+                move = gui.add_dropdown("move", (_NO_SHAPE, *session.world.names), hint="shape that gets a handle")
+
+                @move.on_update
+                async def _(event: viser.GuiEvent) -> None:
+                    self.call(lambda: self.choose_shape(move.value))
+
+        @spheres.on_update
+        async def _(event: viser.GuiEvent) -> None:
+            for handle in self._spheres:
+                handle.visible = spheres.value
 
     async def _on_slider(self, event: viser.GuiEvent) -> None:
         if event.client is None:  # written by _show_panel
@@ -359,6 +442,8 @@ class Viewer:
             ("one step, unrefined", one_step),
             ("time of a solve", f"{result.time_us:.1f} us"),
             ("largest joint step", f"{state.step:.3g} of {session.max_step:.3g}" if session.mode is Mode.TRACK else ""),
+            ("clearance", _clearance_text(state.clearance)),
+            ("clearance of links", _clearance_text(state.self_clearance)),
             ("manipulability", f"{state.manipulability:.4f}"),
             ("other solutions", str(len(state.ghosts))),
             ("updates a second", f"{self._rate:.0f}"),
@@ -373,6 +458,8 @@ class Viewer:
             for text, color in (("solution", _SOLUTION), ("unsolved", _UNSOLVED), ("one step", _ONE_STEP))
         )
         legend += f"<span style='color:rgb{_GHOST}'>&#9632;</span>&nbsp;others"
+        if state.collide[1:].any():
+            legend += f"&ensp;<span style='color:rgb{_COLLIDING_GHOST}'>&#9632;</span>&nbsp;that collide"
         low, high = robot.lower, robot.upper
         shares = (state.q - low) / (high - low)
         bars = "".join(
@@ -389,6 +476,13 @@ class Viewer:
             f"<table style='font-variant-numeric:tabular-nums'>{table}</table>"
             f"<div style='margin:.4em 0'>{legend}</div>{bars}{note}</div>"
         )
+
+
+def _clearance_text(clearance: Clearance | None) -> str:
+    """Return a clearance with the names of the nearest two, escaped; nothing where there is nothing to compare."""
+    if clearance is None or clearance.first is None:
+        return ""
+    return html.escape(f"{1e3 * clearance.distance:.1f} mm, {clearance.first} and {clearance.second}")
 
 
 def _bar(name: str, share: float, value: float, unit: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import trimesh
 import yourdfpy
 
+from mfik.collision.world import Box, Capsule, Cylinder, PointCloud, Shape, Sphere
 from mfik.errors import RobotError
 from mfik.robots import Robot
 
@@ -132,6 +133,47 @@ def mesh_bodies(robot: Robot, path: str | PathLike[str]) -> list[Body]:
         local = np.linalg.inv(at_zero[frame]) @ T_base_root @ T_root_node
         parts.append((frame, 1.0, scene.geometry[name].copy().apply_transform(local)))
     return _merged(parts)
+
+
+def sphere_bodies(robot: Robot) -> list[Body]:
+    """Draw the spheres that stand for the robot's links in collision; none where it has none.
+
+    Args:
+        robot: The robot.
+    """
+    parts = []
+    for link in robot.body.links if robot.body is not None else ():
+        for x, y, z, radius in link.spheres.tolist():
+            ball = trimesh.creation.icosphere(subdivisions=1, radius=radius)
+            centre = link.transform[:, :3] @ (x, y, z) + link.transform[:, 3]
+            parts.append((link.frame, 1.0, ball.apply_translation(centre)))
+    return _merged(parts)
+
+
+def shape_mesh(shape: Shape, size: float) -> trimesh.Trimesh:
+    """Draw a shape of a world, in its own frame.
+
+    Args:
+        shape: The shape; of a cloud, at most 2,000 points are drawn.
+        size: Edge of the square that stands for a half-space [m].
+    """
+    if isinstance(shape, Box):
+        return trimesh.creation.box(np.asarray(shape.size, dtype=np.float64))
+    if isinstance(shape, Sphere):
+        return trimesh.creation.icosphere(subdivisions=3, radius=shape.radius)
+    if isinstance(shape, Cylinder):
+        return _sharp(trimesh.creation.cylinder(shape.radius, height=shape.length, sections=48))
+    if isinstance(shape, Capsule):
+        capsule = trimesh.creation.capsule(height=shape.length, radius=shape.radius)
+        return capsule.apply_translation(-capsule.bounds.mean(axis=0))  # releases of trimesh place it differently
+    if isinstance(shape, PointCloud):
+        points = np.asarray(shape.points, dtype=np.float64)
+        points = points[:: -(-len(points) // 2000)]
+        ball = trimesh.creation.icosphere(subdivisions=0, radius=shape.radius)
+        vertices = (points[:, None] + ball.vertices).reshape(-1, 3)
+        faces = (len(ball.vertices) * np.arange(len(points))[:, None, None] + ball.faces).reshape(-1, 3)
+        return trimesh.Trimesh(vertices, faces, process=False)
+    return trimesh.creation.box((size, size, 1e-3 * size)).apply_translation((0.0, 0.0, -0.5e-3 * size))
 
 
 def _find_mesh(urdf: Path, name: str) -> str:

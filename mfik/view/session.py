@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mfik.collision import World
 from mfik.errors import ArgumentError
-from mfik.solve import Result, Solver, Status
+from mfik.solve import Clearance, Result, Solver, Status
 from mfik.view.bodies import frames
 
 _SAME = 0.1  # [rad or m] solutions with every joint nearer than this are shown as one
+_RESTS = 1e-6  # [rad or m] an arm whose joints move less an update rests
 _PATIENCE = 20  # updates without a smaller error after which tracking an unchanged target rests
 
 
@@ -42,7 +45,11 @@ class State:
         step: Largest change of a joint since the update before [rad or m].
         manipulability: Yoshikawa's measure at q, the product of the Jacobian's singular values.
         one_step: The network's answer before refinement; None without a network, or when not asked for.
-        ghosts: Other solutions, [M, J].
+        ghosts: Other solutions, whether they collide or not, [M, J].
+        clearance: From the world, of the joints shown; None where the robot has no spheres.
+        self_clearance: Of its links from each other; likewise.
+        collide: Whether the joints shown, then the ghosts, are nearer to something than the margin, [1 + M].
+        shape_poses: T_base_shape of the world's shapes, [S, 7].
     """
 
     time_s: float
@@ -54,6 +61,10 @@ class State:
     manipulability: float
     one_step: Result | None
     ghosts: np.ndarray
+    clearance: Clearance | None
+    self_clearance: Clearance | None
+    collide: np.ndarray
+    shape_poses: np.ndarray
 
 
 class Session:
@@ -63,6 +74,9 @@ class Session:
         solver: The solver.
         target: T_base_tool to reach, [7].
         q: Joints shown [rad or m], [J].
+        world: What is around the robot.
+        keep_clear: Whether answers keep the margin to the world, and links keep clear of each other.
+        margin: Clearance that is kept to the world [m].
         max_step: Jump bound of tracking [rad or m].
         num_ghosts: Number of other solutions wanted.
         show_one_step: Whether the network's answer before refinement is wanted.
@@ -71,8 +85,11 @@ class Session:
         state: The last update.
     """
 
-    def __init__(self, solver: Solver, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, solver: Solver, world: World | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.solver = solver
+        self.world = World() if world is None else world
+        self.keep_clear = world is not None
+        self.margin = 0.0
         self.max_step = 0.05
         self.num_ghosts = 5
         self.show_one_step = True
@@ -90,6 +107,11 @@ class Session:
     def has_network(self) -> bool:
         """Whether the solver has a network, which gives the answer before refinement."""
         return self.solver.num_parameters > 0
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the robot has spheres, without which nothing is known of collision."""
+        return self.solver.robot.body is not None
 
     @property
     def mode(self) -> Mode:
@@ -135,7 +157,7 @@ class Session:
         robot = self.solver.robot
         self.q = robot.clamp(q)
         self.target = self.solver.robot.fk(self.q)
-        return self.update()
+        return self.update(as_they_are=True)
 
     def set_target(self, pose: ArrayLike) -> State:
         """Move the target and solve.
@@ -148,22 +170,57 @@ class Session:
         self.target = pose
         return self.update()
 
-    def update(self) -> State:
-        """Solve once for the target, starting at the joints shown."""
-        self._least_error, self._idle_updates = np.inf, 0
-        return self.step()
+    def move_shape(self, name: str, pose: ArrayLike) -> State:
+        """Move a shape of the world and solve.
 
-    def step(self) -> State:
+        Args:
+            name: The shape's name.
+            pose: T_base_shape [x, y, z, qw, qx, qy, qz], unit quaternion to rounding, [7].
+        Raises:
+            ArgumentError: There is no such shape.
+        """
+        pose = np.array(pose, dtype=np.float64)
+        pose[3:] /= np.linalg.norm(pose[3:])
+        self.world.set_pose(name, pose)
+        return self.update()
+
+    def show(self, state: State) -> None:
+        """Return to an update: its target and joints, and the shapes where they were."""
+        self.state, self.q, self.target = state, state.q, state.target
+        for name, pose in zip(self.world.names, state.shape_poses, strict=True):
+            self.world.set_pose(name, pose)
+
+    def update(self, as_they_are: bool = False) -> State:
+        """Solve once for the target, starting at the joints shown.
+
+        Args:
+            as_they_are: The joints reach the target: show them, whether they collide or not.
+        """
+        self._least_error, self._idle_updates = np.inf, 0
+        return self.step(as_they_are)
+
+    def step(self, as_they_are: bool = False) -> State:
         """Do what `update` does while nothing was asked for anew, so that `moving` can tell when the arm rests."""
         solver, target, q_ref = self.solver, self.target, self.q
+        clear: dict[str, Any] = {}
+        if self.keep_clear:
+            clear = {"world": self.world, "self_collision": True, "margin": self.margin}
         one_step = None
         if self.has_network and self.show_one_step:
             one_step = solver.solve(target, q_ref, seed="network", max_iterations=0, max_attempts=1)
-        if self._mode is Mode.TRACK:
-            result = solver.track(target, q_ref, self.max_step)
+        if as_they_are:
+            result = solver.solve(target, q_ref, max_iterations=0, max_attempts=1, **clear)
+        elif self._mode is Mode.TRACK:
+            result = solver.track(target, q_ref, self.max_step, **clear)
         else:
-            result = solver.solve(target, q_ref, seed="network" if self._mode is Mode.NETWORK else "reference")
+            seed = "network" if self._mode is Mode.NETWORK else "reference"
+            result = solver.solve(target, q_ref, seed=seed, **clear)
         self.q = result.q
+        ghosts = self._ghosts(target, result.q)
+        shown = np.concatenate([result.q[None], ghosts])
+        collide = np.zeros(len(shown), bool)
+        if self.has_body:
+            collide = ~solver.is_free(shown, self.world, margin=self.margin)
         self.state = State(
             time_s=self._clock() - self._start,
             target=target,
@@ -173,10 +230,15 @@ class Session:
             step=float(np.abs(result.q - q_ref).max()),
             manipulability=float(self._manipulability(result.q[None])[0]),
             one_step=one_step,
-            ghosts=self._ghosts(target, result.q),
+            ghosts=ghosts,
+            clearance=solver.clearance(result.q, self.world, self_collision=False) if self.has_body else None,
+            self_clearance=solver.clearance(result.q) if self.has_body else None,
+            collide=collide,
+            shape_poses=np.array([shape.pose for shape in self.world.shapes], dtype=np.float64).reshape(-1, 7),
         )
         error = result.pos_error + result.rot_error
-        self._idle_updates = 0 if error < self._least_error else self._idle_updates + 1
+        gains = error < self._least_error or (collide[0] and self.state.step > _RESTS)  # or is on the way out
+        self._idle_updates = 0 if gains else self._idle_updates + 1
         self._least_error = min(error, self._least_error)
         if self.recording:
             self.recorded.append(self.state)

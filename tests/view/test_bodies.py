@@ -5,9 +5,11 @@ import pinocchio as pin
 import pytest
 import torch
 
+from mfik.collision import Box, Capsule, Cylinder, HalfSpace, PointCloud, Sphere, World
 from mfik.errors import RobotError
 from mfik.robots import load_robot
-from mfik.view import chain_bodies, frames, mesh_bodies
+from mfik.solve import Solver
+from mfik.view import chain_bodies, frames, mesh_bodies, shape_mesh, sphere_bodies
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +108,46 @@ def test_a_drawn_chain_is_connected(panda, tiago):
             following = np.linalg.inv(at[frame]) @ at[frame + 1]
             if np.linalg.norm(following[:3, 3]) > 1e-6:
                 assert (low <= following[:3, 3] + 1e-9).all() and (following[:3, 3] - 1e-9 <= high).all()
+
+
+def test_spheres_are_drawn_where_the_solver_has_them(panda, rng):
+    solver, (q,) = Solver.from_robot(panda), panda.sample(1, rng)
+    T = frames(panda, q)[0]
+    bodies = [body for body in sphere_bodies(panda) if body.frame > 0]
+    assert {body.frame for body in bodies} == {link.frame for link in panda.body.links} - {0}
+    drawn = [body.mesh.vertices @ T[body.frame, :3, :3].T + T[body.frame, :3, 3] for body in bodies]
+    for vertices in drawn:
+        for vertex in vertices[:: len(vertices) // 40]:
+            point = World([Sphere(1e-6, [*vertex, 1, 0, 0, 0])])
+            assert solver.clearance(q, point, self_collision=False).distance < 1e-5, "a vertex is on no sphere"
+    low = np.min([vertices.min(0) for vertices in drawn], axis=0)
+    for axis in range(3):
+        below, size = [*low, 1, 0, 0, 0], [4.0, 4.0, 4.0]
+        below[axis] -= 0.5
+        size[axis] = 1.0
+        beyond = solver.clearance(q, World([Box(size, below)]), self_collision=False).distance
+        assert -0.01 < beyond < 1e-6, "spheres reach beyond what is drawn by no more than its facets"
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Sphere(0.1),
+        Box([0.1, 0.2, 0.3]),
+        Cylinder(0.1, 0.3),
+        Capsule(0.1, 0.3),
+        HalfSpace(),
+        PointCloud([[0, 0, 0], [0.3, 0, 0.1]], 0.02),
+    ],
+    ids=lambda shape: type(shape).__name__,
+)
+def test_shapes_are_drawn_as_large_as_they_are(shape):
+    bounds = {
+        "Sphere": [[-0.1] * 3, [0.1] * 3],
+        "Box": [[-0.05, -0.1, -0.15], [0.05, 0.1, 0.15]],
+        "Cylinder": [[-0.1, -0.1, -0.15], [0.1, 0.1, 0.15]],
+        "Capsule": [[-0.1, -0.1, -0.25], [0.1, 0.1, 0.25]],
+        "HalfSpace": [[-1.0, -1.0, -0.002], [1.0, 1.0, 0.0]],
+        "PointCloud": [[-0.02] * 3, [0.32, 0.02, 0.12]],
+    }
+    np.testing.assert_allclose(shape_mesh(shape, 2.0).bounds, bounds[type(shape).__name__], atol=4e-3)

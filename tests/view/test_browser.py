@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib.image
@@ -18,8 +19,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import mfik.robots
+from mfik.collision import Box, World
 from mfik.solve import Solver, Status
-from mfik.view import Session, mesh_bodies
+from mfik.view import Session, chain_bodies, mesh_bodies
 from mfik.view.app import Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,11 +68,12 @@ class Page:
             [rect["x"] + 0.5 * rect["width"] + focal * x / z, rect["y"] + 0.5 * rect["height"] + focal * y / z]
         )
 
-    def drag(self, axis, distance):
-        """Drag the arrow of an axis of the handle so far along it [m]; try other places on the arrow if one misses."""
-        before = self.session.target.copy()
+    def drag(self, axis, distance, handle=None):
+        """Drag the arrow of an axis of a handle so far along it [m]; try other places on the arrow if one misses."""
+        handle = handle or self.viewer.handle
+        before = np.concatenate([handle.position, handle.wxyz])
         direction = pin.XYZQUATToSE3(before[[0, 1, 2, 4, 5, 6, 3]]).rotation[:, axis]
-        size = self.viewer.handle.scale
+        size = handle.scale
         for share in (0.8, 0.65, 0.9, 0.55):
             start = before[:3] + share * size * direction
             path = [self.pixel(start + distance * step * direction) for step in np.linspace(0.0, 1.0, 8)]
@@ -82,7 +85,7 @@ class Page:
             mouse.perform()
             end = time.monotonic() + 5.0
             while time.monotonic() < end:
-                if np.linalg.norm(self.viewer.handle.position - before[:3]) > 0.01 and not self.viewer.busy:
+                if np.linalg.norm(handle.position - before[:3]) > 0.01 and not self.viewer.busy:
                     return direction
                 time.sleep(0.05)
         raise AssertionError(f"no place on the arrow of axis {axis} moved the handle; it is drawn at {path[0]}")
@@ -91,12 +94,11 @@ class Page:
         self.browser.find_element(By.XPATH, f"//button[normalize-space()='{label}']").click()
 
 
-@pytest.fixture(scope="module")
-def page(example_robots, tmp_path_factory):
-    urdf = example_robots / "panda_description" / "urdf" / "panda.urdf"
-    session = Session(Solver.load(ROOT / "tests" / "golden" / "v1.safetensors"))
+@contextmanager
+def opened(session, bodies, tmp_path_factory):
+    """Open a viewer in a browser of its own."""
     downloads = tmp_path_factory.mktemp("downloads")
-    viewer = Viewer(session, mesh_bodies(session.solver.robot, urdf), port=8900, csv=downloads / "written.csv")
+    viewer = Viewer(session, bodies, port=8900, csv=downloads / "written.csv")
     thread = threading.Thread(target=viewer.run, daemon=True)
     thread.start()
     try:
@@ -107,6 +109,14 @@ def page(example_robots, tmp_path_factory):
     finally:
         viewer.stop()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(example_robots, tmp_path_factory):
+    urdf = example_robots / "panda_description" / "urdf" / "panda.urdf"
+    session = Session(Solver.load(ROOT / "tests" / "golden" / "v1.safetensors"))
+    with opened(session, mesh_bodies(session.solver.robot, urdf), tmp_path_factory) as found:
+        yield found
 
 
 @pytest.fixture
@@ -243,6 +253,30 @@ def test_updates_keep_up(at_home):
         thread.join()
     print(f"{updates:.0f} updates a second, of which the browser drew {frames:.0f}")
     assert updates > 20 and frames > 1
+
+
+def test_an_obstacle_is_dragged_and_what_collides_with_it_turns_red(panda, tmp_path_factory):
+    crate = Box([0.15, 0.5, 0.3], [0.85, 0.0, 0.35, 1, 0, 0, 0], "crate")
+    session = Session(Solver.from_robot(panda), World([crate]))
+    with opened(session, chain_bodies(panda), tmp_path_factory) as page:
+        page.do(lambda: session.set_target([0.45, 0.0, 0.45, 0, 1, 0, 0]))
+        assert session.state.result.status is Status.SOLVED
+        until(lambda: "crate" in page.text() and "clearance of links" in page.text(), "the clearance")
+        before, picture = session.state.clearance.distance, page.screenshot()
+        label = page.browser.find_element(By.XPATH, "//label[normalize-space()='spheres']")
+        box = page.browser.find_element(By.ID, label.get_attribute("for"))
+        box.click()
+        until(lambda: (np.abs(page.screenshot() - picture)[:, :850].max(-1) > 0.1).sum() > 2000, "the spheres")
+        box.click()
+        page.do(lambda: page.viewer.choose_shape("crate"))
+        until(lambda: page.viewer.shape_handle.visible, "the handle of the crate")
+        red = page.drawn(red=True)
+        page.drag(axis=0, distance=-0.4, handle=page.viewer.shape_handle)
+        assert session.world.shapes[0].pose[0] == pytest.approx(0.45, abs=0.05)
+        until(lambda: session.state.result.status is Status.IN_COLLISION, "a collision")
+        assert session.state.clearance.distance < 0 < before
+        until(lambda: page.drawn(red=True) > red + 500, "the arm to turn red")
+        until(lambda: "in collision" in page.text(), "the status")
 
 
 def test_the_command_listens_on_loopback_only():

@@ -29,3 +29,23 @@ def test_what_is_missing_is_named(command, message):
     out = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
     assert out.returncode != 0 and "error: " in out.stderr and message in out.stderr, out.stderr
     assert "Traceback" not in out.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "--world: {file}: cannot read the file (No such file or directory)"),
+        ("[{", "--world: {file}: expected a JSON list of shapes"),
+        ("3", "--world: {file}: expected a JSON list of shapes"),
+        ('[{"type": "box", "size": [0.1, 0.1, -1]}]', "shape 'box_0': size: expected a finite length above 0"),
+    ],
+    ids=["missing", "malformed", "no list", "bad size"],
+)
+def test_a_world_that_cannot_be_read_is_named(text, message, tmp_path):
+    file = tmp_path / "world.json"
+    if text is not None:
+        file.write_text(text)
+    command = [sys.executable, "scripts/view.py", "--robot", "panda", "--world", str(file)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode != 0 and message.format(file=file) in out.stderr, out.stderr
+    assert "Traceback" not in out.stderr

@@ -1,6 +1,7 @@
 """The viewer's state, without a browser."""
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfik.collision import Box, Sphere, World, write_spheres
 from mfik.errors import ArgumentError, BundleError, RobotError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import load_robot
@@ -172,3 +174,73 @@ def test_models_are_chosen_by_chain_and_limits(example_robots, monkeypatch, tmp_
     with pytest.raises(RobotError, match="give tip_link"):
         choose_solver(str(path))
     assert choose_solver(str(path), tip_link="panda_link8").num_parameters == 0
+
+
+def crate_at(x, name="crate"):
+    return Box([0.2, 0.8, 0.4], [x, 0, 0.2, 1, 0, 0, 0], name)
+
+
+def test_answers_keep_clear_of_the_world_and_what_collides_is_known(panda):
+    session = Session(Solver.from_robot(panda), World([crate_at(0.9), Sphere(0.05, [0, 0, 2, 1, 0, 0, 0], "ball")]))
+    session.margin, session.num_ghosts = 0.02, 12
+    free = session.set_target([0.5, 0.1, 0.4, 0, 1, 0, 0])
+    assert free.result.status is Status.SOLVED and not free.collide[0]
+    assert free.clearance.distance >= 0.02 and free.clearance.second in ("crate", "ball")
+    assert free.self_clearance.distance == session.solver.clearance(free.q).distance >= 0.0
+    near = session.move_shape("crate", [0.75, 0, 0.2, 1, 0, 0, 0])
+    assert near.result.status is Status.SOLVED and not near.collide[0]
+    np.testing.assert_array_equal(near.shape_poses[0], [0.75, 0, 0.2, 1, 0, 0, 0])
+    assert near.collide.shape == (1 + len(near.ghosts),)
+    for q, collides in zip(near.ghosts, near.collide[1:], strict=True):
+        assert collides == (not session.solver.is_free(q[None], session.world, margin=0.02)[0])
+    inside = session.move_shape("crate", [0.5, 0.1, 0.4, 1, 0, 0, 0])
+    assert inside.result.status is Status.IN_COLLISION and inside.collide.all() and inside.clearance.distance < 0
+    assert "crate" in (inside.clearance.first, inside.clearance.second) and "crate" in inside.explanation
+
+    session.keep_clear = False
+    assert session.update().result.status is Status.SOLVED and session.state.collide[0], "shown, not avoided"
+    session.show(free)
+    assert session.state is free and session.world.shapes[0].pose[0] == 0.9
+    with pytest.raises(ArgumentError, match="crate, ball"):
+        session.move_shape("brush", [0, 0, 0, 1, 0, 0, 0])
+
+
+def test_joints_are_shown_as_they_are_though_they_collide(panda):
+    session = Session(Solver.from_robot(panda), World([crate_at(0.6)]))
+    q = np.array([0.3, 0.9, 0.2, -1.2, 0.1, 1.5, 0.5])
+    state = session.set_joints(q)
+    np.testing.assert_array_equal(state.q, q)
+    assert state.result.status is Status.IN_COLLISION and state.collide[0]
+    assert session.set_joints([0, -0.785, 0, -2.356, 0, 1.571, 0.785]).result.status is Status.SOLVED
+
+
+def test_tracking_stops_before_an_obstacle_and_leaves_one_that_comes_near(panda):
+    session = Session(Solver.from_robot(panda), World([crate_at(0.9)]))
+    session.mode, session.margin = "tracking", 0.01
+    session.set_joints([0, -0.785, 0, -2.356, 0, 1.571, 0.785])
+    session.set_target(moved(session, x=0.6, z=-0.3))
+    for _ in range(400):
+        if not session.moving:
+            break
+        assert not session.step().collide[0]
+    assert session.state.result.status is Status.IN_COLLISION and not session.moving
+    rested = session.state.clearance.distance
+    assert 0.01 <= rested < 0.03 and "crate" in (session.state.clearance.first, session.state.clearance.second)
+    session.move_shape("crate", [0.88, 0, 0.2, 1, 0, 0, 0])
+    depth = session.state.clearance.distance
+    for _ in range(100):
+        session.step()
+    assert session.state.clearance.distance > max(depth, 0.0099) and not session.state.collide[0]
+
+
+def test_without_spheres_nothing_is_said_of_collision(panda):
+    session = Session(Solver.from_robot(dataclasses.replace(panda, body=None)))
+    assert not session.has_body and session.state.clearance is None and not session.state.collide.any()
+
+
+def test_spheres_are_shown_on_the_robot_that_has_them(tmp_path):
+    write_spheres(tmp_path / "one.yml", {"panda_link7": [[0, 0, 0, 0.1]]})
+    solver = choose_solver("panda", spheres=tmp_path / "one.yml")
+    assert solver.robot.body.num_spheres == 1 and solver.num_parameters == 0
+    with pytest.raises(ArgumentError, match="--spheres: expected --robot"):
+        choose_solver(model="panda", spheres=tmp_path / "one.yml")
