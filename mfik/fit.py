@@ -74,6 +74,7 @@ class FitSettings:
         coupling: How online references and solutions relate, see `mfik.data.generate`: "seeding" for answers to any
             pose, "local" for precise answers near by.
         sigma: Spread of local references [rad].
+        collision_free: Train towards solutions free of self-collision alone.
         batch_size: Rows a step of each process.
         learning_rate: AdamW's base learning rate; 0: 6e-3 for a width of 128, less in proportion for wider networks.
         processes: Processes that train together, on a CPU; 0: one for each core.
@@ -85,6 +86,7 @@ class FitSettings:
     preset: str = "nano"
     coupling: str = "seeding"
     sigma: float = 0.3
+    collision_free: bool = False
     batch_size: int = 1024
     learning_rate: float = 0.0
     processes: int = 0
@@ -232,6 +234,7 @@ def publish(
         "hardware": hardware,
         "coupling": settings.coupling,
         "sigma": settings.sigma,
+        "collision_free": settings.collision_free,
         "config": json.loads(state["train_config"]),
     }
     evaluation = output / "evaluation.json"
@@ -294,6 +297,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         jvp_clip=_JVP_CLIP,
         fk_loss_weight=_FK_LOSS_WEIGHT,
         reflow_start=1,
+        collision_free=settings.collision_free,
         save_interval=0,
         best_by="success",
         seed=settings.seed,
@@ -344,6 +348,7 @@ def _source(robot: Robot, settings: FitSettings, trainer: MeanFlowTrainer) -> On
         settings.batch_size,
         coupling=settings.coupling,
         sigma=settings.sigma,
+        collision_free=settings.collision_free,
         seed=settings.seed,
         rank=trainer.rank,
         world_size=trainer.world_size,

@@ -46,6 +46,7 @@ def main() -> None:
         help="references to train on: seeding for answers to any pose, local for precise ones near by",
     )  # fmt: skip
     parser.add_argument("--sigma", type=float, default=defaults.sigma, help="spread of local references [rad]")
+    parser.add_argument("--collision_free", action="store_true", help="train towards solutions free of self-collision")
     parser.add_argument("--batch_size", type=int, default=defaults.batch_size, help="rows a step of each process")
     parser.add_argument("--learning_rate", type=float, default=defaults.learning_rate, help="0: by the width")
     parser.add_argument("--processes", type=int, default=defaults.processes, help="on a CPU; 0: one for each core")

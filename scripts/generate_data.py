@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="how reference and solution relate")
     parser.add_argument("--sigma", type=float, default=0.3, help="noise of the local coupling [rad]")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--collision_free", action="store_true", help="solutions free of self-collision alone")
     parser.add_argument("--device", default="cpu", help="torch device to compute on")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args()
@@ -42,6 +43,7 @@ def main() -> None:
             sigma=args.sigma,
             seed=args.seed,
             device=args.device,
+            collision_free=args.collision_free,
             progress=bar.update,
         )
     save_dataset(args.output, dataset, overwrite=args.overwrite)

@@ -238,8 +238,9 @@ def open_data(args: argparse.Namespace, trainer: MeanFlowTrainer) -> tuple[Sourc
     processes = {"rank": trainer.rank, "world_size": trainer.world_size, "device": trainer.device}
     if args.data_path == "online":
         source = OnlineSource(
-            robot, config.batch_size, coupling=args.coupling, sigma=args.sigma, seed=config.seed, **processes
-        )
+            robot, config.batch_size, coupling=args.coupling, sigma=args.sigma, seed=config.seed,
+            collision_free=config.collision_free, **processes,
+        )  # fmt: skip
         data = {"rows": "online", "coupling": args.coupling, "sigma": args.sigma}
         return source, source.validation_rows(_MAX_VAL_ROWS), data
     if args.data_path is not None:

@@ -20,6 +20,11 @@ def panda():
 
 
 @pytest.fixture(scope="session")
+def ur10():
+    return load_robot("ur10")
+
+
+@pytest.fixture(scope="session")
 def example_robots() -> Path:
     """Return the folder of example-robot-data's robots; skip visibly without the package."""
     folder = Path(sysconfig.get_paths()["purelib"]) / "cmeel.prefix" / "share" / "example-robot-data" / "robots"

@@ -18,7 +18,7 @@ ALLOWED = {
     "robots": {"collision", "kinematics"},
     "ops": {"kinematics"},
     "report": set(),
-    "data": {"robots", "ops", "kinematics"},
+    "data": {"solve", "robots", "ops", "kinematics"},
     "model": {"ops", "robots", "kinematics"},
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots", "kinematics"},

@@ -12,6 +12,7 @@ from torch import Tensor
 from mfik import ops
 from mfik.data.dataset import IKDataset
 from mfik.data.device import resolve_device
+from mfik.data.free import free_check
 from mfik.errors import ArgumentError
 from mfik.kinematics import azimuth
 from mfik.kinematics.turns import FULL_TURN, nearest_turn, turn_to_azimuth
@@ -25,6 +26,7 @@ _CANONICAL_RETRIES = 8  # the same where refinement from the home posture fails
 _SEEDING_KINDS = 12  # of rows, equally many each: two are local, the others canonical; of both, half near limits
 _HOME_CANDIDATES, _HOME_POSES = 96, 2000  # postures that are compared, and the poses on which they are
 _HOME_REFINEMENTS = 10  # at most, in the attempt by which postures are compared
+_FREE_DRAWS = 1000  # in which a target free of self-collision has to be found
 _HOME_SPREAD = 0.8  # share of the range (of a full turn at most) that candidates are drawn from
 
 
@@ -36,6 +38,7 @@ def generate(
     sigma: float = 0.3,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    collision_free: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> IKDataset:
     """Draw training rows: solutions uniform within the limits, references by `coupling`, times uniform.
@@ -53,6 +56,8 @@ def generate(
         sigma: Standard deviation of the local noise, [rad]; for prismatic joints a share sigma/(2 pi) of the range.
         seed: Same robot, arguments, seed and device give the same rows.
         device: Where to compute.
+        collision_free: Draw solutions free of self-collision alone, by the spheres on the robot's links; on the CPU.
+            References may collide.
         progress: Called with the number of rows finished since the last call.
 
     Returns:
@@ -60,11 +65,13 @@ def generate(
 
     Raises:
         ArgumentError: an argument is out of range.
+        RobotError: Rows free of collision are asked for, and the robot has no spheres.
     """
     check_coupling(coupling, sigma)
     if num_samples < 1:
         raise ArgumentError(f"num_samples: expected at least 1, got {num_samples}")
     device = resolve_device(device)
+    is_free = free_check(robot, device) if collision_free else None
     generator = torch.Generator(device=device).manual_seed(seed)
     out = {
         "q": torch.empty(num_samples, robot.dof),
@@ -75,11 +82,13 @@ def generate(
     }
     for start in range(0, num_samples, _CHUNK):
         rows = slice(start, min(start + _CHUNK, num_samples))
-        for name, value in draw(robot, rows.stop - rows.start, coupling, sigma, generator).items():
+        for name, value in draw(robot, rows.stop - rows.start, coupling, sigma, generator, is_free).items():
             out[name][rows] = value.cpu()
         if progress is not None:
             progress(rows.stop - rows.start)
     meta = {"robot": robot.to_dict(), "coupling": coupling, "sigma": sigma, "seed": seed}
+    if collision_free:
+        meta["collision_free"] = True
     return IKDataset(**out, meta=meta)
 
 
@@ -109,7 +118,14 @@ def check_coupling(coupling: str, sigma: float) -> None:
         raise ArgumentError(f"sigma: expected a positive number of radians, got {sigma}")
 
 
-def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Generator) -> dict[str, Tensor]:
+def draw(
+    robot: Robot,
+    n: int,
+    coupling: str,
+    sigma: float,
+    generator: torch.Generator,
+    is_free: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Tensor]:
     """Draw n independent rows, so that any part of them is a fair sample.
 
     Args:
@@ -118,13 +134,17 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
         coupling: As in `generate`.
         sigma: As in `generate`.
         generator: Random state, whose device is used.
+        is_free: Which joints may be targets, see `free_check`; default all.
 
     Returns:
         The columns of `IKDataset`, float32.
+    Raises:
+        ArgumentError: No target is free.
     """
     device = generator.device
     q_target = robot.sample(n, generator)
     q = robot.sample(n, generator)
+    near_limits = torch.zeros(n, dtype=torch.bool, device=device)
     if coupling == "mixed":
         kind = torch.randint(3, (n,), generator=generator, device=device)
         local, projected = kind == 0, kind == 1
@@ -135,6 +155,8 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
         q_target[near_limits] = _towards_limits(robot, q_target[near_limits])
     else:
         local, projected = (torch.full((n,), coupling == name, device=device) for name in ("local", "projected"))
+    if is_free is not None:
+        _redraw(robot, q_target, near_limits, is_free, generator)
     if coupling in ("local", "mixed", "seeding"):
         prismatic = torch.tensor([kind == "prismatic" for kind in robot.kinds])
         lower, upper = robot.limits()
@@ -143,10 +165,10 @@ def draw(robot: Robot, n: int, coupling: str, sigma: float, generator: torch.Gen
         q[local] = robot.clamp(near + torch.randn(near.shape, generator=generator, device=device) * scale.to(q))
     pose = ops.fk(robot, q_target)
     if coupling in ("projected", "mixed"):
-        q_target[projected] = _project(robot, q[projected], q_target[projected], pose[projected], generator)
+        q_target[projected] = _project(robot, q[projected], q_target[projected], pose[projected], generator, is_free)
         pose[projected] = ops.fk(robot, q_target[projected])
     if coupling in ("canonical", "seeding"):
-        q_target[~local] = _canonical(robot, q_target[~local], pose[~local], generator)
+        q_target[~local] = _canonical(robot, q_target[~local], pose[~local], generator, is_free)
         pose[~local] = ops.fk(robot, q_target[~local])
     q_target = nearest_equivalent(robot, q_target, q)
     u = torch.rand(n, 2, generator=generator, device=device)
@@ -163,14 +185,52 @@ def _towards_limits(robot: Robot, q: Tensor) -> Tensor:
     return torch.where(limited, midpoint + half * ((q - midpoint) / half * (0.5 * math.pi)).sin(), q)
 
 
-def _project(robot: Robot, q: Tensor, q_known: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:
+def _redraw(
+    robot: Robot,
+    q: Tensor,
+    near_limits: Tensor,
+    is_free: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+) -> None:
+    """Draw rows of q [N, J] that collide again, in place, those `near_limits` [N] by the arcsine law."""
+    left = (~is_free(q)).nonzero().squeeze(-1)
+    for _ in range(_FREE_DRAWS):
+        if len(left) == 0:
+            return
+        drawn = robot.sample(len(left), generator)
+        near = near_limits[left]
+        drawn[near] = _towards_limits(robot, drawn[near])
+        q[left] = drawn
+        left = left[~is_free(drawn)]
+    if len(left) > 0:
+        raise ArgumentError(
+            f"collision_free: expected joints free of self-collision among {_FREE_DRAWS:,} draws of '{robot.name}', "
+            "got none; see robot.body.report() for the pairs of links, fit spheres more tightly, or name pairs in an "
+            "SRDF file"
+        )
+
+
+def _solve(robot: Robot, q: Tensor, pose: Tensor, is_free: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Return where refinement leads from q [N, J], and whether to a solution that may be a target, [N]."""
+    found, converged, _ = ops.refine(robot, q, pose)
+    return found, converged if is_free is None else converged & is_free(found)
+
+
+def _project(
+    robot: Robot,
+    q: Tensor,
+    q_known: Tensor,
+    pose: Tensor,
+    generator: torch.Generator,
+    is_free: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return the solution of `pose` that refinement reaches from q, else the nearest of several, [N, J]."""
-    best, converged, _ = ops.refine(robot, q, pose)
+    best, converged = _solve(robot, q, pose, is_free)
     failed = ~converged
     q, pose = q[failed], pose[failed]
     nearest = nearest_equivalent(robot, q_known[failed], q)
     for _ in range(_PROJECTED_RETRIES):
-        candidate, found, _ = ops.refine(robot, robot.sample(q.shape[0], generator), pose)
+        candidate, found = _solve(robot, robot.sample(q.shape[0], generator), pose, is_free)
         candidate = nearest_equivalent(robot, candidate, q)
         closer = found & ((candidate - q).norm(dim=-1) < (nearest - q).norm(dim=-1))
         nearest = torch.where(closer.unsqueeze(-1), candidate, nearest)
@@ -214,17 +274,23 @@ def _turned(robot: Robot, home: Tensor, pose: Tensor) -> Tensor:
     return robot.clamp(q)
 
 
-def _canonical(robot: Robot, q_known: Tensor, pose: Tensor, generator: torch.Generator) -> Tensor:
+def _canonical(
+    robot: Robot,
+    q_known: Tensor,
+    pose: Tensor,
+    generator: torch.Generator,
+    is_free: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return one solution for each pose [N, 7], of which q_known [N, J] is another, [N, J]."""
     home = _turned(robot, home_posture(robot), pose)
-    best, converged, _ = ops.refine(robot, home, pose)
+    best, converged = _solve(robot, home, pose, is_free)
     failed = ~converged
     home, pose = home[failed], pose[failed]
     lower, upper = robot.limits()
     weight = 1 / (upper - lower).clamp(max=FULL_TURN).to(home)
     nearest = nearest_equivalent(robot, q_known[failed], home)
     for _ in range(_CANONICAL_RETRIES):
-        candidate, found, _ = ops.refine(robot, robot.sample(len(pose), generator), pose)
+        candidate, found = _solve(robot, robot.sample(len(pose), generator), pose, is_free)
         candidate = nearest_equivalent(robot, candidate, home)
         closer = found & (((candidate - home) * weight).norm(dim=-1) < ((nearest - home) * weight).norm(dim=-1))
         nearest = torch.where(closer.unsqueeze(-1), candidate, nearest)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mfik import ops
 from mfik.data.dataset import IKDataset
+from mfik.data.free import free_check
 from mfik.data.generate import check_coupling, draw
 from mfik.errors import ArgumentError
 from mfik.robots import Robot
@@ -135,9 +136,9 @@ class FileSource:
 class OnlineSource:
     """Fresh rows at every step, drawn from the robot as `generate` does: no file, no row that comes again.
 
-    `global` rows are drawn together with their times by `ops.draw_batch`, in the step itself. All others are drawn in
-    blocks of whole batches. Block b of process k has its own random stream, number b * world_size + k, so no two share
-    one. A stream's generator is seeded with
+    `global` rows that may collide are drawn together with their times by `ops.draw_batch`, in the step itself. All
+    others are drawn in blocks of whole batches. Block b of process k has its own random stream, number
+    b * world_size + k, so no two share one. A stream's generator is seeded with
 
         fmix32(number + 1 mod 2^32) xor fmix32(fmix32(seed / 2^32) xor seed mod 2^32)
 
@@ -150,6 +151,7 @@ class OnlineSource:
         batch_size: Rows of a step of one process.
         coupling: As in `generate`.
         sigma: As in `generate`.
+        collision_free: As in `generate`.
         seed: Of the training run, in [0, 2^63).
         rank: Of this process, in [0, world_size).
         world_size: Number of processes.
@@ -161,6 +163,7 @@ class OnlineSource:
 
     Raises:
         ArgumentError: an argument is out of range, or an epoch has too few rows for one step.
+        RobotError: Rows free of collision are asked for, and the robot has no spheres.
     """
 
     def __init__(
@@ -170,6 +173,7 @@ class OnlineSource:
         *,
         coupling: str = "mixed",
         sigma: float = 0.3,
+        collision_free: bool = False,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
@@ -178,7 +182,9 @@ class OnlineSource:
     ) -> None:
         check_coupling(coupling, sigma)
         self.steps_per_epoch = _steps_per_epoch("epoch_rows", epoch_rows, batch_size, seed, rank, world_size)
-        self._global = partial(ops.draw_batch, robot, batch_size, device=device) if coupling == "global" else None
+        in_step = coupling == "global" and not collision_free
+        self._global = partial(ops.draw_batch, robot, batch_size, device=device) if in_step else None
+        self._is_free = free_check(robot, device) if collision_free else None
         self._robot, self._coupling, self._sigma, self._device = robot, coupling, sigma, torch.device(device)
         self._batch_size, self._seed, self._rank, self._world_size = batch_size, seed, rank, world_size
         block_rows = _CPU_BLOCK_ROWS if self._device.type == "cpu" else _GPU_BLOCK_ROWS
@@ -229,7 +235,7 @@ class OnlineSource:
 
     def _draw(self, stream: int, num_rows: int) -> dict[str, Tensor]:
         generator = stream_generator(self._seed, stream, self._device)
-        return draw(self._robot, num_rows, self._coupling, self._sigma, generator)
+        return draw(self._robot, num_rows, self._coupling, self._sigma, generator, self._is_free)
 
 
 def stream_generator(seed: int, stream: int, device: torch.device) -> torch.Generator:

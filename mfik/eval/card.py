@@ -34,6 +34,8 @@ def model_card(
     """
     shape = ", ".join(f"{name} {value}" for name, value in network.items() if name not in ("type", "dof"))
     references = f"{training['coupling']} (sigma {training['sigma']:g} rad)"
+    if training.get("collision_free"):
+        references += ", solutions free of self-collision"
     lines = [
         f"# {robot.name}",
         "",

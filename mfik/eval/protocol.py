@@ -75,6 +75,7 @@ def run_protocol(
         "seed": seed,
         "one_attempt": {},
         "solve": {},
+        "free": {},
         "left_out": {},
     }
     for name, arguments in SETS.items():
@@ -100,6 +101,9 @@ def run_protocol(
         for row, options in rows.items():
             progress(f"{name}, {row}")
             report["solve"][name][row] = measure_solve(solver, targets, **options)
+        if name == "global" and robot.body is not None:
+            progress("self-collision")
+            report["free"] = measure_free(solver, targets)
     progress("diversity")
     report["diversity"] = measure_diversity(solver, stored, seed=seed, num_poses=diversity_poses or max(5, n // 100))
     progress("tracking")
@@ -199,6 +203,33 @@ def measure_solve(solver: Solver, targets: Targets, **options: Any) -> dict[str,
         "from_q_ref_rad": float(np.median(distance)) if ok.any() else None,
         "us": _time(solver, *targets, **options),
     }
+
+
+def measure_free(solver: Solver, targets: Targets) -> dict[str, Any]:
+    """Measure how many answers are free of self-collision, by the spheres on the robot's links.
+
+    Returns:
+        For each row the success rate "solved" and "free", the share of the answers that are free: of all of one step,
+        of the solved ones elsewhere, None where there are none. "uniform joints" are the references, no answers.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, q: np.ndarray, solved: np.ndarray | None = None) -> None:
+        q = q if solved is None else q[solved]
+        free = float(solver.is_free(q).mean()) if len(q) else None
+        rows[name] = {"solved": None if solved is None else float(solved.mean()), "free": free}
+
+    add("uniform joints", targets.q_ref)
+    whole: dict[str, dict[str, Any]] = {}
+    if solver.num_parameters > 0:
+        one: dict[str, Any] = {"seed": Seed.NETWORK, "max_attempts": 1}
+        add("network, one step", _solve(solver, *targets, max_iterations=0, **one).q)
+        whole["network, refined"] = {"max_iterations": ATTEMPT_REFINEMENTS, **one}
+    whole |= {**dict(solves(solver)), "solve(), self_collision": {"self_collision": True}}
+    for name, options in whole.items():
+        out = _solve(solver, *targets, **options)
+        add(name, out.q, out.status == Status.SOLVED)
+    return rows
 
 
 def measure_tracking(solver: Solver, n: int, *, seed: int) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from mfik.eval.protocol import REFINEMENTS
 
 def format_protocol(report: dict[str, Any]) -> str:
     """Return `run_protocol`'s report as tables for people."""
-    tables = (_error_table, _attempt_table, _solve_table, _diversity_table, _tracking_table)
+    tables = [_error_table, _attempt_table, _solve_table, _diversity_table, _tracking_table]
+    if report.get("free"):
+        tables.insert(3, _free_table)
     return "\n\n".join("\n".join(table(report)) for table in tables)
 
 
@@ -68,6 +70,14 @@ def _solve_table(report: dict[str, Any]) -> Iterator[str]:
                 f"{name:13} {solver:22} | {row['solved']:7.2%} | {row['limit_violations']:7} | "
                 f"{row['attempts']:8.1f} | {distance:>10} | {_times(row)}"
             )
+
+
+def _free_table(report: dict[str, Any]) -> Iterator[str]:
+    yield "Self-collision, global references: share of the answers that are free"
+    yield _line(f"{'answers':24} | success |    free")
+    for name, row in report["free"].items():
+        solved, free = ("-" if row[key] is None else f"{row[key]:.2%}" for key in ("solved", "free"))
+        yield f"{name:24} | {solved:>7} | {free:>7}"
 
 
 def _diversity_table(report: dict[str, Any]) -> Iterator[str]:

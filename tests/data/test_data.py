@@ -1,5 +1,6 @@
 """Generated rows against Pinocchio, the file format, and what loading refuses."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import COUPLINGS, IKDataset, generate, load_dataset, nearest_equivalent, save_dataset
+from mfik.data import COUPLINGS, IKDataset, free_check, generate, load_dataset, nearest_equivalent, save_dataset
 from mfik.data.generate import _canonical, _project, _turned, draw, home_posture
-from mfik.errors import ArgumentError, DataError
+from mfik.errors import ArgumentError, DataError, RobotError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import load_robot
+from mfik.solve import Solver
 
 N = 3000
 
@@ -35,6 +37,41 @@ def test_rows_solve_their_poses_and_stay_within_limits(robot, coupling):
     assert (data.r >= 0).all() and (data.r <= data.t).all() and (data.t < 1).all()
     assert data.r.std() > 0.2 and (data.t - data.r).std() > 0.1
     assert all(tensor.dtype == torch.float32 for tensor in data[:].values())
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_targets_are_free_of_self_collision_where_that_is_asked_for(ur10, coupling):
+    solver = Solver.from_robot(ur10)
+    plain, free = (generate(ur10, N, coupling=coupling, seed=4, collision_free=asked) for asked in (False, True))
+    assert 0.1 < solver.is_free(plain.q_target.double().numpy()).mean() < 0.9
+    assert solver.is_free(free.q_target.double().numpy()).all()
+    pose = ur10.fk(free.q_target.double())
+    assert position_error_m(pose, free.target_pose.double()).max() < 1e-5
+    assert rotation_error_rad(pose, free.target_pose.double()).max() < 1e-5
+    assert free.meta["collision_free"] and "collision_free" not in plain.meta
+    if coupling == "seeding":  # half of the joints that are drawn again follow the arcsine law, too
+        lower, upper = ur10.limits()
+        near = [
+            ((rows.q_target - lower).minimum(upper - rows.q_target) < 0.02 * (upper - lower)).any(-1).double().mean()
+            for rows in (plain, free)
+        ]
+        assert near[1] > 0.8 * near[0] > 0.1
+
+
+def test_rows_free_of_collision_need_spheres_the_cpu_and_a_robot_that_can_be_free(panda):
+    bare = dataclasses.replace(panda, body=None)
+    with pytest.raises(RobotError, match="fit_spheres.py"):
+        generate(bare, 10, collision_free=True)
+    with pytest.raises(ArgumentError, match="collision_free: expected the device 'cpu'"):
+        free_check(panda, "cuda")
+    # "always" pairs are left out, so it takes one that is nearly always in contact.
+    stuck = bare.attach("ball", [[0, 0, 0, 0.6]], link="panda_link0").attach("ring", [[0, 0, 0, 0.5]])
+    (pair,) = (pair for pair in stuck.body.pairs if pair.reason in ("checked", "always"))
+    checked = dataclasses.replace(pair, reason="checked")
+    body = dataclasses.replace(stuck.body, pairs=(checked,))
+    narrow = dataclasses.replace(stuck, body=body, lower=panda.upper - 0.01)
+    with pytest.raises(ArgumentError, match="among 1,000 draws of 'panda', got none"):
+        generate(narrow, 10, collision_free=True)
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)

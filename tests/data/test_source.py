@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, generate
+from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, free_check, generate
 from mfik.data.source import _fmix32
 from mfik.errors import ArgumentError
 from mfik.kinematics import position_error_m, rotation_error_rad
@@ -203,6 +203,16 @@ def test_online_rows_solve_their_poses_and_stay_within_limits(robot, coupling):
     start = rows["q"] - rows["r"] * (rows["q_target"] - rows["q"]) / (1 - rows["r"])
     assert robot.within_limits(start, tol=1e-4).all()  # float32, magnified by r / (1 - r) <= 9
     assert (rows["r"] >= 0).all() and (rows["r"] < 0.9).all() and rows["r"].std() > 0.2
+
+
+@pytest.mark.parametrize("coupling", ["local", "global", "seeding"])
+def test_online_rows_are_free_of_self_collision_where_that_is_asked_for(ur10, coupling):
+    source = OnlineSource(ur10, 500, coupling=coupling, seed=7, collision_free=True)
+    is_free = free_check(ur10, "cpu")
+    for step in (0, 9):
+        assert is_free(taken(source, step)["q_target"]).all()
+    assert is_free(source.validation_rows(500).q_target).all()
+    assert_same(taken(source, 3), taken(OnlineSource(ur10, 500, coupling=coupling, seed=7, collision_free=True), 3))
 
 
 @pytest.mark.parametrize(("coupling", "steps"), [("local", 40), ("mixed", 6)])

@@ -18,10 +18,10 @@ def report(solver):
     return run_protocol(solver, n=40, diversity_poses=1)
 
 
-def lines(solver, report):
+def lines(solver, report, **more):
     training = {
         "coupling": "seeding", "sigma": 0.3, "samples_seen": 1, "steps": 1, "hardware": "none", "minutes": 1.0,
-        "mfik": "0", "command": "fit",
+        "mfik": "0", "command": "fit", **more,
     }  # fmt: skip
     return model_card(solver.robot, {"type": "v2", "dof": 6}, 1, training, report, []).splitlines()
 
@@ -65,3 +65,14 @@ def test_a_robot_without_some_sets_has_a_card(solver, report):
         del report["one_attempt"][name], report["solve"][name]
         report["left_out"][name] = "no limits"
     assert len([line for line in lines(solver, report)[:8] if line.startswith("- **")]) == 5
+
+
+def test_the_card_says_how_many_answers_are_free_and_what_was_trained_on(solver, report):
+    share = report["free"]["network, refined"]["free"]
+    assert 0 < share < 1
+    text = lines(solver, report)
+    (row,) = (line for line in text if line.startswith("network, refined ") and line.count("|") == 2)
+    assert row.endswith(f"{share:.2%}")
+    assert "free of self-collision" not in next(line for line in text if line.startswith("| Data |"))
+    asked = lines(solver, report, collision_free=True)
+    assert "solutions free of self-collision" in next(line for line in asked if line.startswith("| Data |"))

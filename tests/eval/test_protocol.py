@@ -1,6 +1,7 @@
 """The protocol: its counts against stubs whose answers are known, its truth against brute force."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -215,3 +216,23 @@ def test_true_solutions_are_distributed_as_uniform_joints_that_happen_to_reach_t
     )
     values = [mmd2(q, brute.numpy(), robot, 0.6) for q in (drawn, found.q[found.status == Status.SOLVED])]
     assert abs(values[0]) < 0.015 and values[1] > 0.03
+
+
+def test_the_share_of_free_answers_is_that_of_the_answers_themselves(ur10):
+    solver = PerfectNetwork.from_robot(ur10)
+    report = run_protocol(solver, n=200, diversity_poses=1)
+    targets = make_targets(ur10, 200, kind="global")
+    rows = report["free"]
+    assert list(rows) == [
+        "uniform joints", "network, one step", "network, refined", "solve()", "solve(), network first",
+        "solve(), self_collision",
+    ]  # fmt: skip
+    assert rows["uniform joints"]["free"] == solver.is_free(targets.q_ref).mean() < 0.9
+    out = solver.solve_batch(targets.pose, targets.q_ref)
+    assert rows["solve()"]["free"] == solver.is_free(out.q[out.status == Status.SOLVED]).mean() < 1
+    asked = rows["solve(), self_collision"]
+    assert asked["free"] == 1 and asked["solved"] < rows["solve()"]["solved"]
+    text = format_protocol(report)
+    assert "share of the answers that are free" in text and f"{rows['solve()']['free']:.2%}" in text
+    bare = run_protocol(Solver.from_robot(replace(ur10, body=None)), n=20, diversity_poses=1)
+    assert bare["free"] == {} and "Self-collision" not in format_protocol(bare)

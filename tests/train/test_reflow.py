@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mfik import ops
-from mfik.data import OnlineSource, StepRows, generate
+from mfik.data import OnlineSource, StepRows, free_check, generate
 from mfik.model import SingleStep, make_network
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
 from mfik.train.v1.sampling import Phase
@@ -38,6 +38,20 @@ def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
     torch.testing.assert_close(after.q_target[converged], solution[converged])
     torch.testing.assert_close(after.q_target[~converged], before.q_target[~converged])
     assert not torch.allclose(after.q_target[converged], before.q_target[converged], atol=0.1)
+
+
+def test_reflow_leads_to_no_target_in_self_collision(ur10):
+    torch.manual_seed(0)
+    rows = StepRows.of(generate(ur10, 512, coupling="global", seed=1, collision_free=True)[:])
+    is_free, model = free_check(ur10, "cpu"), make_network("v2", "nano", ur10)
+    free, accepted = {}, {}
+    for collision_free in (False, True):
+        config = TrainConfig(batch_size=512, reflow_start=1, collision_free=collision_free, device="cpu")
+        sampler = MeanFlowTrainer(model, config, ur10)._sampler
+        free[collision_free] = is_free(sampler.training_sample(rows, REFLOW).batch.q_target)
+        accepted[collision_free] = sampler.accepted.item()
+    assert not free[False].all() and free[True].all()
+    assert 0.2 < accepted[True] < accepted[False]
 
 
 def test_after_reflow_no_row_pays_for_a_tangent_and_endpoints_keep_their_loss(panda, trainer):

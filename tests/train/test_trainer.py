@@ -175,6 +175,7 @@ EXEMPT = {
     "robot": ("ur10", "names the robot for a trainer that is given none; here one is given"),
     "use_amp": (False, "mixed precision is for CUDA; the CPU trains in float32"),
     "compile": (False, "compiles on CUDA alone"),
+    "collision_free": (True, "reflow and the source look at it: tests/train/test_reflow.py, tests/data"),
     "val_fraction": (0.5, "scripts/train.py splits a file by it before it makes the source"),
     "log_interval": (2, "when metrics are recorded"),
     "save_interval": (2, "when checkpoints are written"),

@@ -55,6 +55,8 @@ class TrainConfig:
         reflow_start: Step from which rows are coupled anew: the target becomes the solution that refinement reaches
             from the averaged network's own one-step answer to the row's start, where it reaches one (reflow, Liu et al.
             2022, "Flow Straight and Fast", with its samples put onto the solutions); 0 turns it off.
+        collision_free: Train towards solutions free of self-collision alone, on the CPU: online rows have no others,
+            and reflow leads to no others. A file's rows stay as they are.
         reference_noise: On-the-fly augmentation: N(0, s^2) noise on each row's reference, s in [rad] (or [m]).
         hard_ratio: Online hard-example mining: share of a batch's rows, those of the largest loss, that are trained on.
         ema_decay: Decay of the averaged weights that are validated and exported.
@@ -100,6 +102,7 @@ class TrainConfig:
     jvp_clip: float = 0.0
     curriculum_steps: int = 0
     reflow_start: int = 0
+    collision_free: bool = False
     reference_noise: float = 0.0
     hard_ratio: float = 1.0
     ema_decay: float = 0.999

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mfik import ops
-from mfik.data import StepRows
+from mfik.data import StepRows, free_check
 from mfik.model import SingleStep
 from mfik.robots import Robot
 from mfik.train.v1.config import TrainConfig
@@ -57,6 +57,7 @@ class Sampler:
         self._config, self._robot, self._average = config, robot, average
         self.accepted = torch.zeros((), device=number.device)
         self._number, self._position, self._autocast, self._rank = number, position, autocast, rank
+        self._is_free = free_check(robot, number.device) if config.collision_free else None
 
     def phase(self, position: float) -> Phase:
         """Return the phase that a position of the schedules, in steps, belongs to."""
@@ -103,7 +104,7 @@ class Sampler:
 
     @torch.no_grad()
     def _reflow(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether refinement leads from the averaged network to a solution, [B, 1], and to which, [B, J]."""
+        """Return whether refinement leads from the averaged network to a target, [B, 1], and to which, [B, J]."""
         with self._autocast():
             q = SingleStep(self._average)(q_ref, target_pose).float()
         q = torch.where(q.isfinite(), q, q_ref)
@@ -115,5 +116,7 @@ class Sampler:
             tol_pos=_REFLOW_TOLERANCE,
             tol_rot=_REFLOW_TOLERANCE,
         )
+        if self._is_free is not None:
+            converged = converged & self._is_free(q)
         self.accepted.copy_(converged.float().mean())
         return converged.unsqueeze(-1), q
