@@ -1,5 +1,6 @@
 """Every example runs, prints what it shows, and passes the check that it ends with."""
 
+import dataclasses
 import re
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from cmake_project import NEEDS_CMAKE, ROOT, configure, run
 
+from mfik.export import document, write_native
 from mfik.kinematics import quat_to_matrix
 from mfik.robots import load_robot
 
@@ -75,3 +77,17 @@ class TestController:
 
     def test_it_refuses_joints_of_another_robot(self, controller):
         assert "expected 7 joints, got 6" in run(controller, GOLDEN, *"0 0 0 0 0 0".split(), expect=2)
+
+    def test_its_neighbour_gives_way_to_what_moves_and_comes_back(self, controller, panda, tmp_path):
+        write_native(tmp_path / "panda", None, document(None, panda))
+        obstacle, start = controller.with_name("obstacle"), "0 -0.8 0 -2.4 0 1.6 0.8".split()
+        out = run(obstacle, tmp_path / "panda", *start)
+        assert re.search(r"3000 steps, \d{3,4} of them held back", out), out
+        away, clearance = map(float, re.search(r"gave way by (\d+) mm, clearance at least ([\d.-]+) mm", out).groups())
+        assert away > 50 and clearance > 5, out
+
+    def test_its_neighbour_refuses_a_robot_without_spheres(self, controller, panda, tmp_path):
+        bare = dataclasses.replace(panda, body=None)
+        write_native(tmp_path / "bare", None, document(None, bare))
+        out = run(controller.with_name("obstacle"), tmp_path / "bare", *"0 -0.8 0 -2.4 0 1.6 0.8".split(), expect=2)
+        assert "expected a robot with spheres" in out
