@@ -51,12 +51,17 @@ def number(pattern: str, text: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def mujoco_circle(tmp_path_factory) -> Path:
+def mujoco(tmp_path_factory) -> Path:
     spec = importlib.util.find_spec("mujoco")
     if spec is None:
         pytest.skip("needs MuJoCo: pip install mujoco")
     option = f"-DMUJOCO_DIR={Path(spec.origin).parent}"
-    return build_client("mujoco", tmp_path_factory.mktemp("mujoco"), option) / "mfik_mujoco_circle"
+    return build_client("mujoco", tmp_path_factory.mktemp("mujoco"), option)
+
+
+@pytest.fixture(scope="module")
+def mujoco_circle(mujoco) -> Path:
+    return mujoco / "mfik_mujoco_circle"
 
 
 @pytest.mark.parametrize("name", ["panda", "ur10"])
@@ -74,6 +79,20 @@ def test_mujoco_sees_a_wrong_tool(mujoco_circle, example_robots, tmp_path):
     bundle = write_bundle(tmp_path / "bundle", with_longer_tool(load_robot("panda")))
     out = run(mujoco_circle, bundle, example_robots / URDF["panda"], *START["panda"], expect=1)
     assert number("plant error max # mm", out) == pytest.approx(5, abs=0.1)
+
+
+def test_mujoco_feels_no_contact_with_a_ball_that_the_arm_gives_way_to(mujoco, example_robots, tmp_path):
+    urdf = example_robots / URDF["panda"]  # its fingers are joints, which stand at 0
+    robot = load_robot(urdf, "panda_link0", "panda_link8", spheres="panda")
+    command = [mujoco / "mfik_mujoco_obstacle", write_bundle(tmp_path / "bundle", robot), urdf]
+    out = run(*command, "seeing", *START["panda"])
+    print(out)
+    assert number("gave way by # mm", out) > 100 and number(", # held back", out) > 500
+    assert "0 contacts, force max 0 N" in out
+    blind = run(*command, "blind", *START["panda"], expect=1)
+    assert number("mm, # contacts", blind) > 1000 and number("force max # N", blind) > 50, (
+        "or MuJoCo would feel nothing"
+    )
 
 
 @pytest.fixture(scope="module")
