@@ -17,9 +17,12 @@ from mfik.collision import read_spheres, write_spheres
 from mfik.errors import ArgumentError, RobotError
 from mfik.robots import PRESETS
 from mfik.robots.geometry import read_geometry
+from mfik.writing import make_folder
 
 if TYPE_CHECKING:
     import trimesh
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def main() -> None:
@@ -39,6 +42,8 @@ def main() -> None:
         raise ArgumentError(
             f"robot: '{args.robot}' is a preset, whose spheres ship with it; give the URDF file of a robot with meshes"
         )
+    if args.picture is not None and args.picture.suffix not in PICTURES:
+        raise ArgumentError(f"--picture {args.picture}: expected a name that ends in {', '.join(PICTURES)}; rename it")
     try:
         from mfik.collision.fitting import fit_spheres
         from mfik.robots.meshes import link_mesh
@@ -53,6 +58,9 @@ def main() -> None:
             raise ArgumentError(f"--links: '{link}' has no geometry; use links of {', '.join(geometry)}")
     folder = Path(args.robot).parent
     meshes = {link: link_mesh(geometry[link], folder) for link in wanted}  # all are there before the first is fitted
+    for file in (args.output, args.picture):
+        if file is not None:
+            make_folder(file.parent)  # likewise
 
     spheres = read_spheres(args.output) if args.links and args.output.exists() else {}
     print(f"{'link':32} spheres  overshoot  excess volume  surface points outside")
@@ -73,11 +81,11 @@ def main() -> None:
     print(f"{'all':32} {sum(len(rows) for rows in spheres.values()):7}")
     how = f"at most {args.max_spheres} spheres a link" if args.max_spheres else f"excess {args.excess} m"
     source = f"fit_spheres of {os.path.basename(args.robot)}, {how}" + f" for {', '.join(wanted)}" * bool(args.links)
-    write_spheres(args.output, spheres, source)
-    print(f"{args.output}: load_robot(..., spheres='{args.output}') takes them")
     if args.picture is not None:
         draw(args.picture, meshes, {link: spheres[link] for link in wanted})
         print(args.picture)
+    write_spheres(args.output, spheres, source)
+    print(f"{args.output}: load_robot(..., spheres='{args.output}') takes them")
 
 
 def draw(path: Path, meshes: dict[str, trimesh.Trimesh | None], spheres: dict[str, np.ndarray]) -> None:

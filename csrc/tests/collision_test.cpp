@@ -73,6 +73,41 @@ TEST(SphereCheck, EveryInstructionSetAgreesWithTheNearestPairHoweverNearTheMargi
     }
 }
 
+TEST(Collision, AWorldIsRefusedWithoutSpheresBesideWhichNothingIsWritten) {
+    const Solver solver = two_balls(false);
+    Workspace workspace = solver.make_workspace();
+    World world;
+    world.add_sphere("ball", 0.1, {0, 0, 5, 1, 0, 0, 0});
+    Options options;
+    options.world = &world;
+    const std::array<double, 2> q_ref{};
+    const Pose pose{0, 0, 0.5, 1, 0, 0, 0};
+    std::array<double, 2> q{7.0, 7.0};
+    const auto expect_refused = [&q](const Result& result) {
+        EXPECT_EQ(result.status, Status::kInvalidInput);
+        EXPECT_NE(std::string(result.reason).find("fit_spheres.py"), std::string::npos) << result.reason;
+        EXPECT_EQ(q, (std::array<double, 2>{7.0, 7.0}));
+    };
+    for (const bool by_itself : {false, true}) {
+        if (by_itself) options.world = nullptr, options.self_collision = SelfCollision::kOn;
+        expect_refused(solver.solve(pose, q_ref, q, workspace, options));
+        expect_refused(solver.track(pose, q_ref, 0.1, q, workspace, options));
+        expect_refused(solver.solve_all(pose, q_ref, q, workspace, 0.1, options));
+    }
+    EXPECT_TRUE(std::isnan(solver.clearance(q_ref, &world).distance_m));
+    std::array<unsigned char, 1> free{9};
+    EXPECT_EQ(solver.is_free(q_ref, &world, free), Status::kInvalidInput);
+    EXPECT_EQ(free[0], 9);
+
+    // What it holds is something to check, though.
+    Attachments held(solver);
+    held.add("held", std::vector<double>{0, 0, 0, 0.1}, "t");
+    options = {};
+    options.world = &world, options.attached = &held;
+    EXPECT_EQ(solver.solve(pose, q_ref, q, workspace, options).status, Status::kSolved);
+    EXPECT_NEAR(solver.clearance(q, &world, true, &held).distance_m, 4.3, 1e-4);
+}
+
 /// The message with which an object is refused.
 template <class Add>
 std::string refused(Add add) {

@@ -67,8 +67,9 @@ void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Che
     (void)solver.fk(q_ref);
 }
 
-/// Two balls on two sliding joints along z, which are checked against each other; the tip is the second one.
-inline Solver two_balls() {
+/// Two balls on two sliding joints along z, which are checked against each other; the tip is the second one. Without a
+/// body, the joints alone.
+inline Solver two_balls(bool with_body = true) {
     const auto joint = [](const char* name) {
         return std::string("{\"name\": \"") + name +
                "\", \"kind\": \"prismatic\", \"lower\": -1, \"upper\": 1, \"origin\": [1,0,0,0, 0,1,0,0, 0,0,1,0]}";
@@ -77,12 +78,13 @@ inline Solver two_balls() {
         return std::string("{\"name\": \"") + name + "\", \"frame\": " + std::to_string(frame) +
                ", \"transform\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"spheres\": [[0, 0, 0, 0.1], [0.3, 0, 0, 0.1]]}";
     };
+    const std::string body = "{\"links\": [" + link("one", 1) + ", " + link("two", 2) +
+                             "], \"pairs\": [[\"one\", \"two\", \"checked\", 0, 0]]}";
     return Solver::from_description(
         "{\"format\": \"mfik-bundle\", \"version\": 2, \"model\": null, \"robot\": {\"name\": \"two\", \"base_link\": "
         "\"b\", "
         "\"tip_link\": \"t\", \"tool\": [1,0,0,0, 0,1,0,0, 0,0,1,0], \"joints\": [" +
-        joint("i") + ", " + joint("j") + "], \"body\": {\"links\": [" + link("one", 1) + ", " + link("two", 2) +
-        "], \"pairs\": [[\"one\", \"two\", \"checked\", 0, 0]]}}}");
+        joint("i") + ", " + joint("j") + "], \"body\": " + (with_body ? body : "null") + "}}");
 }
 
 /// Clearance that calls_beside_obstacles() asks for [m].

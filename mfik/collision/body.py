@@ -199,7 +199,13 @@ def check_spheres(where: str, spheres: ArrayLike) -> np.ndarray:
 
 def names_of(argument: str, names: Iterable[str], known: Iterable[str]) -> set[str]:
     """Return names after checking that they are known links; raise ArgumentError for any other."""
-    given = set([names] if isinstance(names, str) else names)
+    listed = [names] if isinstance(names, str) else list(names)
+    for name in listed:
+        if not isinstance(name, str):
+            raise ArgumentError(
+                f"{argument}: expected names of links, got {name!r:.60}; use {', '.join(sorted(known))}"
+            )
+    given = set(listed)
     for name in sorted(given - set(known)):
         raise ArgumentError(f"{argument}: link '{name}' does not exist; use one of {', '.join(sorted(known))}")
     return given

@@ -138,7 +138,7 @@ class World:
         self._native = load_native().World()
         self._index: dict[str, int] = {}
         self._shapes: list[Shape] = []
-        for index, shape in enumerate(shapes):
+        for index, shape in enumerate(_listed(shapes)):
             if type(shape) not in _NAMES:
                 raise ArgumentError(
                     f"shapes[{index}]: expected one of {', '.join(kind.__name__ for kind in _NAMES)}, "
@@ -157,7 +157,7 @@ class World:
             ArgumentError: A key is missing or unknown, or a value is invalid.
         """
         made = []
-        for index, entry in enumerate(shapes):
+        for index, entry in enumerate(_listed(shapes)):
             if not isinstance(entry, Mapping) or entry.get("type") not in _TYPES:
                 got = entry.get("type") if isinstance(entry, Mapping) else entry
                 raise ArgumentError(f"shapes[{index}]: expected a type of {', '.join(_TYPES)}, got {got!r:.60}")
@@ -237,6 +237,12 @@ class World:
 
 
 _REQUIRED = ("size", "radius", "length", "points")  # arguments without a default
+
+
+def _listed(shapes: Iterable[Any]) -> Iterable[Any]:
+    if isinstance(shapes, (str, Mapping)) or not isinstance(shapes, Iterable):
+        raise ArgumentError(f"shapes: expected a list of shapes, got {type(shapes).__name__}; put them into one")
+    return shapes
 
 
 def _numbers(argument: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -129,6 +129,11 @@ def read_body(
     disabled = set() if srdf is None else read_srdf(srdf, tree.frames)
     if spheres is not None:
         by_link = as_spheres(spheres)
+        if not by_link:
+            raise ArgumentError(
+                "spheres: expected at least one link with a sphere whose radius is above 0, got none; fit them with "
+                "scripts/fit_spheres.py"
+            )
         for name in sorted(by_link.keys() - tree.frames.keys()):
             raise ArgumentError(
                 f"spheres: link '{name}' does not exist in {path}; use links of {', '.join(sorted(tree.frames))}"
@@ -164,6 +169,10 @@ def read_body(
 
 
 def _check_positions(positions: Mapping[str, float], joints: list[Joint], chain: list[str]) -> dict[str, float]:
+    if not isinstance(positions, Mapping):
+        raise ArgumentError(
+            f"joint_positions: expected values by the joints' names, got {type(positions).__name__}; give a dictionary"
+        )
     known = {joint.name: joint for joint in joints}
     checked = {}
     for name, value in positions.items():

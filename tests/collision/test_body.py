@@ -132,6 +132,7 @@ def test_srdf_disables_pairs(arm, tmp_path):
         ({"elbow": 0.1}, "'elbow' is part of the chain"),
         ({"pan": math.nan}, r"joint_positions\['pan'\]: expected a finite number"),
         ({"pan": "1"}, "expected a number"),
+        (["pan"], "expected values by the joints' names, got list"),
     ],
 )
 def test_joint_positions_are_checked(arm, positions, message):
@@ -185,6 +186,9 @@ def test_spheres_travel_through_yaml(tmp_path, arm):
     robot = load_robot(arm, "base", "tip", spheres=path)
     assert [link.name for link in robot.body.links] == ["base"], "a radius below 0 is cuRobo's placeholder"
     np.testing.assert_array_equal(robot.body.links[0].spheres, [[0, 0, 0.1, 0.2]])
+    path.write_text("collision_spheres:\n  lower:\n  - {center: [0, 0, 0], radius: -10}\n")
+    with pytest.raises(ArgumentError, match="at least one link with a sphere whose radius is above 0, got none"):
+        load_robot(arm, "base", "tip", spheres=path)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +273,7 @@ def test_attached_objects_move_with_their_link(arm):
         (lambda r: r.attach("box", [[0, 0, 0, 0]]), "spheres: object 'box': .*radius > 0"),
         (lambda r: r.attach("box", [[0, 0, 0, 1]], pose=[0, 0, 0, 2, 0, 0, 0]), "pose: expected a unit quaternion"),
         (lambda r: r.detach("box"), "name: link 'box' does not exist"),
+        (lambda r: r.detach(["box"]), r"name: expected names of links, got \['box'\]"),
         (lambda r: r.sample_pairs(0), "samples: expected an integer"),
     ],
 )

@@ -140,7 +140,7 @@ URDF = """<robot name="two"><link name="a"><collision><geometry><box size="0.2 0
 
 def test_the_command_writes_spheres_and_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
-    urdf, output, picture = tmp_path / "two.urdf", tmp_path / "out" / "two.yml", tmp_path / "two.png"
+    urdf, output, picture = tmp_path / "two.urdf", tmp_path / "out" / "two.yml", tmp_path / "new" / "two.png"
     urdf.write_text(URDF.format(more=""))
     out = run(urdf, "--excess", "0.03", "--output", output, "--picture", picture)
     assert out.returncode == 0, out.stderr
@@ -163,6 +163,8 @@ def test_the_command_writes_spheres_and_a_picture(tmp_path):
         ),
         ("", ["--links", "c"], "--links: 'c' has no geometry; use links of a, b"),
         ("", ["--excess", "-1"], "excess: expected a length"),
+        ("", ["--picture", "two.foo"], "--picture two.foo: expected a name that ends in .png, .svg, .pdf"),
+        ("", ["--picture", "/proc/none/two.png"], "/proc/none: expected a folder that can be written"),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line_and_writes_nothing(tmp_path, more, arguments, message):
