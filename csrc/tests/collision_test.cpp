@@ -108,6 +108,39 @@ TEST(Collision, AWorldIsRefusedWithoutSpheresBesideWhichNothingIsWritten) {
     EXPECT_NEAR(solver.clearance(q, &world, true, &held).distance_m, 4.3, 1e-4);
 }
 
+TEST(Attachments, AreCheckedAsTheirDistanceSaysWhereverTheyWereMoved) {
+    const Solver solver = Solver::load(golden_bundle("v2"));
+    std::mt19937 random(2);
+    const World world = all_shapes(random);
+    Attachments held(solver);
+    std::vector<double> row;
+    for (int i = 0; i < 20; ++i) row.insert(row.end(), {0, 0, 0.02 * i, 0.03});  // more than a register holds
+    const int tool = held.add("tool", row, solver.tip_link(), {0, 0, 5, 1, 0, 0, 0});
+    held.add("camera", std::vector<double>{0, 0, 0, 0.05, 0.05, 0, 0, 0.04}, "panda_link5");
+    const int mast = held.add("mast", std::vector<double>{0, 0, 0, 0.03}, "panda_link3", {0.2, 0, 0, 1, 0, 0, 0});
+    ASSERT_EQ(held.set_pose(tool, {0, 0.02, 0.1, 0.8, 0.6, 0, 0}), Status::kSolved);
+    ASSERT_EQ(held.set_pose(mast, {0.25, 0, 0.05, 1, 0, 0, 0}), Status::kSolved);
+
+    const std::size_t dof = static_cast<std::size_t>(solver.dof());
+    constexpr std::size_t kRows = 400;
+    std::vector<double> q(kRows * dof);
+    for (std::size_t i = 0; i < q.size(); ++i)
+        q[i] = std::uniform_real_distribution<double>(solver.lower()[i % dof], solver.upper()[i % dof])(random);
+    std::vector<unsigned char> free(kRows), without(kRows);
+    ASSERT_EQ(solver.is_free(q, &world, free, 0.0, true, &held), Status::kSolved);
+    ASSERT_EQ(solver.is_free(q, &world, without), Status::kSolved);
+    int seen[3] = {};
+    for (std::size_t i = 0; i < kRows; ++i) {
+        const Clearance clearance = solver.clearance({&q[i * dof], dof}, &world, true, &held);
+        EXPECT_EQ(free[i] != 0, clearance.distance_m >= 0.0) << "row " << i;
+        EXPECT_LE(free[i], without[i]) << "row " << i;
+        for (int object = 0; object < 3; ++object)
+            if (clearance.first == held.name(object) || clearance.second == held.name(object)) ++seen[object];
+    }
+    EXPECT_GT(std::count(free.begin(), free.end(), 1), 20);
+    for (const int times : seen) EXPECT_GT(times, 0);
+}
+
 /// The message with which an object is refused.
 template <class Add>
 std::string refused(Add add) {

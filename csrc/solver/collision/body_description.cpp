@@ -105,9 +105,9 @@ BodyView BodyDescription::view(double margin_m) const noexcept {
 }
 
 void BodyDescription::add_link(const std::string& name, int frame, const Transform& T,
-                               const std::vector<std::array<double, 4>>& added) {
+                               const std::vector<std::array<double, 4>>& local) {
     const int begin = static_cast<int>(spheres.size());
-    for (const auto& sphere : added) {
+    for (const auto& sphere : local) {
         spheres.push_back(moved(T, sphere));
         link_of.push_back(static_cast<int>(links.size()));
     }
@@ -122,24 +122,25 @@ void BodyDescription::complete() {
     columns = columns_of(*this);
 }
 
-void BodyDescription::place_link(std::size_t l, const Transform& T,
-                                 const std::vector<std::array<double, 4>>& of_link) noexcept {
-    LinkSpheres& link = links[l];
-    T_frame_link[l] = T;
-    std::size_t sphere = static_cast<std::size_t>(link.begin), row = sphere + l;  // a ball is behind each link before
+void BodyDescription::place_link(std::size_t index, const Transform& T,
+                                 const std::vector<std::array<double, 4>>& local) noexcept {
+    LinkSpheres& link = links[index];
+    T_frame_link[index] = T;
+    std::size_t sphere = static_cast<std::size_t>(link.begin),
+                row = sphere + index;  // a ball is behind each link before
     const auto put = [this, &row](const double* center) {
         columns.x[row] = static_cast<float>(center[0]);
         columns.y[row] = static_cast<float>(center[1]);
         columns.z[row] = static_cast<float>(center[2]);
         ++row;
     };
-    for (const auto& local : of_link) {
-        spheres[sphere] = moved(T, local);
+    for (const auto& added : local) {
+        spheres[sphere] = moved(T, added);
         put(spheres[sphere++].data());
     }
     bound(spheres, link);
-    columns.radius[row] = columns.ball[l] = static_cast<float>(link.radius);
-    if (link.frame != 0) columns.ball_beside_world[l] = columns.ball[l];
+    columns.radius[row] = columns.ball[index] = static_cast<float>(link.radius);
+    if (link.frame != 0) columns.ball_beside_world[index] = columns.ball[index];
     put(link.center);
     columns.extent = extent_of(spheres);
 }

@@ -29,15 +29,15 @@ struct BodyDescription {
 
     [[nodiscard]] bool empty() const noexcept { return spheres.empty(); }
     /// Add a link, or an object that one holds.
-    /// @param[in] spheres  Centre in the frame of the link and radius of each [m].
-    void add_link(const std::string& name, int frame, const Transform& T_frame_link,
-                  const std::vector<std::array<double, 4>>& spheres);
+    /// @param[in] T  T_frame_link.
+    /// @param[in] local  Centre in the frame of the link and radius of each sphere [m].
+    void add_link(const std::string& name, int frame, const Transform& T,
+                  const std::vector<std::array<double, 4>>& local);
     /// Fill in the columns, after links and pairs were added.
     void complete();
     /// Move a link against its frame, in the columns, too. No allocation.
-    /// @param[in] spheres  As they were added.
-    void place_link(std::size_t link, const Transform& T_frame_link,
-                    const std::vector<std::array<double, 4>>& spheres) noexcept;
+    /// @param[in] local  As they were added.
+    void place_link(std::size_t index, const Transform& T, const std::vector<std::array<double, 4>>& local) noexcept;
     /// @param[in] margin_m  Clearance that is kept to the world; links keep the part of it below 0 from each other.
     [[nodiscard]] BodyView view(double margin_m = 0.0) const noexcept;
 };
