@@ -3,7 +3,8 @@
 Take the folder of the problems as --problems: its Panda has 59 spheres. A scene counts as feasible where the
 configuration that its author gives is free. Answers are judged in NumPy by spheres against shapes; those of Panda with
 spheres fitted to its meshes by coal on the meshes. Parts that need Pinocchio and coal (`pip install pin
-example-robot-data`) say so where these are missing.
+example-robot-data`) say so where these are missing. VAMP is compiled from its sources: --vamp "-isystem
+vamp/src/impl -isystem pdqsort -isystem /usr/include/eigen3" names checkouts of it, of pdqsort, and Eigen.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
+import shlex
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--problems", type=Path, required=True, help="folder with robots/panda_spherized.urdf")
     parser.add_argument("--rows", type=int, default=4096, help="configurations a round")
     parser.add_argument("--only", choices=PARTS, help="one part; default all")
+    parser.add_argument("--vamp", metavar="FLAGS", help="time VAMP, too: the compiler's flags that find its headers")
     parser.add_argument("--output", type=Path, help="JSON to write")
     args = parser.parse_args()
     results: dict[str, Any] = {}
@@ -95,6 +101,8 @@ def checks(args: argparse.Namespace) -> dict[str, float]:
         rows |= time_coal(args.problems, robot, boxes.shapes, q[:PEER_ROWS], free[:PEER_ROWS])
     except ImportError as error:
         print(f"coal: left out, {error}")
+    if args.vamp is not None:
+        rows |= time_vamp(shlex.split(args.vamp), boxes.shapes, q, free)
     return rows
 
 
@@ -106,6 +114,24 @@ def time_coal(folder: Path, robot: Robot, shapes: Sequence[Any], q: np.ndarray, 
     scene.set_world(shapes)
     agree = np.mean([scene.collides(row) != is_free for row, is_free in zip(q, free, strict=True)])
     rows = {"coal (Pinocchio), self and 10 boxes, a call each [us]": per_row(lambda: [scene.collides(r) for r in q], q)}
+    print(f"{next(iter(rows)):62} {next(iter(rows.values())):9.3f}   (agrees on {agree:.1%})")
+    return rows
+
+
+def time_vamp(flags: Sequence[str], shapes: Sequence[Any], q: np.ndarray, free: np.ndarray) -> dict[str, float]:
+    """Time the same check by VAMP in C++, of its own Panda with the same spheres, one configuration at a time."""
+    source = Path(__file__).parent / "vamp_check.cpp"
+    fast = "-fno-math-errno -fno-signed-zeros -fno-trapping-math -fno-rounding-math -ffp-contract=fast"  # as VAMP does
+    boxes = [[*np.asarray(shape.pose)[:3], *(0.5 * np.asarray(shape.size))] for shape in shapes]
+    with tempfile.TemporaryDirectory() as folder:
+        program, given, found = (str(Path(folder) / name) for name in ("vamp_check", "in", "out"))
+        command = [os.environ.get("CXX") or "c++", "-std=c++17", "-O3", "-DNDEBUG", "-march=native", "-mavx2", "-w"]
+        subprocess.run([*command, *fast.split(), *flags, str(source), "-o", program], check=True)
+        np.concatenate([[len(q), len(boxes)], q.ravel(), np.ravel(boxes)]).tofile(given)
+        subprocess.run([program, given, found], check=True)
+        out = np.fromfile(found)
+    rows = {"VAMP, self and 10 boxes, a check each [us]": float(out[-1])}
+    agree = np.mean((out[:-1] != 0) == free)
     print(f"{next(iter(rows)):62} {next(iter(rows.values())):9.3f}   (agrees on {agree:.1%})")
     return rows
 
