@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfik.cli import HelpFormatter, run_script
-from mfik.collision import read_spheres, write_spheres
+from mfik.collision import read_ignored, read_spheres, write_spheres
 from mfik.errors import ArgumentError, RobotError
 from mfik.robots import PRESETS
 from mfik.robots.geometry import read_geometry
@@ -62,7 +62,10 @@ def main() -> None:
         if file is not None:
             make_folder(file.parent)  # likewise
 
-    spheres = read_spheres(args.output) if args.links and args.output.exists() else {}
+    spheres: dict[str, np.ndarray] = {}
+    ignored: set[frozenset[str]] = set()
+    if args.links and args.output.exists():
+        spheres, ignored = read_spheres(args.output), read_ignored(args.output, read_geometry(args.robot))
     print(f"{'link':32} spheres  overshoot  excess volume  surface points outside")
     for link in wanted:
         given = [[*shape.transform[:3, 3], *shape.size] for shape in geometry[link] if shape.kind == "sphere"]
@@ -84,7 +87,7 @@ def main() -> None:
     if args.picture is not None:
         draw(args.picture, meshes, {link: spheres[link] for link in wanted})
         print(args.picture)
-    write_spheres(args.output, spheres, source)
+    write_spheres(args.output, spheres, source, ignored)
     print(f"{args.output}: load_robot(..., spheres='{args.output}') takes them")
 
 

@@ -1,7 +1,7 @@
 """Collision: the robot's body of spheres, and the world. Needs NumPy; fitting spheres the extra `collision`."""
 
 from mfik.collision.body import Body, Link, LinkPair
-from mfik.collision.spheres import read_spheres, write_spheres
+from mfik.collision.spheres import read_ignored, read_spheres, write_spheres
 from mfik.collision.world import Box, Capsule, Cylinder, HalfSpace, PointCloud, Sphere, World
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PointCloud",
     "Sphere",
     "World",
+    "read_ignored",
     "read_spheres",
     "write_spheres",
 ]

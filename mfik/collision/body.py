@@ -18,7 +18,7 @@ FIXED = "fixed"  # they do not move against each other: joined by fixed joints, 
 ADJACENT = "adjacent"  # the bodies that they belong to are joined by one moving joint
 ALWAYS = "always"  # in contact in at least ALWAYS_SHARE of sampled configurations
 NEVER = "never"  # clear of each other by a margin in all of many sampled configurations: an optimisation
-DISABLED = "disabled"  # an SRDF file, or whoever attached the object, says so
+DISABLED = "disabled"  # an SRDF file, the file of the spheres, or whoever attached the object, says so
 REASONS = (CHECKED, FIXED, ADJACENT, ALWAYS, NEVER, DISABLED)
 
 MAX_LINKS = 128  # of a body

@@ -1,12 +1,15 @@
 """Spheres by link in YAML, in the form that cuRobo reads: `collision_spheres: {link: [{center, radius}]}`.
 
+Pairs of links that are not to be checked stand in the same file, as cuRobo has them too: `self_collision_ignore: {link:
+[links]}`.
+
 Files are written in the part of YAML that is JSON, so that reading them needs no YAML library.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from mfik.errors import ArgumentError, RobotError
 from mfik.writing import whole_file
 
 _KEY = "collision_spheres"
+_IGNORE = "self_collision_ignore"
 
 
 def read_spheres(path: str | PathLike[str]) -> dict[str, np.ndarray]:
@@ -35,23 +39,8 @@ def read_spheres(path: str | PathLike[str]) -> dict[str, np.ndarray]:
         ArgumentError: The file cannot be read, or has another form.
         ImportError: The file is YAML but not JSON, and PyYAML is not installed (extra `collision`).
     """
-    path = Path(path)
     where = f"spheres: {path}"
-    try:
-        document = _parse(path.read_text())
-    except OSError as error:
-        raise ArgumentError(f"{where}: cannot read the file ({error.strerror}); check the path") from None
-    except ValueError as error:
-        raise ArgumentError(f"{where}: malformed YAML ({error}); correct it there") from None
-    for key in ("robot_cfg", "kinematics"):
-        if isinstance(document, dict) and _KEY not in document and isinstance(document.get(key), dict):
-            document = document[key]
-    entries = document.get(_KEY) if isinstance(document, dict) else None
-    if not isinstance(entries, dict):
-        raise ArgumentError(
-            f"{where}: expected '{_KEY}: {{link: [{{center: [x, y, z], radius: r}}]}}', got {entries!r:.60}; "
-            "write it with scripts/fit_spheres.py"
-        )
+    entries = _read_document(path)[_KEY]
     spheres: dict[str, np.ndarray] = {}
     for link, rows in entries.items():
         try:
@@ -70,13 +59,42 @@ def read_spheres(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     return spheres
 
 
-def write_spheres(path: str | PathLike[str], spheres: Mapping[str, ArrayLike], source: str = "") -> None:
+def read_ignored(path: str | PathLike[str], links: Iterable[str]) -> set[frozenset[str]]:
+    """Read the pairs of links that a file of spheres leaves out (`self_collision_ignore: {link: [links]}`).
+
+    Args:
+        path: The file.
+        links: Names that it may mention, beside those to which it gives spheres itself.
+    Raises:
+        ArgumentError: It cannot be read, has another form, or names an unknown link.
+    """
+    document = _read_document(path)
+    where = f"spheres: {path}: {_IGNORE}"
+    ignored = document.get(_IGNORE) or {}
+    if not isinstance(ignored, dict) or not all(isinstance(others, list) for others in ignored.values()):
+        raise ArgumentError(f"{where}: expected '{{link: [links]}}', got {ignored!r:.60}; correct it there")
+    # Links that cuRobo makes for what the robot will hold.
+    extra = document.get("extra_collision_spheres")
+    known = {*links, *document[_KEY], *(extra if isinstance(extra, dict) else ())}
+    pairs = {frozenset((link, other)) for link, others in ignored.items() for other in others if link != other}
+    for name in sorted({name for pair in pairs for name in pair} - known, key=str):
+        raise ArgumentError(f"{where}: link {name!r} does not exist; use links of {', '.join(sorted(known))}")
+    return pairs
+
+
+def write_spheres(
+    path: str | PathLike[str],
+    spheres: Mapping[str, ArrayLike],
+    source: str = "",
+    ignored: Iterable[Iterable[str]] = (),
+) -> None:
     """Write spheres by link to a YAML file, whole or not at all.
 
     Args:
         path: The file.
         spheres: Centre in the link's frame and radius of each sphere [m], [S, 4], by the link's name.
         source: Where they come from; the file's entry `source`.
+        ignored: Pairs of links that are not checked against each other.
     Raises:
         RobotError: A number is not finite, or a radius is not above 0.
         WriteError: The disk is full, the folder is read-only, or the like.
@@ -86,9 +104,36 @@ def write_spheres(path: str | PathLike[str], spheres: Mapping[str, ArrayLike], s
         checked = check_spheres(f"{_KEY}.{link}", rows).tolist()
         lines = [f'{{"center": [{x!r}, {y!r}, {z!r}], "radius": {radius!r}}}' for x, y, z, radius in checked]
         blocks.append(f"    {json.dumps(link)}: [\n      " + ",\n      ".join(lines) + "\n    ]")
-    text = f'{{\n  "source": {json.dumps(source)},\n  "{_KEY}": {{\n' + ",\n".join(blocks) + "\n  }\n}\n"
+    others: dict[str, list[str]] = {}
+    for first, second in sorted(sorted(pair) for pair in ignored):
+        others.setdefault(first, []).append(second)
+    ignore = f'  "{_IGNORE}": {json.dumps(others)},\n' if others else ""
+    head = f'{{\n  "source": {json.dumps(source)},\n{ignore}  "{_KEY}": {{\n'
+    text = head + ",\n".join(blocks) + "\n  }\n}\n"
     with whole_file(Path(path)) as file:
         file.write(text.encode())
+
+
+def _read_document(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the part of a file that holds the spheres by link."""
+    path = Path(path)
+    where = f"spheres: {path}"
+    try:
+        document = _parse(path.read_text())
+    except OSError as error:
+        raise ArgumentError(f"{where}: cannot read the file ({error.strerror}); check the path") from None
+    except ValueError as error:
+        raise ArgumentError(f"{where}: malformed YAML ({error}); correct it there") from None
+    for key in ("robot_cfg", "kinematics"):
+        if isinstance(document, dict) and _KEY not in document and isinstance(document.get(key), dict):
+            document = document[key]
+    entries = document.get(_KEY) if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(entries, dict):
+        raise ArgumentError(
+            f"{where}: expected '{_KEY}: {{link: [{{center: [x, y, z], radius: r}}]}}', got {entries!r:.60}; "
+            "write it with scripts/fit_spheres.py"
+        )
+    return document
 
 
 def _parse(text: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mfik.collision.body import ADJACENT, DISABLED, FIXED, Body, Link, LinkPair
 from mfik.collision.pairs import ALWAYS_SAMPLES, Sampler, classify, read_srdf
-from mfik.collision.spheres import as_spheres
+from mfik.collision.spheres import as_spheres, read_ignored
 from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 from mfik.robots.geometry import Shape, read_shapes
@@ -138,6 +138,8 @@ def read_body(
             raise ArgumentError(
                 f"spheres: link '{name}' does not exist in {path}; use links of {', '.join(sorted(tree.frames))}"
             )
+        if isinstance(spheres, (str, PathLike)):
+            disabled |= read_ignored(spheres, tree.frames)
     else:
         shapes = [shape for shapes in tree.shapes.values() for shape in shapes]
         if any(shape.kind != "sphere" for shape in shapes):

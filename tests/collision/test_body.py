@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from mfik.collision import Body, Link, LinkPair, read_spheres, write_spheres
+from mfik.collision import Body, Link, LinkPair, read_ignored, read_spheres, write_spheres
 from mfik.collision.pairs import frame_transforms, sphere_centers
 from mfik.errors import ArgumentError, RobotError
 from mfik.robots import PRESETS, SPHERES, Robot, load_robot
@@ -191,6 +191,34 @@ def test_spheres_travel_through_yaml(tmp_path, arm):
         load_robot(arm, "base", "tip", spheres=path)
 
 
+def test_pairs_that_a_file_of_spheres_ignores_are_not_checked(arm, tmp_path):
+    path, ball = tmp_path / "arm.yml", [[0, 0, 0, 0.1]]
+    spheres = {"base": ball, "lower": ball, "camera": ball}
+    write_spheres(path, spheres, ignored=[("lower", "camera")])
+    assert read_ignored(path, ()) == {frozenset(("lower", "camera"))}
+    robot = load_robot(arm, "base", "tip", spheres=path)
+    assert names(robot.body.pairs, "disabled") == {frozenset(("lower", "camera"))}
+    write_spheres(path, spheres)
+    assert not names(load_robot(arm, "base", "tip", spheres=path).body.pairs, "disabled")
+    rows = "collision_spheres: {base: [{center: [0, 0, 0], radius: 1}]}\n"
+    held = "extra_collision_spheres: {held: 4}\nself_collision_ignore: {base: [lower, held]}\n"
+    path.write_text(rows + held)
+    assert load_robot(arm, "base", "tip", spheres=path).body.num_spheres == 1, (
+        "of what cuRobo will hold, nothing is known"
+    )
+    for text, message in (
+        (
+            "self_collision_ignore: {base: [hand]}",
+            "self_collision_ignore: link 'hand' does not exist; use links of base",
+        ),
+        ("self_collision_ignore: {base: lower}", r"self_collision_ignore: expected '\{link: \[links\]\}'"),
+        ("self_collision_ignore: 3", r"self_collision_ignore: expected '\{link: \[links\]\}'"),
+    ):
+        path.write_text(rows + text)
+        with pytest.raises(ArgumentError, match=message):
+            load_robot(arm, "base", "tip", spheres=path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -296,3 +324,7 @@ def test_spheres_that_ship_belong_to_their_robots(example_robots):
     body = load_robot(tiago, "torso_fixed_link", "arm_tool_link", spheres="tiago").body
     assert {link.frame for link in body.links} == set(range(9))
     assert SPHERES == ("panda", "tiago", "ur10")
+    # Spheres of these meet though the meshes never do: checking them would leave a quarter of the configurations.
+    disabled = {frozenset(("base_link", "upper_arm_link")), frozenset(("wrist_1_link", "wrist_3_link"))}
+    assert names(load_robot("ur10").body.pairs, "disabled") == disabled
+    assert len(names(body.pairs, "disabled")) == 4

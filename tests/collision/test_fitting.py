@@ -7,7 +7,7 @@ import pytest
 from cmake_project import ROOT
 from programs import python
 
-from mfik.collision import read_spheres
+from mfik.collision import read_ignored, read_spheres, write_spheres
 from mfik.errors import ArgumentError, RobotError
 
 trimesh = pytest.importorskip("trimesh")
@@ -151,6 +151,9 @@ def test_the_command_writes_spheres_and_a_picture(tmp_path):
     assert run(urdf, "--links", "a", "--max_spheres", "1", "--output", output).returncode == 0
     again = read_spheres(output)
     assert len(again["a"]) == 1 and (again["b"] == spheres["b"]).all(), "the other link stays"
+    write_spheres(output, again, ignored=[("a", "b")])
+    assert run(urdf, "--links", "a", "--max_spheres", "2", "--output", output).returncode == 0
+    assert read_ignored(output, ()) == {frozenset("ab")}, "so do pairs that are ignored"
 
 
 @pytest.mark.parametrize(
