@@ -13,7 +13,7 @@ import torch
 
 from mfik import ops
 from mfik.data import COUPLINGS, IKDataset, free_check, generate, load_dataset, nearest_equivalent, save_dataset
-from mfik.data.generate import _canonical, _project, _turned, draw, home_posture
+from mfik.data.generate import _canonical, _project, _redraw, _towards_limits, _turned, draw, home_posture
 from mfik.errors import ArgumentError, DataError, RobotError
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.robots import load_robot
@@ -49,13 +49,22 @@ def test_targets_are_free_of_self_collision_where_that_is_asked_for(ur10, coupli
     assert position_error_m(pose, free.target_pose.double()).max() < 1e-5
     assert rotation_error_rad(pose, free.target_pose.double()).max() < 1e-5
     assert free.meta["collision_free"] and "collision_free" not in plain.meta
-    if coupling == "seeding":  # half of the joints that are drawn again follow the arcsine law, too
-        lower, upper = ur10.limits()
-        near = [
-            ((rows.q_target - lower).minimum(upper - rows.q_target) < 0.02 * (upper - lower)).any(-1).double().mean()
-            for rows in (plain, free)
-        ]
-        assert near[1] > 0.8 * near[0] > 0.1
+
+
+def test_joints_that_are_drawn_again_keep_to_the_law_of_their_rows(panda):
+    generator, lower, upper = torch.Generator().manual_seed(1), *panda.limits()
+    q = panda.sample(2 * N, generator)
+    near = torch.arange(2 * N) < N
+    q[near] = _towards_limits(panda, q[near])
+
+    def share(rows):
+        return ((rows - lower).minimum(upper - rows) < 0.02 * (upper - lower)).double().mean().item()
+
+    before = share(q[near]), share(q[~near])
+    first = q.clone()
+    _redraw(panda, q, near, lambda rows: torch.rand(len(rows), generator=generator) < 0.1, generator)
+    assert (q != first).any(-1).double().mean() > 0.85
+    assert before[0] > 3 * before[1] and [share(q[near]), share(q[~near])] == pytest.approx(before, abs=0.01)
 
 
 def test_rows_free_of_collision_need_spheres_the_cpu_and_a_robot_that_can_be_free(panda):
