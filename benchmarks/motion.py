@@ -1,6 +1,7 @@
-"""Measure what a controller relies on: free axes and slack, tracking under a bound that binds, paths at 1 kHz.
+"""Measure what a controller relies on: free axes and slack, tracking under a bound that binds, paths at 1 kHz, the
+nearest solution.
 
-    python benchmarks/motion.py slack track paths
+    python benchmarks/motion.py slack track paths nearest
 
 Targets are drawn with a fixed seed, joints uniformly within the limits. Needs example-robot-data (Kinova, TIAGo,
 SO-101, Allegro hand). A sample *reverses* where a joint moves against its last motion, both by more than a tenth of the
@@ -10,11 +11,15 @@ bound: a joint that turns back smoothly passes through smaller steps. At rest: n
 what each joint needs for the path: the largest of its own inverse kinematics, `track` without a bound, but at most
 10 rad/s and 100 rad/s^2 (or m), which singular paths exceed. NumPy takes the differences of the commands. A joint turns
 back where its velocity changes sign, both beyond 1e-7 rad a sample.
+
+`nearest` compares the answers of `nearest=True` with the nearest of hundreds of starts after descent along the null
+space in NumPy (tests/nearest_judge.py), or with the answers themselves where those are nearer.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +28,9 @@ import numpy as np
 
 from mfik.robots import Robot, load_robot
 from mfik.solve import Solver, Status, Tracker
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from nearest_judge import distance, nearest_solution
 
 _DATA = Path(sysconfig.get_paths()["purelib"]) / "cmeel.prefix" / "share" / "example-robot-data" / "robots"
 ARMS = {
@@ -259,8 +267,34 @@ class PathTally:
         )
 
 
+def measure_nearest(n: int) -> None:
+    print("| arm | weights | farther than the nearest: mean, p95, largest | by more than 1 % | p50, p99 [us] |")
+    for name in ("panda", "ur10"):
+        robot, rng = load_robot(name), np.random.default_rng(77)
+        solver = Solver.from_robot(robot)
+        q, q_ref = draw(robot, n, rng), draw(robot, n, rng)
+        poses = robot.fk(q)
+        for label, weights in (("1", np.ones(robot.dof)), ("4 ... 0.25", np.geomspace(4, 0.25, robot.dof))):
+            runs = [solver.solve_batch(poses, q_ref, nearest=True, joint_weights=weights) for _ in range(6)]
+            length = distance(runs[0].q, q_ref, weights)
+            starts = 400 if robot.dof > 6 else 1200
+            true = [nearest_solution(robot, *row, rng, weights, starts) for row in zip(poses, q_ref, strict=True)]
+            above = 100 * (length / np.minimum(distance(np.array(true), q_ref, weights), length) - 1)
+            time = np.quantile(np.min([run.time_us for run in runs], axis=0), [0.5, 0.99])
+            print(
+                f"| {name} | {label} | {above.mean():.2f} %, {np.quantile(above, 0.95):.2f} %, {above.max():.1f} % | "
+                f"{100 * (above > 1).mean():.1f} % | {time[0]:.0f}, {time[1]:.0f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
-    measures = {"slack": (measure_slack, 2000), "track": (measure_track, 40), "paths": (measure_paths, 1000)}
+    measures = {
+        "slack": (measure_slack, 2000),
+        "track": (measure_track, 40),
+        "paths": (measure_paths, 1000),
+        "nearest": (measure_nearest, 300),
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", choices=measures)
     parser.add_argument("--n", type=int, help="targets of each row")

@@ -147,7 +147,7 @@ class PyOptions {
     [[nodiscard]] const Options& get() const { return options_; }
 
   private:
-    static constexpr std::size_t kFields = 14;
+    static constexpr std::size_t kFields = 15;
     static PyObject* const* check_size(const py::tuple& fields) {
         if (fields.size() != kFields) refuse("options");
         return PySequence_Fast_ITEMS(fields.ptr());
@@ -160,26 +160,31 @@ class PyOptions {
         options_.seed = read_seed(field[4]);
         if (!PyBool_Check(field[5])) refuse("nearest");
         options_.nearest = field[5] == Py_True;
-        options_.T_tip_tool = Vector::exactly<7>(field[6], "tool");
-        options_.slack = Vector::exactly<6>(field[7], "slack");
-        options_.locked = read_locked(field[8]);
-        if (field[9] != Py_None) {
-            preferred_.emplace(field[9], "q_preferred");
+        if (field[6] != Py_None) {
+            weights_.emplace(field[6], "joint_weights");
+            options_.joint_weights = weights_->view();
+            if (options_.joint_weights.empty()) refuse("joint_weights");
+        }
+        options_.T_tip_tool = Vector::exactly<7>(field[7], "tool");
+        options_.slack = Vector::exactly<6>(field[8], "slack");
+        options_.locked = read_locked(field[9]);
+        if (field[10] != Py_None) {
+            preferred_.emplace(field[10], "q_preferred");
             options_.q_preferred = preferred_->view();
             if (options_.q_preferred.empty()) refuse("q_preferred");
         }
-        options_.preference_gain = read_number(field[10], "preference_gain");
-        if (field[11] != Py_None) {
+        options_.preference_gain = read_number(field[11], "preference_gain");
+        if (field[12] != Py_None) {
             // Of mfik.collision.World, which holds it by a reference of its own.
-            world_ = py::reinterpret_borrow<py::object>(py::getattr(field[11], "native", py::none()));
+            world_ = py::reinterpret_borrow<py::object>(py::getattr(field[12], "native", py::none()));
             if (!py::isinstance<World>(world_)) refuse("world");
             options_.world = &world_.cast<const World&>();
         }
-        options_.self_collision = read_self_collision(field[12]);
-        options_.margin_m = read_number(field[13], "margin");
+        options_.self_collision = read_self_collision(field[13]);
+        options_.margin_m = read_number(field[14], "margin");
     }
 
-    std::optional<Vector> preferred_;
+    std::optional<Vector> weights_, preferred_;
     py::object world_;
     Options options_;
 };

@@ -120,6 +120,12 @@ MFIK_INLINE void solve6(V (*A)[6], V* b) {
         for (int k = i + 1; k < 6; ++k) b[i] -= A[k][i] * b[k];
 }
 
+/// Motion of joint j that is wanted in the null space.
+template <class E, class V>
+MFIK_INLINE V posture_motion(const E& constraints, int j, const V& q) {
+    return constraints.preference_gain * (constraints.q_preferred[j] - q);
+}
+
 /// The normal equations of one step, with every joint free that is not locked: columns J [dof][6] of the free joints,
 /// the motion dq_0 [dof] towards the null-space posture, the lower triangle A of J J^T, and the error e - J dq_0 that
 /// is left. (Arrays of their own: in one struct the compiler has to expect that a write to J changes A, and steps take
@@ -138,7 +144,7 @@ MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformO
             for (int b = 0; b <= a; ++b) A[a][b] += J[j][a] * J[j][b];
         null_motion[j] = V();
         if (constraints.q_preferred != nullptr) {
-            null_motion[j] = constraints.preference_gain * (constraints.q_preferred[j] - at.q[j]);
+            null_motion[j] = posture_motion(constraints, j, at.q[j]);
             for (int a = 0; a < 6; ++a) rest[a] -= J[j][a] * null_motion[j];
         }
     }

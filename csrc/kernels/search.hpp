@@ -99,13 +99,14 @@ struct SearchTask {
     Transform T_target;
     double tol_pos_m, tol_rot_rad;
     const double* q_near;           // [dof]: solutions near it are preferred
-    const double* unit;             // [dof] of the joints [rad] or [m]
+    const double* weight;           // [dof] of the joints in that distance
     double q_ref[kMaxJoints];       // the same within the limits: an attempt begins there
     double first_seed[kMaxJoints];  // within the limits
     bool has_first_seed;            // else the first seed is q_ref
     int max_iterations;             // steps of each attempt, at least 1
     int max_attempts;
     bool exhaust;                // go on after a solution, until the last attempt
+    bool nearest;                // go on for the solution nearest to q_near
     const Obstacles* obstacles;  // which solutions keep clear of, or null
 };
 

@@ -32,15 +32,16 @@ MFIK_INLINE double nearest_turn(const Chain& chain, int j, double q, double q_re
     return inside || chain.kind[j] == JointKind::kContinuous ? turned : q;
 }
 
-/// Largest difference [rad] or [m] of a configuration's joints from q_ref, with every joint of q on that of its
-/// equivalent turns within the limits that is nearest. `unit` [dof] of the joints [rad] or [m].
-MFIK_INLINE double distance_to_reference(const Chain& chain, const double* unit, const double* q, const double* q_ref) {
-    double largest = 0.0;
+/// Distance of a configuration from q_ref: the root of the sum of the joints' squared differences, each times its
+/// `weight` [dof], with every joint of q on that of its equivalent turns within the limits that is nearest.
+MFIK_INLINE double distance_to_reference(const Chain& chain, const double* weight, const double* q,
+                                         const double* q_ref) {
+    double sum = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
-        const double d = unit[j] * std::fabs(nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
-        if (!(d <= largest)) largest = d;
+        const double d = weight[j] * (nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
+        sum += d * d;
     }
-    return largest;
+    return std::sqrt(sum);
 }
 
 /// Largest difference [rad] or [m] of the joints of two postures. Full turns of joints that can make them, or nearly,

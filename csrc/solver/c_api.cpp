@@ -97,6 +97,7 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     out.margin_m = options.margin_m;
     if (options.world != nullptr) out.world = &options.world->world;
     if (options.attached != nullptr) out.attached = &options.attached->attachments;
+    if (options.joint_weights != nullptr) out.joint_weights = {options.joint_weights, dof};
     return nullptr;
 }
 

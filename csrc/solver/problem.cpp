@@ -61,6 +61,16 @@ bool read_constraints(const Chain& chain, Span<const double> q_ref, const Option
     return true;
 }
 
+/// Weights of the joints' differences in own units.
+void read_weights(const Core& core, const Options& options, double* weight) {
+    const Span<const double> given = options.joint_weights;
+    const double largest = given.empty() ? 1.0 : *std::max_element(given.begin(), given.end());
+    for (int j = 0; j < core.chain().dof; ++j) {
+        weight[j] = core.units.joint[j];
+        if (!given.empty()) weight[j] *= given[static_cast<std::size_t>(j)] / largest;  // squares stay finite
+    }
+}
+
 }  // namespace
 
 bool is_finite(Span<const double> values) {
@@ -78,6 +88,10 @@ const char* refusal(const Options& options, std::size_t dof) {
     if (!(options.preference_gain >= 0.0 && options.preference_gain <= 1.0)) return "preference_gain: expected 0 to 1";
     if (!options.q_preferred.empty() && (options.q_preferred.size() != dof || !is_finite(options.q_preferred)))
         return "q_preferred: expected dof() finite values or none";
+    if (!options.joint_weights.empty() &&
+        (options.joint_weights.size() != dof || !is_finite(options.joint_weights) ||
+         !std::all_of(options.joint_weights.begin(), options.joint_weights.end(), [](double w) { return w > 0.0; })))
+        return "joint_weights: expected dof() finite values above 0 or none";
     for (const double slack : options.slack)
         if (!(slack >= 0.0)) return "slack: expected numbers of at least 0, infinity to free an axis";
     if (options.locked >> dof != 0) return "locked: expected bits of the joints 0 to dof() - 1 only";
@@ -145,6 +159,7 @@ void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> 
     if (const char* error = refusal(given, dof)) return refuse(error);
     problem.options = options_in_units(core, given, problem.q_preferred);
     to_units(core.units, q_ref, problem.q_ref);
+    read_weights(core, given, problem.weight);
     const Options& options = problem.options;
     Transform T_tip_tool;
     if (!read_tool(options, T_tip_tool)) return refuse(kToolRefused);

@@ -20,6 +20,7 @@ struct Problem {
     const char* error = nullptr;  // why the input is refused, else null
     Options options{};
     double q_ref[kMaxJoints]{}, q_preferred[kMaxJoints]{};
+    double weight[kMaxJoints]{};   // of the joints in the distance from q_ref, the largest [rad] or [m] counts 1
     const Chain* chain = nullptr;  // to the tool
     Constraints constraints{};     // without the null-space posture: a search omits it, as it slows convergence
     Transform T_target{};          // of the tool

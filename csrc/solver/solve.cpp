@@ -30,7 +30,7 @@ SearchTask search_task(const Core& core, const Problem& problem) {
     task.max_iterations = options.max_iterations;
     task.max_attempts = problem.too_far ? 1 : options.max_attempts;
     task.q_near = problem.q_ref;
-    task.unit = core.units.joint;
+    task.weight = problem.weight;
     if (problem.keeps_clear && !problem.tip_collides) task.obstacles = &problem.obstacles;
     clamp(core.chain(), problem.constraints, problem.q_ref, task.q_ref);
     return task;
@@ -69,6 +69,7 @@ bool follow_best(const Core& core, const Problem& problem, SearchResult& found, 
 /// Search, in vain where the tip collides at the target: then for joints that reach it all the same, to show them.
 void run_search(const Core& core, const Problem& problem, SearchTask& task, SearchResult& found, SolutionPool* pool) {
     task.exhaust = task.exhaust && !problem.tip_collides;
+    task.nearest = task.nearest && !problem.tip_collides;
     core.kernels.search(task, found, pool);
     if (!problem.tip_collides) return;
     found.collides = found.solved;
@@ -85,7 +86,7 @@ Result search(const Core& core, const Problem& problem, const double* seed, doub
         found.attempts = 1;
     } else {
         SearchTask task = search_task(core, problem);
-        task.exhaust = options.nearest;
+        task.nearest = options.nearest;
         task.has_first_seed = options.seed != Seed::kReference;
         clamp(chain, problem.constraints, seed, task.first_seed);
         run_search(core, problem, task, found, nullptr);
@@ -103,7 +104,7 @@ void spread(const Core& core, const Problem& problem, SolutionPool& pool, Span<d
     double gap[SolutionPool::kCapacity];
     for (int i = 0; i < pool.size; ++i) {
         unwind(chain, problem.q_ref, pool.q[i]);
-        gap[i] = -distance_to_reference(chain, unit, pool.q[i], problem.q_ref);
+        gap[i] = -distance_to_reference(chain, problem.weight, pool.q[i], problem.q_ref);
     }
     for (result.solutions = 0; static_cast<std::size_t>(result.solutions) < wanted && result.solutions < pool.size;
          ++result.solutions) {

@@ -18,7 +18,8 @@ using Seen = std::array<int, 7>;
 
 /// The bound of docs/how-to/controller.md: refinement steps of solve() and solve_all().
 inline int worst_case_iterations(const Solver& solver, const Options& options) {
-    return (options.max_attempts / solver.lanes() + 4) * (options.max_iterations + 1);
+    return (options.max_attempts / solver.lanes() + 4) * (options.max_iterations + 1) +
+           (options.nearest ? 192 / solver.lanes() : 0);
 }
 
 /// Make the calls for golden row `row`, and hand each result with its bound of iterations to `check(result, bound)`.
@@ -53,7 +54,9 @@ void every_call(const Solver& solver, Workspace& workspace, std::size_t row, Che
     }
     options.nearest = true;
     options.max_attempts = 15;  // not a multiple of any number of lanes
+    calls(pose, q_ref, options);
     options.q_preferred = q_ref;
+    options.joint_weights = bounds;
     calls(pose, q_ref, options);
     options.T_tip_tool = {0, 0, 0.1, 1, 0, 0, 0};
     options.slack = {0, 0.01, 0, 0, 0, kInf};

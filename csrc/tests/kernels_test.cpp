@@ -392,8 +392,8 @@ TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
         table.offset[i] = table.q[i][0] - feature.place;
         for (int k = 0; k < 7; ++k) table.feature[k][i] = feature.value[k];
     }
-    double unit[kMaxJoints];
-    std::fill_n(unit, kMaxJoints, 1.0);
+    double weight[kMaxJoints];
+    std::fill_n(weight, kMaxJoints, 1.0);
     const Constraints constraints = limits();
     for (const cpu::InstructionSet set : instruction_sets()) {
         const cpu::SolverKernels& kernels = cpu::kernels<cpu::SolverKernels>(set);
@@ -408,7 +408,7 @@ TEST_F(Kernels, EveryInstructionSetFindsTheSamePose) {
             task.max_iterations = 12, task.max_attempts = 160;
             sample(task.q_ref);
             task.q_near = task.q_ref;
-            task.unit = unit;
+            task.weight = weight;
             SearchResult result{};
             kernels.search(task, result, nullptr);
             ASSERT_TRUE(result.solved) << kernels.lanes;

@@ -152,6 +152,7 @@ class Solver:
         max_attempts: int = 160,
         seed: Seed | str = Seed.REFERENCE,
         nearest: bool = False,
+        joint_weights: ArrayLike | None = None,
         tool: ArrayLike = _NO_TOOL,
         slack: ArrayLike = _NO_SLACK,
         locked: Sequence[int] = (),
@@ -174,8 +175,8 @@ class Solver:
             ArgumentError: An argument has the wrong shape or value.
         """
         given = (
-            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain, world, self_collision, margin,
+            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, joint_weights, tool, slack, locked,
+            q_preferred, preference_gain, world, self_collision, margin,
         )  # fmt: skip
         asked = given if options is None else self._checked(options, given).native
         try:
@@ -199,6 +200,7 @@ class Solver:
         max_attempts: int = 160,
         seed: Seed | str = Seed.REFERENCE,
         nearest: bool = False,
+        joint_weights: ArrayLike | None = None,
         tool: ArrayLike = _NO_TOOL,
         slack: ArrayLike = _NO_SLACK,
         locked: Sequence[int] = (),
@@ -214,9 +216,9 @@ class Solver:
         Where that bound binds, the whole step is shortened, so that the tool keeps its direction. At a pose, within
         reach or as near as the arm gets, the joints come to rest.
 
-        Of the options, `seed`, `max_attempts` and `nearest` have no meaning here. The tolerances decide on the status;
-        refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps. Motion towards
-        `q_preferred` begins where the pose is reached.
+        Of the options, `seed`, `max_attempts`, `nearest` and `joint_weights` have no meaning here. The tolerances
+        decide on the status; refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and
+        jumps. Motion towards `q_preferred` begins where the pose is reached.
 
         Args:
             pose: T_base_tool, see `solve`, [7].
@@ -228,8 +230,8 @@ class Solver:
             ArgumentError: An argument has the wrong shape or value.
         """
         given = (
-            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain, world, self_collision, margin,
+            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, joint_weights, tool, slack, locked,
+            q_preferred, preference_gain, world, self_collision, margin,
         )  # fmt: skip
         asked = given if options is None else self._checked(options, given).native
         try:
@@ -255,6 +257,7 @@ class Solver:
         max_attempts: int = 160,
         seed: Seed | str = Seed.REFERENCE,
         nearest: bool = False,
+        joint_weights: ArrayLike | None = None,
         tool: ArrayLike = _NO_TOOL,
         slack: ArrayLike = _NO_SLACK,
         locked: Sequence[int] = (),
@@ -282,8 +285,8 @@ class Solver:
             ArgumentError: An argument has the wrong shape or value.
         """
         given = (
-            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain, world, self_collision, margin,
+            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, joint_weights, tool, slack, locked,
+            q_preferred, preference_gain, world, self_collision, margin,
         )  # fmt: skip
         pose = as_poses("pose", pose, (7,))
         n = as_integer("n", n, 1, 100_000)
@@ -309,6 +312,7 @@ class Solver:
         max_attempts: int = 160,
         seed: Seed | str = Seed.REFERENCE,
         nearest: bool = False,
+        joint_weights: ArrayLike | None = None,
         tool: ArrayLike = _NO_TOOL,
         slack: ArrayLike = _NO_SLACK,
         locked: Sequence[int] = (),
@@ -349,8 +353,8 @@ class Solver:
             ArgumentError: An argument has the wrong shape or value.
         """
         given = (
-            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, tool, slack, locked, q_preferred,
-            preference_gain, world, self_collision, margin,
+            tol_pos, tol_rot, max_iterations, max_attempts, seed, nearest, joint_weights, tool, slack, locked,
+            q_preferred, preference_gain, world, self_collision, margin,
         )  # fmt: skip
         if is_tensor(pose) and pose.is_cuda:
             return self._solve_tensors(pose, q_ref, self._checked(options, given))

@@ -62,7 +62,9 @@ class Options:
         max_iterations: Refinement steps of each attempt; 0 returns the first seed as it is.
         max_attempts: Seeds to try; 1: the first alone.
         seed: First seed, a `Seed` or its value.
-        nearest: Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
+        nearest: Go on after a solution, to the one nearest to q_ref.
+        joint_weights: Weights of the joints in the distance from q_ref, which is the root of the sum of their squared
+            weighted differences [rad] or [m], above 0, [J]; None: 1 each. Only their ratios matter.
         tool: T_tip_tool, the tool that the target speaks of in the robot's tip frame, [7] like a pose.
         slack: Error accepted along and about the axes of the target frame beyond the tolerances, [6]: x, y, z [m] and
             rotation vector x, y, z [rad]; infinity frees an axis. With one turn free, the others bound the swing that
@@ -87,6 +89,7 @@ class Options:
     max_attempts: int = 160
     seed: Seed | str = Seed.REFERENCE
     nearest: bool = False
+    joint_weights: ArrayLike | None = None
     tool: ArrayLike = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
     slack: ArrayLike = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     locked: Sequence[int] = ()
@@ -114,6 +117,8 @@ class Options:
         }
         if self.self_collision is not None:
             checked["self_collision"] = _as_bool("self_collision", self.self_collision)
+        if self.joint_weights is not None:
+            checked["joint_weights"] = _as_weights(self.joint_weights)
         if self.q_preferred is not None:
             checked["q_preferred"] = tuple(as_joints("q_preferred", self.q_preferred, (None,)).tolist())
         for name, value in checked.items():
@@ -137,6 +142,8 @@ class Options:
         """Raise ArgumentError unless the options suit a robot of `dof` joints."""
         for joint in self.locked:
             as_integer("locked", joint, 0, dof - 1)
+        if self.joint_weights is not None:
+            as_array("joint_weights", self.joint_weights, (dof,))
         if self.q_preferred is not None:
             as_array("q_preferred", self.q_preferred, (dof,))
 
@@ -163,6 +170,15 @@ def _as_seed(value: Any) -> Seed:
     if value not in list(Seed):
         raise ArgumentError(f"seed: expected one of {[seed.value for seed in Seed]}, got {value!r}")
     return Seed(value)
+
+
+def _as_weights(value: ArrayLike) -> tuple[float, ...]:
+    weights = as_joints("joint_weights", value, (None,))
+    if not (weights > 0).all():
+        raise ArgumentError(
+            f"joint_weights: expected numbers above 0, got {weights.tolist()}; a small one lets a joint move freely"
+        )
+    return tuple(weights.tolist())
 
 
 def _as_slack(value: ArrayLike) -> tuple[float, ...]:

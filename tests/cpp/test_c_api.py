@@ -40,6 +40,7 @@ class Options(ctypes.Structure):
         ("margin_m", ctypes.c_double),
         ("world", ctypes.c_void_p),
         ("attached", ctypes.c_void_p),
+        ("joint_weights", ctypes.POINTER(ctypes.c_double)),
     ]
 
 
@@ -149,7 +150,10 @@ def test_every_option_arrives(library, handles, solver, rows):
     options = make_options(library, nearest=1, locked=1 << 2, max_attempts=32, preference_gain=0.2)
     options.T_tip_tool[:], options.slack[:] = tool, slack
     options.q_preferred = preferred.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
+    weights = np.linspace(0.5, 2.0, len(preferred))
+    options.joint_weights = weights.ctypes.data_as(ctypes.POINTER(ctypes.c_double))
     names = {"nearest": True, "locked": (2,), "max_attempts": 32, "preference_gain": 0.2, "q_preferred": preferred}
+    names["joint_weights"] = weights
     for pose, q_ref in zip(*rows, strict=True):
         q, result = np.empty_like(q_ref), Result()
         status = library.mfik_solve(c_solver, pose, q_ref, q, workspace, options, result)

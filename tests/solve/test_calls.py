@@ -60,6 +60,7 @@ def test_every_method_names_every_option_with_its_default(method):
         dict(tol_pos=1e-3, tol_rot=1e-3),
         dict(max_iterations=3, max_attempts=2),
         dict(seed="azimuth", nearest=True, max_attempts=8),
+        dict(joint_weights=[1, 2, 3, 4, 5, 6, 7], nearest=True),
         dict(tool=[0, 0, 0.1, 1, 0, 0, 0], slack=(0, 0, 0, 0, 0, np.inf)),
         dict(locked=[2], q_preferred=np.zeros(7), preference_gain=0.2),
     ],
@@ -93,6 +94,7 @@ def test_options_that_do_not_suit_the_robot_are_refused(panda, pose):
     for options, message in (
         (Options(locked=[7]), "locked: expected an integer from 0 to 6, got 7"),
         (Options(q_preferred=np.zeros(6)), r"q_preferred: expected shape \[7\], got \[6\]"),
+        (Options(joint_weights=np.ones(6)), r"joint_weights: expected shape \[7\], got \[6\]"),
         (Options(seed="network"), "seed: expected another than 'network'"),
     ):
         for method in METHODS:
@@ -154,6 +156,8 @@ def test_vectors_of_any_kind_are_the_same_vector(panda, pose, convert):
         (dict(seed=None), False),
         (dict(q_preferred=torch.zeros(7)), True),
         (dict(q_preferred=[]), False),
+        (dict(joint_weights=torch.ones(7)), True),
+        (dict(joint_weights=[]), False),
         (dict(tool=None), False),
     ],
     ids=str,

@@ -81,7 +81,7 @@ typedef struct mfik_options {
     int32_t max_iterations; /**< refinement steps of each attempt, 0 to 1000; 0: the first seed as it is */
     int32_t max_attempts;   /**< seeds to try, 1 to 10000 */
     mfik_seed seed;         /**< where the first attempt begins */
-    int32_t nearest;        /**< not 0: spend every attempt and keep the solution nearest to q_ref */
+    int32_t nearest;        /**< not 0: go on after a solution, to the one nearest to q_ref */
     uint32_t locked;        /**< bit j: joint j stays at q_ref[j] */
     double tol_pos_m;       /**< largest accepted position error [m]; finite, >= 0 */
     double tol_rot_rad;     /**< largest accepted rotation error [rad]; finite, >= 0 */
@@ -95,6 +95,8 @@ typedef struct mfik_options {
                         negative */
     const mfik_world* world;          /**< what to keep clear of, or NULL; must live as long as the call */
     const mfik_attachments* attached; /**< what the robot holds, made for this solver, or NULL; likewise */
+    const double* joint_weights; /**< of the joints in the distance from q_ref [dof], > 0, or NULL for 1 each; must live
+                                    as long as the call */
 } mfik_options;
 
 /** Outcome of a call. */

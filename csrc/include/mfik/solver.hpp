@@ -107,7 +107,10 @@ struct Options {
     int max_iterations = 12;    ///< Refinement steps of each attempt, 0 to kMaxIterations; 0: the first seed as it is.
     int max_attempts = 160;     ///< Seeds to try, 1 to kMaxAttempts; lanes() are refined at a time. 1: the first alone.
     Seed seed = Seed::kReference;  ///< Where the first attempt begins.
-    bool nearest = false;  ///< Spend every attempt and keep the solution nearest to q_ref (largest joint difference).
+    bool nearest = false;          ///< Go on after a solution, to the one nearest to q_ref; see joint_weights.
+    /// Weights of the joints in the distance from q_ref, the root of the sum of their squared weighted differences
+    /// [rad] or [m]: dof() values > 0, or empty for 1 each. Only their ratios matter.
+    Span<const double> joint_weights{};
     Pose T_tip_tool{0, 0, 0, 1, 0, 0, 0};  ///< Tool that the target speaks of, in the tip frame [m]; kMaxToolLength.
     /// Error accepted along and about the axes of the target frame, beyond the tolerances: [x, y, z] [m], rotation
     /// vector [x, y, z] [rad]; each >= 0. Infinity frees an axis: with one turn free, the others bound the swing that
@@ -211,7 +214,8 @@ class Solver {
 
     /// Find joints that bring the tool to T_base_tool.
     /// Real-time safe: no allocation, lock, I/O or exception; Result::iterations is at most
-    /// (max_attempts / lanes() + 4) * (max_iterations + 1); same input, same output on every thread of a machine.
+    /// (max_attempts / lanes() + 4) * (max_iterations + 1), with options.nearest 192 / lanes() more; same input, same
+    /// output on every thread of a machine.
     /// @param[in] T_base_tool  Target pose, see Pose.
     /// @param[in] q_ref  Joints to start from [rad or m], dof() finite values; may lie outside the limits.
     /// @param[out] q_out  Best joints found [rad or m], dof() values, of all equivalent turns of a joint the one
@@ -230,9 +234,9 @@ class Solver {
     /// @param[in] max_step  Largest change of any joint [rad or m], > 0.
     /// @param[out] q_out  Joints to command [rad or m], dof() values; where the status is not kSolved, the nearest that
     ///     was found within the bound. May be q_prev's memory.
-    /// @param[in] options  seed, max_attempts and nearest have no meaning here. The tolerances decide on the status;
-    ///     refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps. Motion towards
-    ///     q_preferred begins where the target is reached.
+    /// @param[in] options  seed, max_attempts, nearest and joint_weights have no meaning here. The tolerances decide on
+    ///     the status; refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
+    ///     Motion towards q_preferred begins where the target is reached.
     [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/batch_search.hpp"
+#include "kernels/cpu/nearest.hpp"
 #include "kernels/cpu/sphere_check.hpp"
 
 namespace mfik::cpu {
@@ -14,8 +15,14 @@ constexpr int kReferenceGrace = 2;
 /// Squared error [m^2 + rad^2] below which an attempt converges in few steps: 0.1 m or 6 deg.
 constexpr double kNearlySolved2 = 1e-2;
 
+/// A search for the nearest solution ends once this share of max_attempts, one after the other, has found none that
+/// lessens the distance to kNearer of it.
+constexpr double kPatience = 0.3, kNearer = 0.99;
+/// It gives an attempt up that is so much farther than the nearest solution after a quarter of its steps.
+constexpr double kTooFar = 1.5;
+
 /// Steps that attempts which collide wait for others, so that all of them are pushed out together, if at all.
-constexpr int kPatience = 3;
+constexpr int kWait = 3;
 /// Steps out of collision that an attempt may take.
 constexpr int kMaxEscapes = 4;
 /// An attempt that collides more deeply than this [m] makes room at once.
@@ -56,6 +63,9 @@ struct Attempts {
     int escapes[kLanes];   // steps out of collision taken
     double depth[kLanes];  // of those that collide and make room [m]
     double nearest;        // distance from q_near of the solution that is kept
+    int fruitless;         // attempts that have ended since one lessened it to kNearer of it
+    NearSeeds seeds;       // of a search for the nearest
+    NearSolutions near;    // likewise
     double best_error2;
 };
 
@@ -64,8 +74,13 @@ MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult&
     const int n = task.chain->dof;
     int rows[kLanes];
     Lanes scores;
-    nearest_rows(*task.table, task.feature, rows, scores);
     const int given = task.has_first_seed ? 2 : 1;  // the first seed and q_ref, or q_ref alone
+    if (task.nearest) {
+        attempts.seeds.score(task);
+        for (int lane = given; lane < kLanes; ++lane) rows[lane] = attempts.seeds.take();
+    } else {
+        nearest_rows(*task.table, task.feature, rows, scores);
+    }
     const int first_round = task.max_attempts < kLanes ? task.max_attempts : kLanes;
     attempts.reference = given - 1;
     double q[kMaxJoints];
@@ -84,8 +99,9 @@ MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult&
     attempts.active = (1u << first_round) - 1u;
     attempts.grace = kReferenceGrace;
     attempts.waiting = 0;
-    attempts.patience = kPatience;
+    attempts.patience = kWait;
     attempts.next_row = 0;
+    attempts.fruitless = 0;
     attempts.nearest = attempts.best_error2 = HUGE_VAL;
     result.solved = result.collides = false;
     result.attempts = first_round;
@@ -110,9 +126,9 @@ struct Colliding {
 };
 
 /// Frames of all attempts, for collision.
-MFIK_INLINE void place_attempts(const SearchTask& task, const Attempts& attempts, TransformOf<Lanes>* frame) {
+MFIK_INLINE void place_attempts(const SearchTask& task, const Iterate<Lanes>& at, TransformOf<Lanes>* frame) {
     Lanes q[kMaxJoints];
-    for (int j = 0; j < task.chain->dof; ++j) q[j] = attempts.at.q[j] * task.obstacles->unit[j];
+    for (int j = 0; j < task.chain->dof; ++j) q[j] = at.q[j] * task.obstacles->unit[j];
     frames_of(*task.obstacles->chain, q, frame);
 }
 
@@ -135,7 +151,7 @@ __attribute__((noinline)) void push_out(const SearchTask& task, Attempts& attemp
             escaping |= 1u << lane;
     }
     attempts.waiting = 0;
-    attempts.patience = kPatience;
+    attempts.patience = kWait;
     if (escaping == 0) return;
     const LaneMask leads_out = escape(*task.chain, *task.constraints, attempts.T_target, attempts.at, *task.obstacles,
                                       frame, found, colliding.dq);
@@ -163,7 +179,7 @@ __attribute__((noinline)) void find_colliding(const SearchTask& task, Attempts& 
     unsigned free = 0;
     SingleFrames singles;
     if (asked != 0) {
-        place_attempts(task, attempts, frame);
+        place_attempts(task, at, frame);
         to_single(frame, obstacles.chain->dof + 1, singles);
     }
     for (unsigned left = asked; left != 0; left &= left - 1) {
@@ -176,14 +192,22 @@ __attribute__((noinline)) void find_colliding(const SearchTask& task, Attempts& 
         }
     }
     const bool none_yet = free == 0 && attempts.nearest == HUGE_VAL;
-    if (attempts.waiting != 0 && (none_yet || task.exhaust)) {
+    if (attempts.waiting != 0 && (none_yet || task.exhaust || task.nearest)) {
         const bool others = (nearly & ~(attempts.waiting | free | over)) != 0;
         if (!others || (attempts.waiting & over) != 0 || attempts.patience-- == 0) {
-            if (asked == 0) place_attempts(task, attempts, frame);
+            if (asked == 0) place_attempts(task, at, frame);
             push_out(task, attempts, frame, colliding);
         }
     }
     colliding.waiting = attempts.waiting;
+}
+
+/// Whether a search for the nearest solution, which has one, gives an attempt up that is about to lead to a far one.
+MFIK_INLINE bool leads_too_far(const SearchTask& task, const Attempts& attempts, int lane) {
+    if (attempts.age[lane] != task.max_iterations / 4) return false;
+    double q[kMaxJoints];
+    for (int j = 0; j < task.chain->dof; ++j) q[j] = attempts.at.q[j][lane];
+    return distance_to_reference(*task.chain, task.weight, q, task.q_near) > kTooFar * attempts.nearest;
 }
 
 /// Look at every attempt: keep what the finished ones found. Returns the lanes that are finished; `wait` says whether
@@ -205,18 +229,22 @@ MFIK_INLINE unsigned collect(const SearchTask& task, const Colliding& colliding,
         const bool solved = !collides && at.pos2[lane] <= tolerance.pos && at.rot2[lane] <= tolerance.rot;
         // Written so that an error that is no number ends the attempt.
         const bool hopeless = 2 * age >= task.max_iterations && !(error2 <= kHopelessError2);
-        const bool over = age >= task.max_iterations || (hopeless && result.attempts < task.max_attempts) || collides;
+        const bool over = age >= task.max_iterations || (hopeless && result.attempts < task.max_attempts) || collides ||
+                          (task.nearest && result.solved && leads_too_far(task, attempts, lane));
         if (!solved && !over) {
             const bool first = result.iterations == age;  // no later attempt in that lane
             wait = wait || (lane == attempts.reference && error2 < kNearlySolved2 && first);
             continue;
         }
         finished |= 1u << lane;
+        ++attempts.fruitless;
         for (int j = 0; j < chain.dof; ++j) q[j] = at.q[j][lane];
         bool keep = false;
         if (solved) {
-            const double distance = distance_to_reference(chain, task.unit, q, task.q_near);
+            const double distance = distance_to_reference(chain, task.weight, q, task.q_near);
             if (pool != nullptr) add(chain, q, *pool);
+            if (task.nearest) add(task, q, distance, attempts.near);
+            if (distance < kNearer * attempts.nearest) attempts.fruitless = 0;
             keep = distance < attempts.nearest;
             if (keep) attempts.nearest = distance;
             result.solved = true;
@@ -248,8 +276,8 @@ MFIK_INLINE unsigned renewed(const SearchTask& task, unsigned finished, Attempts
 /// One step of every attempt, out of collision where they are `escaping`; `fresh` lanes begin at stored configurations
 /// instead.
 template <class E>
-MFIK_INLINE void advance(const SearchTask& task, const E& constraints, const Colliding& colliding, unsigned fresh,
-                         Attempts& attempts) {
+MFIK_INLINE void advance(const SearchTask& task, const E& constraints, const SearchResult& result,
+                         const Colliding& colliding, unsigned fresh, Attempts& attempts) {
     const int n = task.chain->dof;
     Lanes dq[kMaxJoints];
     double q[kMaxJoints];
@@ -263,10 +291,46 @@ MFIK_INLINE void advance(const SearchTask& task, const E& constraints, const Col
     for (int lane = 0; lane < kLanes; ++lane) {
         ++attempts.age[lane];
         if (!(fresh >> lane & 1u)) continue;
-        take_row(task, attempts.next_row, q);
-        attempts.next_row = (attempts.next_row + 1) % SeedTable::kSize;
+        const bool in_order = !task.nearest || result.attempts > SeedTable::kSize;
+        take_row(task, in_order ? attempts.next_row : attempts.seeds.take(), q);
+        if (in_order) attempts.next_row = (attempts.next_row + 1) % SeedTable::kSize;
         for (int j = 0; j < n; ++j) attempts.at.q[j][lane] = q[j];
         attempts.age[lane] = attempts.escapes[lane] = 0;
+    }
+}
+
+/// Whether a search that has solved the pose goes on.
+MFIK_INLINE bool goes_on(const SearchTask& task, const Attempts& attempts) {
+    if (task.nearest) return attempts.fruitless < kPatience * task.max_attempts;
+    return task.exhaust;
+}
+
+/// Lanes of those asked for that keep clear of the obstacles, if there are any.
+MFIK_INLINE unsigned clear_lanes(const SearchTask& task, const Iterate<Lanes>& at, unsigned asked) {
+    if (task.obstacles == nullptr || asked == 0) return asked;
+    const Obstacles& obstacles = *task.obstacles;
+    TransformOf<Lanes> frame[kMaxJoints + 1];
+    SingleFrames singles;
+    place_attempts(task, at, frame);
+    to_single(frame, obstacles.chain->dof + 1, singles);
+    unsigned clear = 0;
+    for (unsigned left = asked; left != 0; left &= left - 1) {
+        const int lane = __builtin_ctz(left);
+        if (keeps_margin(obstacles.body, obstacles.world, obstacles.self, obstacles.margin + kClearanceRounding, frame,
+                         singles, obstacles.chain->dof, lane))
+            clear |= 1u << lane;
+    }
+    return clear;
+}
+
+/// Let the nearest solutions slide, kLanes at a time.
+template <class E>
+__attribute__((noinline)) void slide_near(const SearchTask& task, const E& constraints, Attempts& attempts,
+                                          SearchResult& result) {
+    const auto clear = [&task](const Iterate<Lanes>& at, unsigned asked) { return clear_lanes(task, at, asked); };
+    for (int first = 0; first < attempts.near.size; first += kLanes) {
+        Slides<E> slides(task, constraints, attempts.T_target, attempts.near, first);
+        slides.run(result, attempts.nearest, clear);
     }
 }
 
@@ -280,11 +344,12 @@ MFIK_INLINE void search_within(const SearchTask& task, const E& constraints, Sea
         if (task.obstacles != nullptr) find_colliding(task, attempts, colliding);
         bool wait = false;
         const unsigned finished = collect(task, colliding, attempts, result, pool, wait);
-        if (result.solved && !task.exhaust && !(wait && attempts.grace-- > 0)) return;
+        if (result.solved && !goes_on(task, attempts) && !(wait && attempts.grace-- > 0)) break;
         const unsigned fresh = renewed(task, finished, attempts, result);
-        if (attempts.active == 0) return;
-        advance(task, constraints, colliding, fresh, attempts);
+        if (attempts.active == 0) break;
+        advance(task, constraints, result, colliding, fresh, attempts);
     }
+    if (task.nearest) slide_near(task, constraints, attempts, result);
 }
 
 void search(const SearchTask& task, SearchResult& result, SolutionPool* pool) noexcept {
