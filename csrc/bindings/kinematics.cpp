@@ -4,7 +4,9 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bindings/bindings.hpp"
@@ -22,14 +24,30 @@ JointKind joint_kind(const std::string& name) {
     throw py::value_error("kinds: expected revolute, continuous or prismatic");
 }
 
-Chain make_chain(const Doubles& origins, const std::vector<std::string>& kinds) {
-    const auto dof = static_cast<py::ssize_t>(kinds.size());
-    if (dof < 1 || dof > kMaxJoints) throw py::value_error("kinds: expected 1 to 16 joints");
-    if (origins.size() != 12 * (dof + 1)) throw py::value_error("origins: expected [J + 1, 3, 4]");
+/// @param[in] mimics  For each moving frame the joint that it follows and its multiplier, None for a joint of its own;
+///     empty: all are.
+Chain make_chain(const Doubles& origins, const std::vector<std::string>& kinds,
+                 const std::vector<std::optional<std::pair<int, double>>>& mimics) {
+    const auto frames = kinds.size();
+    if (frames < 1 || frames > kMaxJoints) throw py::value_error("kinds: expected 1 to 16 joints");
+    if (static_cast<std::size_t>(origins.size()) != 12 * (frames + 1))
+        throw py::value_error("origins: expected [F + 1, 3, 4]");
+    if (!mimics.empty() && mimics.size() != frames)
+        throw py::value_error("mimics: expected one for each kind, or none");
     Chain chain;
-    chain.dof = static_cast<int>(dof);
-    for (int j = 0; j <= chain.dof; ++j) std::copy_n(origins.data() + 12 * j, 12, chain.origin[j]);
-    std::transform(kinds.begin(), kinds.end(), chain.kind, joint_kind);
+    for (std::size_t f = 0; f <= frames; ++f) std::copy_n(origins.data() + 12 * f, 12, chain.origin[f]);
+    for (std::size_t f = 0; f < frames; ++f) {
+        const JointKind kind = joint_kind(kinds[f]);
+        if (!mimics.empty() && mimics[f]) {
+            const auto [joint, ratio] = *mimics[f];
+            if (joint < 0 || joint >= chain.dof) throw py::value_error("mimics: expected joints before them");
+            chain.frame[f] = {joint, ratio, kind};
+            ++chain.mimics;
+        } else {
+            chain.frame[f] = {chain.dof, 1.0, kind};
+            chain.kind[chain.dof++] = kind;
+        }
+    }
     return chain;
 }
 
@@ -71,7 +89,7 @@ Doubles jacobian(const Chain& chain, const py::handle& q) {
 
 void bind_kinematics(const py::module_& m) {
     py::class_<Chain>(m, "Chain", "Kinematics in C++; use mfik.robots.Robot, which checks its arguments.")
-        .def(py::init(&make_chain), py::arg("origins"), py::arg("kinds"))
+        .def(py::init(&make_chain), py::arg("origins"), py::arg("kinds"), py::arg("mimics"))
         .def("fk", &fk, py::arg("q"))
         .def("jacobian", &jacobian, py::arg("q"));
 }

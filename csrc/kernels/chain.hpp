@@ -16,14 +16,47 @@ constexpr int kMaxJoints = 16;
 
 enum class JointKind : std::int32_t { kRevolute = 0, kPrismatic = 1, kContinuous = 2 };
 
-/// Kinematics and limits of a serial chain with `dof` joints.
+/// A frame that moves by `ratio` times a joint [rad] or [m].
+struct MovingFrame {
+    int joint;
+    double ratio;
+    JointKind kind;
+};
+
+/// Kinematics and limits of a serial chain with `dof` joints. Each moves a frame, in this order, and mimics move more
+/// of them: then `frame` says which joint moves each of the dof + mimics.
 struct Chain {
     int dof = 0;
+    int mimics = 0;
     JointKind kind[kMaxJoints] = {};
-    double origin[kMaxJoints + 1][12] = {};  // 3x4 row-major: fixed transform before each joint's motion; last: tool
+    double origin[kMaxJoints + 1][12] = {};  // 3x4 row-major: fixed transform before each frame's motion; last: tool
+    MovingFrame frame[kMaxJoints] = {};      // where there are mimics
     double lower[kMaxJoints] = {};           // [rad] or [m]
     double upper[kMaxJoints] = {};           // [rad] or [m]
 };
+
+/// The moving frames of a chain, of which others than Chain have one for each joint.
+template <class C>
+MFIK_INLINE int num_frames(const C& chain) {
+    return chain.dof;
+}
+MFIK_INLINE int num_frames(const Chain& chain) {
+    return chain.dof + chain.mimics;
+}
+template <class C>
+MFIK_INLINE MovingFrame moving_frame(const C& chain, int f) {
+    return {f, 1.0, chain.kind[f]};
+}
+MFIK_INLINE MovingFrame moving_frame(const Chain& chain, int f) {
+    return chain.mimics == 0 ? MovingFrame{f, 1.0, chain.kind[f]} : chain.frame[f];
+}
+
+/// Whether mimics follow joint j.
+MFIK_INLINE bool is_followed(const Chain& chain, int j) {
+    int moved = 0;
+    for (int f = 0; chain.mimics > 0 && f < num_frames(chain); ++f) moved += chain.frame[f].joint == j;
+    return moved > 1;
+}
 
 /// Rigid transform: rotation (row-major) and translation [m]. V: double, Single, or Lanes for several problems side by
 /// side. Functions of a chain take any type with `dof`, `kind` and `origin` as in Chain (C).
@@ -67,9 +100,9 @@ MFIK_INLINE void compose_joint(TransformOf<V>& T, JointKind kind, const V& q, V&
     turn_z(T.R, s, c);
 }
 
-/// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([dof][3] each), they receive
-/// every joint's z axis and a point on it in the base frame, from which `jacobian_column` reads the Jacobian; `sine`
-/// and `cosine` [dof] those of the joints that turn.
+/// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([frames][3] each), they
+/// receive every moving frame's z axis and a point on it in the base frame, from which `joint_column` reads the
+/// Jacobian; `sine` and `cosine` [frames] those of the frames that turn.
 template <class V, class C>
 MFIK_INLINE TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nullptr, V (*point)[3] = nullptr,
                                    V* sine = nullptr, V* cosine = nullptr) {
@@ -78,19 +111,20 @@ MFIK_INLINE TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nu
         for (int j = 0; j < 3; ++j) T.R[3 * i + j] = splat<V>(chain.origin[0][4 * i + j]);
         T.p[i] = splat<V>(chain.origin[0][4 * i + 3]);
     }
-    for (int j = 0; j < chain.dof; ++j) {
-        if (j > 0) compose_origin(T, chain.origin[j]);
+    for (int f = 0; f < num_frames(chain); ++f) {
+        if (f > 0) compose_origin(T, chain.origin[f]);
         if (axis != nullptr) {
             for (int i = 0; i < 3; ++i) {
-                axis[j][i] = T.R[3 * i + 2];
-                point[j][i] = T.p[i];
+                axis[f][i] = T.R[3 * i + 2];
+                point[f][i] = T.p[i];
             }
         }
         V s = V(), c = V();
-        compose_joint(T, chain.kind[j], q[j], s, c);
-        if (sine != nullptr) sine[j] = s, cosine[j] = c;
+        const MovingFrame frame = moving_frame(chain, f);
+        compose_joint<V>(T, frame.kind, frame.ratio * q[frame.joint], s, c);
+        if (sine != nullptr) sine[f] = s, cosine[f] = c;
     }
-    compose_origin(T, chain.origin[chain.dof]);
+    compose_origin(T, chain.origin[num_frames(chain)]);
     return T;
 }
 
@@ -106,6 +140,25 @@ MFIK_INLINE void jacobian_column(JointKind kind, const V* axis, const V* point, 
     column[1] = axis[2] * rx - axis[0] * rz;
     column[2] = axis[0] * ry - axis[1] * rx;
     for (int i = 0; i < 3; ++i) column[3 + i] = axis[i];
+}
+
+/// The same of joint j, whose mimics add to it; `axis` and `point` of forward().
+template <class V, class C>
+MFIK_INLINE void joint_column(const C& chain, int j, const V (*axis)[3], const V (*point)[3], const V* p, V* column) {
+    jacobian_column(chain.kind[j], axis[j], point[j], p, column);
+}
+template <class V>
+MFIK_INLINE void joint_column(const Chain& chain, int j, const V (*axis)[3], const V (*point)[3], const V* p,
+                              V* column) {
+    if (chain.mimics == 0) return jacobian_column(chain.kind[j], axis[j], point[j], p, column);
+    for (int a = 0; a < 6; ++a) column[a] = V();
+    for (int f = 0; f < num_frames(chain); ++f) {
+        const MovingFrame& frame = chain.frame[f];
+        if (frame.joint != j) continue;
+        V own[6];
+        jacobian_column(frame.kind, axis[f], point[f], p, own);
+        for (int a = 0; a < 6; ++a) column[a] += frame.ratio * own[a];
+    }
 }
 
 /// Rotation matrix (row-major) of a unit quaternion (w, x, y, z).

@@ -45,7 +45,7 @@ MFIK_INLINE double descent(const C& chain, const E& constraints, const Transform
     double sum = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
         double column[6], gradient = 0.0;
-        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, column);
+        joint_column(chain, j, at.axis, at.point, at.tip, column);
         if (constraints.slack != nullptr) set_column(constraints.slack, T_target, at.rows, column);
         for (int a = 0; a < 6; ++a) gradient += column[a] * error[a];
         sum += gradient * dq[j];

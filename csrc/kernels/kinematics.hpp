@@ -71,7 +71,7 @@ MFIK_INLINE void jacobian_row(const C& chain, const ArithmeticOf<T>* joints, T* 
     const TransformOf<V> tip = forward(chain, joints, axis, point);
     for (int j = 0; j < chain.dof; ++j) {
         V column[6];
-        jacobian_column(chain.kind[j], axis[j], point[j], tip.p, column);
+        joint_column(chain, j, axis, point, tip.p, column);
         for (int a = 0; a < 6; ++a) jacobian[a * chain.dof + j] = number(column[a]);
     }
 }

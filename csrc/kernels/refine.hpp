@@ -68,7 +68,7 @@ MFIK_INLINE void set_limits(const Chain& chain, Constraints& constraints) {
 template <class V>
 struct Iterate {
     V q[kMaxJoints];
-    V axis[kMaxJoints][3], point[kMaxJoints][3];  // of the joints, base frame
+    V axis[kMaxJoints][3], point[kMaxJoints][3];  // of the moving frames, base frame
     V tip[3];                                     // tool origin
     V error[6];    // [position [m]; rotation vector [rad]], base frame; under slack as in set_error
     V rows[9];     // under slack alone: see set_error
@@ -136,7 +136,7 @@ MFIK_INLINE void assemble(const C& chain, const E& constraints, const TransformO
     for (int a = 0; a < 6; ++a) rest[a] = at.error[a];
     for (int j = 0; j < chain.dof; ++j) {
         if (constraints.locked(j)) continue;
-        jacobian_column(chain.kind[j], at.axis[j], at.point[j], at.tip, J[j]);
+        joint_column(chain, j, at.axis, at.point, at.tip, J[j]);
         if (constraints.slack != nullptr) {
             set_column(constraints.slack, T_target, at.rows, J[j]);
         }

@@ -71,23 +71,28 @@ MFIK_INLINE V brought_to_place(const SeedTable& table, const S& offset, double p
     return table.midpoint0 + (table.turns ? wrap_angle<V>(from_midpoint) : from_midpoint);
 }
 
+/// Largest motion of a frame along its axis.
+inline double slide_length(const Chain& chain, int f) {
+    const MovingFrame frame = moving_frame(chain, f);
+    if (frame.kind != JointKind::kPrismatic) return 0.0;
+    const double lower = chain.lower[frame.joint], upper = chain.upper[frame.joint];
+    return std::fabs(frame.ratio) * std::fmax(std::fabs(lower), std::fabs(upper));
+}
+
 /// Largest distance of the tip from the first joint, but for that joint's own motion along a rail.
 inline double reach_beside_rail(const Chain& chain) {
     double reach = 0.0;
-    for (int j = 1; j <= chain.dof; ++j) {
-        const double* o = chain.origin[j];
+    for (int f = 1; f <= num_frames(chain); ++f) {
+        const double* o = chain.origin[f];
         reach += std::sqrt(o[3] * o[3] + o[7] * o[7] + o[11] * o[11]);
     }
-    for (int j = 1; j < chain.dof; ++j)
-        if (chain.kind[j] == JointKind::kPrismatic)
-            reach += std::fmax(std::fabs(chain.lower[j]), std::fabs(chain.upper[j]));
+    for (int f = 1; f < num_frames(chain); ++f) reach += slide_length(chain, f);
     return reach;
 }
 
 /// Largest motion of the first joint along a rail.
 inline double rail_length(const Chain& chain) {
-    if (chain.kind[0] != JointKind::kPrismatic) return 0.0;
-    return std::fmax(std::fabs(chain.lower[0]), std::fabs(chain.upper[0]));
+    return slide_length(chain, 0);
 }
 
 /// What to look for. Lengths are in the robot's own unit (solver/units.hpp).

@@ -16,9 +16,17 @@ MFIK_INLINE V wrap_angle(const V& angle) {
     return angle - 2 * kPi * nearest_integer(angle * (0.5 / kPi));
 }
 
+/// Whether joint j can make full turns, or nearly, that leave the posture as it is. What follows a joint would turn
+/// with it.
+MFIK_INLINE bool makes_full_turns(const Chain& chain, int j) {
+    constexpr double kNearlyATurn = 1e-3;  // [rad]: a range so little short of a turn counts as one
+    if (chain.kind[j] == JointKind::kPrismatic || is_followed(chain, j)) return false;
+    return chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - kNearlyATurn;
+}
+
 /// Joint j of the equivalent turns of q [rad] that is nearest to q_ref and within the limits; q where there is none.
 MFIK_INLINE double nearest_turn(const Chain& chain, int j, double q, double q_ref) {
-    if (chain.kind[j] == JointKind::kPrismatic) return q;
+    if (chain.kind[j] == JointKind::kPrismatic || is_followed(chain, j)) return q;
     double turns = nearest_integer((q_ref - q) / (2 * kPi));
     if (chain.kind[j] == JointKind::kRevolute) {
         const double lowest = std::ceil((chain.lower[j] - q) / (2 * kPi));
@@ -47,12 +55,10 @@ MFIK_INLINE double distance_to_reference(const Chain& chain, const double* weigh
 /// Largest difference [rad] or [m] of the joints of two postures. Full turns of joints that can make them, or nearly,
 /// are no difference, whether or not the limits leave room for them.
 MFIK_INLINE double posture_difference(const Chain& chain, const double* unit, const double* a, const double* b) {
-    constexpr double kNearlyATurn = 1e-3;  // [rad]: a range so little short of a turn counts as one
     double largest = 0.0;
     for (int j = 0; j < chain.dof; ++j) {
         double d = a[j] - b[j];
-        if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi - kNearlyATurn)
-            d = wrap_angle(d);
+        if (makes_full_turns(chain, j)) d = wrap_angle(d);
         d = unit[j] * std::fabs(d);
         if (!(d <= largest)) largest = d;
     }

@@ -152,6 +152,8 @@ void read_document(const JsonReader& reader, const Json& document, Bundle& bundl
     }
     bundle.robot = read_robot(reader, reader.member(document, "robot", "metadata"));
     const Json& model = reader.member(document, "model", "metadata");
+    if (!model.is_null() && bundle.robot.chain.mimics > 0)
+        reader.fail("model", "null, as networks do not support mimic joints", "a network");
     if (!model.is_null()) bundle.network = read_network(reader, model, bundle.robot.chain);
 }
 

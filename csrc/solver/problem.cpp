@@ -31,7 +31,7 @@ Transform times_inverse(const Transform& T, const Transform& other) {
 
 /// chain <- chain with the tool behind its last joint.
 void add_tool(const Transform& T_tip_tool, Chain& chain) {
-    double* last = chain.origin[chain.dof];
+    double* last = chain.origin[num_frames(chain)];
     Transform T_joint_tool;
     double tip_tool[12];
     for (int i = 0; i < 3; ++i) {

@@ -3,6 +3,34 @@
 #include <algorithm>
 
 namespace mfik {
+namespace {
+
+JointKind read_kind(const JsonReader& reader, const Json& joint, const std::string& where) {
+    const std::string kind = reader.string(joint, "kind", where);
+    if (kind == "revolute") return JointKind::kRevolute;
+    if (kind == "prismatic") return JointKind::kPrismatic;
+    if (kind != "continuous")
+        reader.fail(where + ".kind", "'revolute', 'prismatic' or 'continuous'", JsonReader::quote(kind));
+    return JointKind::kContinuous;
+}
+
+/// The joint that a mimic follows, one of those before it, and by how much.
+MovingFrame read_mimic(const JsonReader& reader, const Json& mimic, const std::string& where,
+                       const RobotDescription& description) {
+    const std::string name = reader.string(mimic, "joint", where);
+    const auto& names = description.joint_names;
+    const auto leader = std::find(names.begin(), names.end(), name);
+    if (leader == names.end()) reader.fail(where + ".joint", "a joint before it", JsonReader::quote(name));
+    const int joint = static_cast<int>(leader - names.begin());
+    if (description.chain.kind[joint] == JointKind::kContinuous)
+        reader.fail(where + ".joint", "a joint with limits", JsonReader::quote(name));
+    const double ratio = reader.number(reader.member(mimic, "multiplier", where), where + ".multiplier");
+    if (ratio == 0.0) reader.fail(where + ".multiplier", "a number other than 0", "0");
+    return {joint, ratio, JointKind::kRevolute};
+}
+
+}  // namespace
+
 RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
     RobotDescription description;
     description.name = reader.string(robot, "name", "robot");
@@ -14,25 +42,27 @@ RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
                     joints.is_array() ? std::to_string(joints.size()) : JsonReader::excerpt(joints));
     }
     Chain& chain = description.chain;
-    chain.dof = static_cast<int>(joints.size());
-    for (int j = 0; j < chain.dof; ++j) {
-        const Json& joint = joints[static_cast<std::size_t>(j)];
-        const std::string where = "robot.joints[" + std::to_string(j) + "]";
+    const int frames = static_cast<int>(joints.size());
+    for (int f = 0; f < frames; ++f) {
+        const Json& joint = joints[static_cast<std::size_t>(f)];
+        const std::string where = "robot.joints[" + std::to_string(f) + "]";
+        const JointKind kind = read_kind(reader, joint, where);
+        reader.transform(reader.member(joint, "origin", where), where + ".origin", chain.origin[f]);
+        const auto mimic = joint.find("mimic");
+        if (mimic != joint.end() && !mimic->is_null()) {
+            chain.frame[f] = read_mimic(reader, *mimic, where + ".mimic", description);
+            chain.frame[f].kind = kind;
+            ++chain.mimics;
+            continue;
+        }
+        const int j = chain.dof++;
+        chain.frame[f] = {j, 1.0, kind};
+        chain.kind[j] = kind;
         const std::string name = reader.string(joint, "name", where);
         if (std::count(description.joint_names.begin(), description.joint_names.end(), name) > 0) {
             reader.fail(where + ".name", "a name of its own", JsonReader::quote(name));
         }
         description.joint_names.push_back(name);
-        const std::string kind = reader.string(joint, "kind", where);
-        if (kind == "revolute") {
-            chain.kind[j] = JointKind::kRevolute;
-        } else if (kind == "prismatic") {
-            chain.kind[j] = JointKind::kPrismatic;
-        } else if (kind == "continuous") {
-            chain.kind[j] = JointKind::kContinuous;
-        } else {
-            reader.fail(where + ".kind", "'revolute', 'prismatic' or 'continuous'", JsonReader::quote(kind));
-        }
         const double lower = reader.number(reader.member(joint, "lower", where), where + ".lower");
         const double upper = reader.number(reader.member(joint, "upper", where), where + ".upper");
         if (!(lower < upper)) {
@@ -51,10 +81,11 @@ RobotDescription read_robot(const JsonReader& reader, const Json& robot) {
         }
         chain.lower[j] = lower;
         chain.upper[j] = upper;
-        reader.transform(reader.member(joint, "origin", where), where + ".origin", chain.origin[j]);
     }
-    reader.transform(reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[chain.dof]);
+    reader.transform(reader.member(robot, "tool", "robot"), "robot.tool", chain.origin[frames]);
     const auto body = robot.find("body");
+    if (body != robot.end() && !body->is_null() && chain.mimics > 0)
+        reader.fail("robot.body", "null, as collision does not support mimic joints", "a body");
     if (body != robot.end() && !body->is_null()) description.body = read_body(reader, *body, chain.dof);
     return description;
 }

@@ -24,8 +24,10 @@ Units own_units(const Chain& chain) {
 
 Chain in_units(const Chain& chain, const Units& units) {
     Chain own = chain;
-    for (int j = 0; j <= chain.dof; ++j)
-        for (int i = 0; i < 3; ++i) own.origin[j][4 * i + 3] /= units.length;
+    for (int f = 0; f <= num_frames(chain); ++f)
+        for (int i = 0; i < 3; ++i) own.origin[f][4 * i + 3] /= units.length;
+    for (MovingFrame& frame : own.frame)
+        frame.ratio *= units.joint[frame.joint] / (frame.kind == JointKind::kPrismatic ? units.length : 1.0);
     for (int j = 0; j < chain.dof; ++j) own.lower[j] /= units.joint[j], own.upper[j] /= units.joint[j];
     return own;
 }

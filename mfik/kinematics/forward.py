@@ -103,6 +103,8 @@ def _table(chain: Chain, like: Tensor) -> Tensor:
     the first four and p.
     """
 
+    chain.check_no_mimics("tensors")
+
     def make() -> Tensor:
         origins = to_tensor(chain.origins)
         rotation, translation = origins[..., :3], origins[..., 3]

@@ -79,6 +79,8 @@ class Robot:
                 raise RobotError(f"joint '{name}': expected finite limits, lower < upper, got [{lower}, {upper}]")
             if kind == "continuous" and (lower, upper) != (-math.pi, math.pi):
                 raise RobotError(f"joint '{name}': expected [-pi, pi] as it is continuous, got [{lower}, {upper}]")
+        if self.body is not None:
+            self.chain.check_no_mimics("body")
         for link in self.body.links if self.body is not None else ():
             if not 0 <= link.frame <= self.dof:
                 raise RobotError(f"link '{link.name}': expected a frame from 0 to {self.dof}, got {link.frame}")
@@ -125,10 +127,15 @@ class Robot:
             RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
         """
         description = read_urdf(path, base_link, tip_link)
-        chain = Chain(description.origins, description.kinds)
+        chain = Chain(description.origins, description.kinds, description.mimics)
         lower, upper = description.limits.T
         ends = description.base_link, description.tip_link
-        body = read_body(path, chain, (lower, upper), ends, joint_positions, spheres, srdf)
+        body = None
+        if description.mimics:
+            if joint_positions is not None or spheres is not None or srdf is not None:
+                chain.check_no_mimics("joint_positions, spheres and srdf")
+        else:
+            body = read_body(path, chain, (lower, upper), ends, joint_positions, spheres, srdf)
         names = description.joint_names
         return cls(description.name, *ends, chain, names, lower, upper, body, description.velocity)
 
@@ -140,7 +147,7 @@ class Robot:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kind of each joint: "revolute", "continuous" or "prismatic"."""
-        return self.chain.kinds
+        return self.chain.joint_kinds
 
     def limits(self, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the limits as tensors.
@@ -384,17 +391,22 @@ class Robot:
         """Return the document that data files and exported models carry; exact through JSON."""
         origins = self.chain.origins.reshape(-1, 12).tolist()
         lower, upper, velocity = self.lower.tolist(), self.upper.tolist(), self.velocity.tolist()
-        joints = zip(self.joint_names, self.kinds, lower, upper, velocity, origins[:-1], strict=True)
+        own = zip(self.joint_names, lower, upper, velocity, strict=True)
+        joints: list[dict[str, Any]] = []
+        for f, (kind, origin) in enumerate(zip(self.chain.kinds, origins[:-1], strict=True)):
+            mimic = self.chain.mimics[f] if self.chain.mimics else None
+            if mimic is not None:
+                follows = {"joint": self.joint_names[mimic[0]], "multiplier": mimic[1]}
+                joints.append({"mimic": follows, "kind": kind, "origin": origin})
+                continue
+            name, low, high, speed = next(own)
+            joint: dict[str, Any] = {"name": name, "kind": kind, "lower": low, "upper": high}
+            joints.append(joint | ({"velocity": speed} if math.isfinite(speed) else {}) | {"origin": origin})
         return {
             "name": self.name,
             "base_link": self.base_link,
             "tip_link": self.tip_link,
-            "joints": [
-                {"name": name, "kind": kind, "lower": lower, "upper": upper}
-                | ({"velocity": velocity} if math.isfinite(velocity) else {})
-                | {"origin": origin}
-                for name, kind, lower, upper, velocity, origin in joints
-            ],
+            "joints": joints,
             "tool": origins[-1],
             **({} if self.body is None else {"body": self.body.to_dict()}),
         }
@@ -411,8 +423,10 @@ class Robot:
             RobotError: A key is missing, or a value has the wrong type, size or range.
         """
         try:
-            joints = list(document["joints"])
-            rows = [*(joint["origin"] for joint in joints), document["tool"]]
+            frames = list(document["joints"])
+            rows = [*(frame["origin"] for frame in frames), document["tool"]]
+            joints = [frame for frame in frames if frame.get("mimic") is None]
+            mimics = _read_mimics(frames, [joint["name"] for joint in joints])
             if any(len(row) != 12 for row in rows):
                 raise RobotError(f"robot document: expected 12 numbers per transform, got {[len(row) for row in rows]}")
             names = [
@@ -423,7 +437,7 @@ class Robot:
             ]
             velocity = [joint.get("velocity", math.inf) for joint in joints]
             limits = [joint[key] for joint in joints for key in ("lower", "upper")]
-            numbers = [x for row in rows for x in row] + limits + velocity
+            numbers = [x for row in rows for x in row] + limits + velocity + [mimic[1] for mimic in mimics if mimic]
             # Neither True nor "1" is a number, though NumPy and float take them for one.
             for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
                 if type(value) not in types:
@@ -437,7 +451,8 @@ class Robot:
                 tip_link=document["tip_link"],
                 chain=Chain(
                     origins=np.array(rows, dtype=np.float64).reshape(-1, 3, 4),
-                    kinds=tuple(joint["kind"] for joint in joints),
+                    kinds=tuple(frame["kind"] for frame in frames),
+                    mimics=mimics,
                 ),
                 joint_names=tuple(joint["name"] for joint in joints),
                 lower=np.array([joint["lower"] for joint in joints], dtype=np.float64),
@@ -461,9 +476,27 @@ class Robot:
 
         content = {
             "joints": [
-                [joint["name"], joint["kind"], rounded([joint["lower"], joint["upper"], *joint["origin"]])]
+                [joint["mimic"]["joint"], "mimic", joint["kind"]]
+                + [rounded([joint["mimic"]["multiplier"], *joint["origin"]])]
+                if "mimic" in joint
+                else [joint["name"], joint["kind"], rounded([joint["lower"], joint["upper"], *joint["origin"]])]
                 for joint in document["joints"]
             ],
             "tool": rounded(document["tool"]),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_mimics(frames: list[dict[str, Any]], names: list[str]) -> tuple[tuple[int, float] | None, ...]:
+    """Return `Chain.mimics` of a document's joints, of which `names` have a name."""
+    if len(names) == len(frames):
+        return ()
+    mimics: list[tuple[int, float] | None] = []
+    for frame in frames:
+        mimic = frame.get("mimic")
+        if mimic is not None and mimic["joint"] not in names:
+            raise RobotError(
+                f"robot document: expected mimic joints of {names}, got one of {mimic['joint']!r:.60}; write it anew"
+            )
+        mimics.append(None if mimic is None else (names.index(mimic["joint"]), mimic["multiplier"]))
+    return tuple(mimics)

@@ -27,7 +27,7 @@ class Description:
     """A serial chain as a URDF file describes it; see `Robot` and `Chain` for the meaning of the fields.
 
     Attributes:
-        origins: [J+1, 3, 4].
+        origins: [F+1, 3, 4].
         limits: Lower and upper, [J, 2].
         velocity: Bounds, infinite where the file has none, [J].
     """
@@ -37,6 +37,7 @@ class Description:
     tip_link: str
     joint_names: tuple[str, ...]
     kinds: tuple[str, ...]
+    mimics: tuple[tuple[int, float] | None, ...]
     origins: np.ndarray
     limits: np.ndarray
     velocity: np.ndarray
@@ -67,7 +68,8 @@ def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link:
     tip_link = _find_tip(path, links, parent_joint, base_link, tip_link)
     up, down = find_path(path, parent_joint, base_link, tip_link)
     name = root.get("name") or path.stem
-    return _fold(path, name, base_link, tip_link, up, down)
+    joints = {joint.name: joint for joint in parent_joint.values()}
+    return _fold(path, name, base_link, tip_link, up, down, joints)
 
 
 def parse(path: Path) -> ET.Element:
@@ -265,17 +267,24 @@ def find_path(
     return up, above_tip[: meeting_links[link]][::-1]
 
 
-def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint], down: list[Joint]) -> Description:
-    """Fold axes and fixed joints into z-aligned origins.
+def _fold(
+    path: Path,
+    name: str,
+    base_link: str,
+    tip_link: str,
+    up: list[Joint],
+    down: list[Joint],
+    joints: dict[str, Joint],
+) -> Description:
+    """Fold axes, fixed joints and the offsets of mimic joints into z-aligned origins.
 
     With A_j any rotation that takes z to the axis, R(axis_j, q) = A_j R(z, q) A_j^T: A_j joins the origin before
-    joint j, A_j^T the one after it. A translation along the axis folds in the same way.
+    joint j, A_j^T the one after it. A translation along the axis folds in the same way, and so does an offset, as
+    R(z, m q + o) = R(z, o) R(z, m q).
     """
     origins: list[np.ndarray] = []
     kinds: list[str] = []
-    names: list[str] = []
-    limits: list[tuple[float, float]] = []
-    velocity: list[float] = []
+    chain = _ChainJoints(path)
     pending = np.eye(4)
     for joint in up:
         pending = pending @ np.linalg.inv(origin_matrix(joint))
@@ -283,30 +292,130 @@ def _fold(path: Path, name: str, base_link: str, tip_link: str, up: list[Joint],
         pending = pending @ origin_matrix(joint)
         if joint.type == "fixed":
             continue
-        limits.append(_read_limits(path, joint))
-        velocity.append(_read_velocity(path, joint))
-        names.append(joint.name)
+        offset = chain.add(joint, joints)
         kinds.append(joint.type)
         align = align_z(joint.axis)
-        origins.append((pending @ align)[:3])
+        origins.append((pending @ align @ _motion_z(joint.type, offset))[:3])
         pending = align.T
-    if not names:
+    if not kinds:
         raise RobotError(f"{path}: no moving joint from '{base_link}' to '{tip_link}'; choose links further apart")
-    if len(names) > MAX_JOINTS:
+    if len(kinds) > MAX_JOINTS:
         raise RobotError(
-            f"{path}: {len(names)} moving joints from '{base_link}' to '{tip_link}', at most {MAX_JOINTS} are "
+            f"{path}: {len(kinds)} moving joints from '{base_link}' to '{tip_link}', at most {MAX_JOINTS} are "
             "supported; choose links closer together"
         )
     return Description(
         name,
         base_link,
         tip_link,
-        tuple(names),
+        tuple(chain.names),
         tuple(kinds),
+        tuple(chain.mimics) if any(chain.mimics) else (),
         np.stack([*origins, pending[:3]]),
-        np.array(limits),
-        np.array(velocity),
+        np.array(chain.limits),
+        np.array(chain.velocity),
     )
+
+
+class _ChainJoints:
+    """The joints of a chain, and the mimic joints that follow them.
+
+    A mimic joint may follow a joint that is not on the chain. The first of those that follow it then is a joint of the
+    chain, within the limits of both, and the others follow that one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.names: list[str] = []
+        self.limits: list[tuple[float, float]] = []
+        self.velocity: list[float] = []
+        self.mimics: list[tuple[int, float] | None] = []
+        self._leaders: dict[str, tuple[int, float, float]] = {}  # joint, and what its value is of the leader's
+        self._endless: set[int] = set()
+
+    def add(self, joint: Joint, joints: dict[str, Joint]) -> float:
+        """Take the next moving joint of the chain; return the offset of its motion from multiplier times its joint."""
+        leader, multiplier, offset = _follow_mimics(self._path, joint, joints)
+        limits, velocity = _read_limits(self._path, joint), _read_velocity(self._path, joint)
+        if leader.name not in self._leaders:
+            if leader is not joint:
+                own = sorted(multiplier * limit + offset for limit in _read_limits(self._path, leader))
+                limits = self._common(joint, limits, (own[0], own[1]), {joint.type, leader.type})
+                velocity = min(velocity, abs(multiplier) * _read_velocity(self._path, leader))
+            number = len(self.names)
+            self._leaders[leader.name] = (number, multiplier, offset)
+            if joint.type == "continuous":
+                self._endless.add(number)
+            self.names.append(joint.name)
+            self.limits.append(limits)
+            self.velocity.append(velocity)
+            self.mimics.append(None)
+            return 0.0
+        # q = m leader + o, and the joint of the chain q_0 = m_0 leader + o_0: q = m / m_0 (q_0 - o_0) + o.
+        number, first_multiplier, first_offset = self._leaders[leader.name]
+        ratio = multiplier / first_multiplier
+        offset -= ratio * first_offset
+        if number in self._endless:
+            raise RobotError(
+                f"{self._path}: joint '{joint.name}': <mimic> of '{self.names[number]}', which is continuous; give "
+                "that joint limits, as its turns are not all the same posture"
+            )
+        if joint.type != "continuous":
+            own = sorted((limit - offset) / ratio for limit in limits)
+            self.limits[number] = self._common(joint, self.limits[number], (own[0], own[1]), set())
+        self.velocity[number] = min(self.velocity[number], velocity / abs(ratio))
+        self.mimics.append((number, ratio))
+        return offset
+
+    def _common(
+        self, joint: Joint, limits: tuple[float, float], others: tuple[float, float], kinds: set[str]
+    ) -> tuple[float, float]:
+        """Return the limits within two ranges; those of continuous joints say nothing."""
+        if "continuous" in kinds:
+            raise RobotError(
+                f"{self._path}: joint '{joint.name}': <mimic> of or by a continuous joint; give both joints limits"
+            )
+        lower, upper = max(limits[0], others[0]), min(limits[1], others[1])
+        if lower >= upper:
+            raise RobotError(
+                f"{self._path}: joint '{joint.name}': <mimic> leaves no motion within the limits of both joints, "
+                f"[{limits[0]:g}, {limits[1]:g}] and [{others[0]:g}, {others[1]:g}]; correct multiplier, offset or "
+                "limits"
+            )
+        return lower, upper
+
+
+def _follow_mimics(path: Path, joint: Joint, joints: dict[str, Joint]) -> tuple[Joint, float, float]:
+    """Return the joint that a joint follows in the end, itself if none, with the multiplier and the offset."""
+    multiplier, offset, seen = 1.0, 0.0, [joint.name]
+    while (mimic := joint.element.find("mimic")) is not None:
+        where = f"{path}: joint '{joint.name}'"
+        name = mimic.get("joint")
+        if name not in joints:
+            raise RobotError(f"{where}: <mimic> of joint {name!r}, which does not exist; correct its name")
+        m = read_number(where, "mimic", "multiplier", mimic.get("multiplier") or "1")
+        o = read_number(where, "mimic", "offset", mimic.get("offset") or "0")
+        if m == 0.0:
+            raise RobotError(f"{where}: <mimic> has multiplier 0; make the joint fixed, or give another")
+        if joints[name].type not in MOVING_TYPES:
+            raise RobotError(
+                f"{where}: <mimic> of joint '{name}', whose type is '{joints[name].type}'; name a joint that moves"
+            )
+        multiplier, offset, joint = multiplier * m, offset + multiplier * o, joints[name]
+        if name in seen:
+            raise RobotError(f"{where}: joints {' -> '.join([*seen, name])} follow each other; remove one <mimic>")
+        seen.append(name)
+    return joint, multiplier, offset
+
+
+def _motion_z(kind: str, q: float) -> np.ndarray:
+    """Return the motion of a joint about or along z, [4, 4]."""
+    motion = np.eye(4)
+    if kind == "prismatic":
+        motion[2, 3] = q
+    else:
+        motion[:2, :2] = [[math.cos(q), -math.sin(q)], [math.sin(q), math.cos(q)]]
+    return motion
 
 
 def _read_limits(path: Path, joint: Joint) -> tuple[float, float]:
@@ -314,8 +423,6 @@ def _read_limits(path: Path, joint: Joint) -> tuple[float, float]:
     where = f"{path}: joint '{joint.name}'"
     if joint.type not in MOVING_TYPES:
         raise RobotError(f"{where}: type '{joint.type}' on the chain; choose links on one side of it, or make it fixed")
-    if joint.element.find("mimic") is not None:
-        raise RobotError(f"{where}: <mimic> on the chain; choose another tip_link, or remove <mimic>")
     if joint.type == "continuous":
         return -math.pi, math.pi
     limit = joint.element.find("limit")

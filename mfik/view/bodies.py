@@ -218,6 +218,7 @@ def _sharp(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 def _origins(robot: Robot) -> np.ndarray:
     """Return the transforms before each joint and to the tool, [J+1, 4, 4]."""
+    robot.chain.check_no_mimics("the viewer")
     origins = np.tile(np.eye(4), (robot.dof + 1, 1, 1))
     origins[:, :3] = robot.chain.origins
     return origins

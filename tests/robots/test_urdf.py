@@ -184,12 +184,6 @@ ERRORS = {
         None,
         ["joint 'j'", "'planar' on the chain", "choose links"],
     ),
-    "mimic-on-chain": (
-        robot(link("a", "b", "c"), joint("j", "a", "b"), joint("k", "b", "c", LIMIT + '<mimic joint="j"/>')),
-        None,
-        None,
-        ["joint 'k'", "<mimic> on the chain", "choose another tip_link"],
-    ),
     "tip-not-below-base": (
         robot(link("a", "b", "c", "d"), joint("j", "a", "b"), joint("k", "b", "c"), joint("l", "a", "d")),
         "b",

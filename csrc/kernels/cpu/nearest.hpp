@@ -64,8 +64,7 @@ class NearSeeds {
                 for (int lane = 0; lane < kLanes; ++lane) q[lane] = table.q[begin + lane][j];
                 if (j == 0) q = brought_to_place<Lanes>(table, load(table.offset + begin), task.feature.place);
                 Lanes d = q - task.q_near[j];
-                if (chain.kind[j] == JointKind::kContinuous || chain.upper[j] - chain.lower[j] > 2 * kPi)
-                    d = wrap_angle(d);
+                if (makes_full_turns(chain, j)) d = wrap_angle(d);
                 d *= task.weight[j];
                 moves += d * d;
             }

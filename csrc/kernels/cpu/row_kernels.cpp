@@ -153,7 +153,7 @@ MFIK_INLINE void jacobian_rows(const Chain& chain, const JacobianArgs<T>& args, 
         load_rows(args.q, n, i, end, q);
         const TransformOf<Lanes> tip = forward(chain, q, axis, point);
         for (int j = 0; j < n; ++j) {
-            jacobian_column(chain.kind[j], axis[j], point[j], tip.p, column);
+            joint_column(chain, j, axis, point, tip.p, column);
             for (int lane = 0; lane < kLanes && i + lane < end; ++lane)
                 for (int a = 0; a < 6; ++a)
                     args.jacobian[((i + lane) * 6 + a) * n + j] = static_cast<T>(column[a][lane]);
