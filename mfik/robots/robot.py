@@ -299,7 +299,10 @@ class Robot:
     def _array(self, q: ArrayLike) -> np.ndarray:
         """Return q as a float64 array [..., J]."""
         try:
-            array = np.asarray(q, dtype=np.float64)
+            given = np.asarray(q)
+            if np.iscomplexobj(given):
+                raise TypeError("complex numbers are none")
+            array = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ArgumentError(f"q: expected numbers [..., {self.dof}], got {type(q).__name__} ({error})") from error
         if array.shape[-1:] != (self.dof,):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def as_array(name: str, value: ArrayLike, shape: tuple[int | None, ...]) -> np.ndarray:
     """Return a float64 array of the given shape; None is any size."""
+    if value is None:
+        raise ArgumentError(f"{name}: expected numbers, got None; it has no default")
     if is_tensor(value):
         if value.device.type != "cpu":
             raise ArgumentError(f"{name}: expected a tensor on cpu, got one on {value.device}; call .cpu()")

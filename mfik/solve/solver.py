@@ -72,7 +72,7 @@ class Solver:
             robot: The robot that will be driven, to make sure that the bundle is for it; default any.
 
         Raises:
-            ArgumentError: `path` is neither text nor a path.
+            ArgumentError: `path` is neither text nor a path, or `robot` is no Robot.
             BundleError: The bundle is missing, malformed, foreign, of another version, or for another robot.
             ImportError: The native extension is missing.
         """
@@ -82,6 +82,8 @@ class Solver:
             raise ArgumentError(f"path: expected a bundle's path, got {path!r:.60}; give text or a Path") from None
         if b"\0" in name:
             raise BundleError(f"path: expected one without NUL, got {name!r:.60}; check where it comes from")
+        if robot is not None and not isinstance(robot, Robot):
+            raise ArgumentError(f"robot: expected a Robot or None, got {robot!r:.60}; load it with load_robot(...)")
         native = load_native().Solver.load(name)
         metadata = json.loads(native.metadata_json)
         try:

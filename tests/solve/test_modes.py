@@ -15,7 +15,7 @@ import mfik.robots
 from mfik.errors import ArgumentError
 from mfik.eval import make_path, make_targets
 from mfik.robots import load_robot
-from mfik.solve import Solver, Status
+from mfik.solve import Solver, Status, model_path
 
 pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
 
@@ -388,10 +388,17 @@ def test_a_pose_whose_rows_differ_in_length_is_refused_by_name(panda, ragged):
 def test_what_is_no_pose_robot_or_result_is_refused_by_name(panda):
     with pytest.raises(ArgumentError, match=r"pose: expected .*; a pose may also be a transform, \[4, 4\]"):
         panda.solve(np.eye(3), np.zeros(7))
-    with pytest.raises(ArgumentError, match="pose: expected"):
+    with pytest.raises(ArgumentError, match="pose: expected numbers, got None"):
         panda.solve(None, np.zeros(7))
+    with pytest.raises(ArgumentError, match="q_ref: expected numbers, got None"):
+        panda.solve([0.5, 0, 0.5, 1, 0, 0, 0], None)
     with pytest.raises(ArgumentError, match="q_ref: expected numbers, got ndarray .*complex"):
         panda.solve([0.5, 0, 0.5, 1, 0, 0, 0], np.zeros(7, dtype=complex))
+    for method in (panda.robot.fk, panda.robot.jacobian, panda.robot.clamp, panda.robot.within_limits):
+        with pytest.raises(ArgumentError, match="q: expected numbers .* got ndarray .*complex"):
+            method(np.zeros(7, dtype=complex))
+    with pytest.raises(ArgumentError, match="robot: expected a Robot or None, got 'panda'; load it"):
+        Solver.load(model_path("panda"), robot="panda")
     with pytest.raises(ArgumentError, match="robot: expected a Robot, got 'panda'; load it"):
         Solver.from_robot("panda")
     with pytest.raises(ArgumentError, match="name_or_path: expected a preset .* got None"):
