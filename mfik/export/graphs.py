@@ -2,7 +2,8 @@
 
 Both map q_ref [N, J] [rad or m] and target_pose [N, 7] (T_base_tool [m], quaternion w, x, y, z of any length but 0) to
 q_solution [N, J] and on request its errors, in float32. Within, layers compute in float32 and the robot's geometry in
-float64, as in the built-in engine. What looks several times is a loop, which ends when no row needs another look.
+float64, as in the built-in engine. What looks several times is a loop, which ends when no row needs another look; a
+look computes the rows that need one.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import copy
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
 import torch
 from onnxscript import opset18
 from torch import Tensor, nn
 
-from mfik.kinematics import fk, position_error_m, rotation_error_rad
 from mfik.model import Network, SingleStep
 from mfik.model.v2 import Geometry, MeanFlowNet, Starts, Target, judged
 from mfik.robots import Robot
@@ -26,8 +29,8 @@ from mfik.robots import Robot
 METADATA_KEY = "mfik"  # of the bundle's document, in every file
 INPUTS = ("q_ref", "target_pose")
 OUTPUTS = ("q_solution", "pos_error", "rot_error", "inside")  # the last three on request
-
-_State = tuple[Tensor, Tensor, Tensor]  # where a look is, the best so far, its squared error
+_OPSET = 20
+_IR_VERSION = 10
 
 
 def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, errors: bool = False) -> bytes:
@@ -44,11 +47,12 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are checked, and limits are constants
         solver = _Solver(model, robot, refine, errors).eval()
-        state = solver.start(*_example(robot))[:-1]
+        state, target = solver.start(*_example(robot))
         for i, loop in enumerate(solver.loops):
             assert isinstance(loop, _Loop)
-            step = torch.jit.trace(loop.step, state, check_trace=False)
-            solver.loops[i] = torch.jit.script(_ScriptedLoop(loop, step))
+            loop.begin = torch.jit.trace(loop.begin, (state, state[:, : robot.dof], loop.shifts[0]), check_trace=False)
+            loop.step = torch.jit.trace(loop.step, (state, target), check_trace=False)
+            solver.loops[i] = torch.jit.script(loop)
         graph = torch.jit.freeze(torch.jit.trace(solver, _example(robot), check_trace=False))
         buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
         torch.jit.save(graph, buffer, _extra_files={METADATA_KEY: document})
@@ -57,30 +61,123 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
 
 def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, errors: bool = False) -> onnx.ModelProto:
     """Return an ONNX model of a network, with the document in its metadata; arguments as of `torchscript`."""
+    solver = _Solver(model, robot, refine, errors).eval()
+    with torch.no_grad():
+        state, target = solver.start(*_example(robot))
+    parts = {"start": _part(solver.start, _example(robot)), "answer": _part(solver.answer, (state, target))}
+    for i, loop in enumerate(solver.loops):
+        assert isinstance(loop, _Loop)
+        parts[f"begin{i}"] = _part(loop.begin, (state, state[:, : robot.dof], loop.shifts[0]), per_row=2)
+        parts[f"step{i}"] = _part(loop.step, (state, target))
+    whole = ir.from_onnx_text(_onnx_text(robot.dof, solver.loops, OUTPUTS if errors else OUTPUTS[:1]))
+    for name, part in parts.items():
+        whole.functions["mfik", name, ""] = ir.Function("mfik", name, graph=part, attributes=[])
+    inline = (passes.InlinePass(), passes.RemoveUnusedFunctionsPass(), passes.RemoveUnusedOpsetsPass())
+    lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    tidy = (lift, passes.LiftSubgraphInitializersToMainGraphPass(), passes.DeduplicateInitializersPass())
+    for apply in (*inline, *tidy, passes.IdentityEliminationPass(), passes.ClearMetadataAndDocStringPass()):
+        apply(whole)  # that last one: stack traces, paths of this machine, and two thirds of the file
+    proto = ir.to_proto(whole)
+    onnx.helper.set_model_props(proto, {METADATA_KEY: document})
+    onnx.checker.check_model(proto)
+    return proto
+
+
+def _part(module: nn.Module, example: tuple[Tensor, ...], per_row: int | None = None) -> ir.Graph:
+    """Return a module as an ONNX graph, whose constants are nodes: a function has no initializers.
+
+    Args:
+        module: Without loops.
+        example: Its inputs.
+        per_row: How many of them, the first ones, have a row for each pose; default: all.
+    """
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here uses, is not installed
     rows = {0: torch.export.Dim("N")}
+    count = len(example) if per_row is None else per_row
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            _Solver(model, robot, refine, errors).eval(),
-            _example(robot),
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS if errors else OUTPUTS[:1]),
-            dynamic_shapes=(rows, rows),
+            module,
+            example,
+            dynamic_shapes=(*([rows] * count), *([None] * (len(example) - count))),
             custom_translation_table={torch.ops.aten.atan2.default: _atan2},
+            opset_version=_OPSET,
             dynamo=True,
             verbose=False,
         )
     logger.setLevel(level)
     assert program is not None  # as dynamo=True gives one
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces: paths of this machine, and two thirds of the file
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, {METADATA_KEY: document})
-    onnx.checker.check_model(proto)
-    return proto
+    graph = program.model.graph
+    for value in list(graph.initializers.values()):
+        constant = ir.node("Constant", [], attributes={"value": value.const_value})
+        graph.insert_before(graph[0], constant)
+        ir.convenience.replace_all_uses_with(value, constant.outputs[0])
+    graph.initializers.clear()
+    return graph
+
+
+def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
+    """Return a solver that calls its parts, in ONNX's text format: what `_Solver.forward` and `_Loop.forward` do."""
+    types = dict(zip(OUTPUTS, (f"float[N, {dof}]", "float[N]", "float[N]", "bool[N]"), strict=True))
+    state = f"float[N, {2 * dof + 1}]"
+    text = [
+        f'<ir_version: {_IR_VERSION}, opset_import: ["": {_OPSET}, "mfik": 1]>',
+        f"solver (float[N, {dof}] q_ref, float[N, 7] target_pose)",
+        f"    => ({', '.join(f'{types[name]} {name}' for name in outputs)}) {{",
+        "state0, target = mfik.start(q_ref, target_pose)",
+    ]
+    for i, loop in enumerate(loops):
+        assert isinstance(loop, _Loop)
+        shifts = ", ".join(f"{x:.9g}" for x in loop.shifts.flatten().tolist())
+        text.append(f"""
+            begun{i} = mfik.best(state{i})
+            rows{i}, unsettled{i} = mfik.unsettled(state{i})
+            starts{i} = Constant<value_int: int = {len(loop.shifts)}>()
+            looks{i} = Constant<value_int: int = {loop.count}>()
+            shifts{i} = Constant<value: tensor = float[{len(loop.shifts)}, {dof}] {{{shifts}}}>()
+            last_rows{i}, state{i + 1} = Loop<body = each_start (
+                int64 start{i}, bool go_on{i}, int64[M, 1] rows_before{i}, {state} before{i}
+            ) => (bool unsettled_after{i}, int64[M, 1] rows_after{i}, {state} after{i}) {{
+                shift{i} = Gather<axis = 0>(shifts{i}, start{i})
+                begin{i} = mfik.begin{i}(before{i}, begun{i}, shift{i})
+                rows_after{i}, after{i} = Loop<body = each_look (
+                    int64 look{i}, bool look_on{i}, int64[M, 1] rows_at{i}, {state} at{i}
+                ) => (bool unsettled_at{i}, int64[M, 1] rows_ahead{i}, {state} ahead{i}) {{
+                    narrow{i} = GatherND(at{i}, rows_at{i})
+                    narrow_target{i} = GatherND(target, rows_at{i})
+                    stepped{i} = mfik.step{i}(narrow{i}, narrow_target{i})
+                    ahead{i} = ScatterND(at{i}, rows_at{i}, stepped{i})
+                    rows_ahead{i}, unsettled_at{i} = mfik.unsettled(ahead{i})
+                }}>(looks{i}, go_on{i}, rows_before{i}, begin{i})
+                size{i} = Size(rows_after{i})
+                zero{i} = Constant<value_int: int = 0>()
+                unsettled_after{i} = Greater(size{i}, zero{i})
+            }}>(starts{i}, unsettled{i}, rows{i}, state{i})""")
+    text.append(f"{', '.join(outputs)} = mfik.answer(state{len(loops)}, target)\n}}")
+    text.append(f"""
+        <domain: "mfik", opset_import: ["": {_OPSET}]>
+        best (state) => (q) {{
+            begin = Constant<value_ints: ints = [{dof}]>()
+            end = Constant<value_ints: ints = [{2 * dof}]>()
+            axis = Constant<value_ints: ints = [1]>()
+            q = Slice(state, begin, end, axis)
+        }}
+        <domain: "mfik", opset_import: ["": {_OPSET}]>
+        unsettled (state) => (rows, some) {{
+            last = Constant<value_int: int = {2 * dof}>()
+            least = Gather<axis = 1>(state, last)
+            nothing = Constant<value_float: float = 0.0>()
+            settled = Equal(least, nothing)
+            open = Not(settled)
+            row = NonZero(open)
+            rows = Transpose(row)
+            count = Size(rows)
+            none = Constant<value_int: int = 0>()
+            some = Greater(count, none)
+        }}""")
+    return "\n".join(text)
 
 
 def _example(robot: Robot) -> tuple[Tensor, Tensor]:
@@ -90,13 +187,15 @@ def _example(robot: Robot) -> tuple[Tensor, Tensor]:
 def _atan2(y: Any, x: Any) -> Any:
     """aten.atan2 for ONNX, of float64 and not both zero, by the tangent of half the angle.
 
-    ONNX Runtime has Atan in float32 alone. Its relative error of 1e-7 is one of small angles, too.
+    ONNX Runtime has Atan in float32 alone, so that its angle is turned by what is left, a small one.
     """
     op: Any = opset18  # whose types name every dtype that an operator takes
     radius = op.Sqrt(x * x + y * y)
     half = op.Where(x >= op.CastLike(0.0, x), y / (radius + x), (radius - x) / y)
     angle = op.Cast(op.Atan(op.Cast(half, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.DOUBLE)
-    return angle + angle
+    angle = angle + angle
+    sin, cos = op.Sin(angle), op.Cos(angle)
+    return angle + (y * cos - x * sin) / radius
 
 
 def _rounded_inwards(robot: Robot) -> tuple[Tensor, Tensor]:
@@ -109,7 +208,7 @@ def _rounded_inwards(robot: Robot) -> tuple[Tensor, Tensor]:
 
 
 class _ExactGeometry(nn.Module):
-    """`Geometry` of states and targets in float32, computed in float64."""
+    """`Geometry` of states in float32 and targets, computed in float64."""
 
     def __init__(self, robot: Robot) -> None:
         super().__init__()
@@ -118,28 +217,67 @@ class _ExactGeometry(nn.Module):
             setattr(self.geometry, name, value)
 
     def prepare(self, target_pose: Tensor) -> Target:
-        return self.geometry.prepare(target_pose.double())
+        return self.geometry.prepare(target_pose)
 
     def forward(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         features, error2 = self.geometry.reference(q.double(), target)
         return features.float(), error2.float()
 
+    def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        distance, angle = self.geometry.errors(q.double(), target)
+        return distance.float(), angle.float()
+
+
+class _Start(nn.Module):
+    """(q_ref, target_pose) -> (state, target).
+
+    State, [N, 2 J + 1], is where a look is, the best so far, and its squared error; target, [N, J + 24], the fields of
+    `Target`, flat.
+    """
+
+    def __init__(
+        self, network: nn.Module | None, geometry: _ExactGeometry, limits: tuple[Tensor, Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.network, self.geometry, self.limits = network, geometry, limits
+
+    def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        position, quat = target_pose.double().split((3, 4), -1)
+        pose = torch.cat((position, quat / quat.norm(dim=-1, keepdim=True)), -1)
+        q = q_ref if self.network is None else self.network(q_ref, pose.float())
+        if self.limits is not None:
+            q = q.clamp(*self.limits)
+        state = torch.cat((q, q, torch.full_like(q[:, :1], torch.inf)), -1)
+        return state, torch.cat([field.flatten(1) for field in self.geometry.prepare(pose)], -1)
+
+
+class _Begin(nn.Module):
+    """(state, begun, shift) -> the state at the start of a row of `Starts.shifts`."""
+
+    def __init__(self, starts: Starts) -> None:
+        super().__init__()
+        self.starts = starts
+
+    def forward(self, state: Tensor, begun: Tensor, shift: Tensor) -> Tensor:
+        return torch.cat((self.starts(begun, shift), state[:, begun.shape[1] :]), -1)
+
 
 class _Look(nn.Module):
-    """One of the looks that a network of type v2 takes in an evaluation at (0, 1)."""
+    """(state, target) -> state: one of the looks that a network of type v2 takes in an evaluation at (0, 1)."""
 
     def __init__(self, network: MeanFlowNet, geometry: _ExactGeometry) -> None:
         super().__init__()
         self.network = copy.deepcopy(network)
         self.network.geometry = geometry  # type: ignore[assignment]  # the same function
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> _State:
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        at, best, least = _parts(state)
         r = torch.zeros_like(least)
-        return self.network.judged_look(at, best, least, Target(*target), r, torch.ones_like(r))
+        return torch.cat(self.network.judged_look(at, best, least, _target(target), r, torch.ones_like(r)), -1)
 
 
 class _Step(nn.Module):
-    """One step of damped least squares within the limits: a look without a network."""
+    """(state, target) -> state: one step of damped least squares within the limits, a look without a network."""
 
     lower: Tensor
     upper: Tensor
@@ -150,121 +288,93 @@ class _Step(nn.Module):
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> _State:
-        features, error2 = self.geometry(at, Target(*target))
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        at, best, least = _parts(state)
+        features, error2 = self.geometry(at, _target(target))
         ahead = (at + features[:, -at.shape[1] :]).clamp(self.lower, self.upper)
-        return ahead, *judged(at, error2, best, least)
+        return torch.cat((ahead, *judged(at, error2, best, least)), -1)
+
+
+class _Answer(nn.Module):
+    """(state, target) -> q_solution, and with `errors` pos_error, rot_error, inside."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(self, geometry: _ExactGeometry, lower: Tensor, upper: Tensor, errors: bool) -> None:
+        super().__init__()
+        self.geometry, self.errors = geometry, errors
+        self.register_buffer("lower", lower)
+        self.register_buffer("upper", upper)
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        _, q, _ = _parts(state)
+        if not self.errors:
+            return q
+        inside = ((q >= self.lower) & (q <= self.upper)).all(-1)
+        return q, *self.geometry.errors(q, _target(target)), inside
 
 
 class _Loop(nn.Module):
-    """From each start up to `count` times a step of the rows that need another."""
+    """(state, target) -> state: from each start up to `count` steps of the rows that need another.
+
+    As it is for `torch.jit.script`, once `begin` and `step` are traced.
+    """
 
     def __init__(self, step: nn.Module, count: int, starts: Starts) -> None:
         super().__init__()
-        self.step, self.count, self.starts = step, count, starts
+        self.begin: nn.Module = _Begin(starts)
+        self.step, self.count, self.shifts = step, count, starts.shifts
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> _State:
-        begun, total = at, self.count * len(self.starts.shifts)
-
-        def goes_on(done: Tensor, at: Tensor, best: Tensor, least: Tensor) -> Tensor:
-            return (done < total) & ~(least == 0).all()
-
-        def body(done: Tensor, at: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, ...]:
-            rows = (least != 0).squeeze(-1).nonzero().squeeze(-1)
-            if len(self.starts.shifts) > 1:
-                shift = self.starts.shifts.index_select(0, (done // self.count).view(1))
-                at = torch.where(done % self.count == 0, self.starts(begun, shift), at)
-            state = at, best, least
-            narrow = (x.index_select(0, rows) for x in (*state, *target))
-            stepped = self.step(*narrow)
-            return done + 1, *(x.index_copy(0, rows, y) for x, y in zip(state, stepped, strict=True))
-
-        none = torch.zeros((), dtype=torch.int64)
-        _, at, best, least = torch.while_loop(goes_on, body, (none, at.clone(), best.clone(), least))
-        return at, best, least
-
-
-class _ScriptedLoop(nn.Module):
-    """`_Loop` of a traced step, for `torch.jit.script`."""
-
-    def __init__(self, loop: _Loop, step: torch.jit.ScriptModule) -> None:
-        super().__init__()
-        self.step, self.count = step, loop.count
-        self.shifts, example = loop.starts.shifts, loop.starts.lower.unsqueeze(0)
-        self.starts = torch.jit.trace(loop.starts, (example, self.shifts[0]), check_trace=False)
-
-    def forward(
-        self,
-        at: Tensor,
-        best: Tensor,
-        least: Tensor,
-        azimuth: Tensor,
-        rotation: Tensor,
-        position: Tensor,
-        wanted: Tensor,
-        wanted_position: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        begun, done = at, 0
-        while done < self.count * len(self.shifts):
-            rows = (least != 0).squeeze(-1).nonzero().squeeze(-1)
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        dof = self.shifts.shape[1]
+        begun = state[:, dof : 2 * dof]
+        rows = (state[:, 2 * dof] != 0).nonzero().squeeze(-1)
+        for start in range(self.shifts.shape[0]):
             if rows.numel() == 0:
                 break
-            if done % self.count == 0:
-                at = self.starts(begun, self.shifts[done // self.count])
-            stepped = self.step(
-                at[rows], best[rows], least[rows],
-                azimuth[rows], rotation[rows], position[rows], wanted[rows], wanted_position[rows],
-            )  # fmt: skip
-            at, best, least = (
-                at.index_copy(0, rows, stepped[0]),
-                best.index_copy(0, rows, stepped[1]),
-                least.index_copy(0, rows, stepped[2]),
-            )
-            done += 1
-        return at, best, least
+            state = self.begin(state, begun, self.shifts[start])
+            for _ in range(self.count):
+                if rows.numel() == 0:
+                    break
+                state = state.index_copy(0, rows, self.step(state[rows], target[rows]))
+                rows = (state[:, 2 * dof] != 0).nonzero().squeeze(-1)
+        return state
 
 
 class _Solver(nn.Module):
     """(q_ref, target_pose) -> q_solution, and with `errors` pos_error, rot_error, inside."""
 
-    lower: Tensor
-    upper: Tensor
-
     def __init__(self, model: Network, robot: Robot, refine: int, errors: bool) -> None:
         super().__init__()
-        self.robot, self.errors = robot, errors
-        self.geometry = _ExactGeometry(robot)
-        self.network: nn.Module | None = None
-        loops = []
+        geometry, loops = _ExactGeometry(robot), []
         if isinstance(model, MeanFlowNet):
             lower, upper = model.lower, model.upper
-            look, starts = _Look(model, self.geometry), copy.deepcopy(model.starts)
+            look, starts = _Look(model, geometry), copy.deepcopy(model.starts)
             loops.append(_Loop(look, model.config.passes + 1, starts))  # the last look of a start judges
         else:
-            self.network = SingleStep(model)
             lower, upper = _rounded_inwards(robot)
         if refine > 0:
-            loops.append(_Loop(_Step(self.geometry, lower, upper), refine + 1, Starts(lower, upper, 1)))
+            loops.append(_Loop(_Step(geometry, lower, upper), refine + 1, Starts(lower, upper, 1)))
+        network = None if isinstance(model, MeanFlowNet) else SingleStep(model)
+        self.start = _Start(network, geometry, (lower, upper) if loops else None)
         self.loops = nn.ModuleList(loops)
-        self.register_buffer("lower", lower)
-        self.register_buffer("upper", upper)
-
-    def start(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, ...]:
-        """Return the state of looks, [3], the fields of `Target`, [5], and poses with unit quaternions."""
-        quat = target_pose[:, 3:]
-        pose = torch.cat((target_pose[:, :3], quat / quat.norm(dim=-1, keepdim=True)), -1)
-        q = q_ref if self.network is None else self.network(q_ref, pose)
-        if len(self.loops) > 0:
-            q = q.clamp(self.lower, self.upper)
-        return q, q, torch.full_like(q[:, :1], torch.inf), *self.geometry.prepare(pose), pose
+        self.answer = _Answer(geometry, lower, upper, errors)
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor | tuple[Tensor, ...]:
-        _, best, least, *target, pose = self.start(q_ref, target_pose)
+        state, target = self.start(q_ref, target_pose)
         for loop in self.loops:
-            _, best, least = loop(best, best, least, *target)
-        if not self.errors:
-            return best
-        reached, wanted = fk(self.robot.chain, best.double()), pose.double()
-        inside = ((best >= self.lower) & (best <= self.upper)).all(-1)
-        errors = position_error_m(reached, wanted), rotation_error_rad(reached, wanted)
-        return best, *(error.float() for error in errors), inside
+            state = loop(state, target)
+        return self.answer(state, target)
+
+
+def _parts(state: Tensor) -> tuple[Tensor, ...]:
+    """Return where a look is, the best so far, and its squared error."""
+    dof = state.shape[1] // 2
+    return state.split((dof, dof, 1), -1)
+
+
+def _target(fields: Tensor) -> Target:
+    """Return the fields of `Target` from what `_Start` makes of them."""
+    azimuth, rotation, position, wanted, wanted_position = fields.split((fields.shape[1] - 24, 9, 3, 9, 3), -1)
+    return Target(azimuth, rotation.unflatten(1, (3, 3)), position, wanted.unflatten(1, (3, 3)), wanted_position)

@@ -112,6 +112,7 @@ class Geometry(nn.Module):
     per_range: Tensor
     turns: Tensor
     slides: Tensor
+    per_length: Tensor
     only_first: Tensor
     only_x: Tensor
     order: Tensor
@@ -175,6 +176,8 @@ class Geometry(nn.Module):
             "per_range": limited * 2.0 / (upper - lower),
             "turns": turns.unsqueeze(-1),  # [J, 1]
             "slides": self.scale * (1 - turns).unsqueeze(-1),  # [J, 1]
+            # No Python float: graphs would hold it in single precision.
+            "per_length": origins.new_tensor([self.scale]),
             "only_first": _unit(len(self.kinds), origins)[:1],
             "only_x": _unit(2, origins)[0],
         }
@@ -205,17 +208,8 @@ class Geometry(nn.Module):
                 return self.reference(q, target)
         if not isinstance(target, Target):
             target = self.prepare(target)
-        if self.kinds[-1] == "prismatic":
-            slid = target.wanted_position - self.scale * q[:, -1:] * target.wanted[..., 2]
-            target = self._faced(target._replace(wanted_position=slid))
-        joints, turned = len(self.kinds), q - target.azimuth
-        sin, cos = turned.sin(), turned.cos()
-        links = torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving).view(-1, joints, 4, 4).split(1, 1)
-        frames = [links[0]]  # of the joints after their motion, [N, 1, 4, 4]
-        for link in links[1:]:
-            frames.append(frames[-1] @ link)
-        tool = (frames[-1] @ self.tip).squeeze(1)
-        own = (frames[-2] @ self.last if joints > 1 else self.last.expand(len(q), 4, 4)).flatten(1)  # M
+        target, (sin, cos), frames, tool = self._posed(q, target)
+        own = (frames[-2] @ self.last if len(frames) > 1 else self.last.expand(len(q), 4, 4)).flatten(1)  # M
 
         turn = self._rotation_vector(target.rotation @ tool[:, :3, :3].mT)
         tip = tool[:, :3, 3]
@@ -233,12 +227,34 @@ class Geometry(nn.Module):
         parts = (place, sin, cos, wanted_position, wanted.flatten(1), own, still_to_go, turn, step)
         return torch.cat(parts, -1).index_select(1, self.order), error2
 
+    def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Return how far the tool is from its target, [m] and [rad], both [N]."""
+        target, _, _, tool = self._posed(q, target)
+        distance = (target.position - tool[:, :3, 3]).square().sum(-1).sqrt()
+        vector, cosine = self._axis_and_cosine(target.rotation @ tool[:, :3, :3].mT)
+        return distance / self.per_length, torch.atan2(vector.square().sum(-1).sqrt(), cosine.squeeze(-1))
+
+    def _posed(self, q: Tensor, target: Target) -> tuple[Target, tuple[Tensor, Tensor], list[Tensor], Tensor]:
+        """Return the target in F, sines and cosines of the joints [N, J], their frames after their motion, each
+        [N, 1, 4, 4], and the tool's, [N, 4, 4]."""
+        if self.kinds[-1] == "prismatic":
+            slid = target.wanted_position - self.per_length * q[:, -1:] * target.wanted[..., 2]
+            target = self._faced(target._replace(wanted_position=slid))
+        turned = q - target.azimuth
+        sin, cos = turned.sin(), turned.cos()
+        links = torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving).view(-1, len(self.kinds), 4, 4)
+        first, *others = links.split(1, 1)
+        frames = [first]
+        for link in others:
+            frames.append(frames[-1] @ link)
+        return target, (sin, cos), frames, (frames[-1] @ self.tip).squeeze(1)
+
     def prepare(self, target_pose: Tensor) -> Target:
         """Return what `reference` takes of target poses [N, 7]."""
         products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
         rotation = torch.addmm(self.identity, products, self.quadratic).view(-1, 3, 3)
         rotation = self.first[:, :3].T @ rotation
-        position = (self.scale * target_pose[:, :3] - self.first[:, 3]) @ self.first[:, :3]
+        position = (self.per_length * target_pose[:, :3] - self.first[:, 3]) @ self.first[:, :3]
         wanted = rotation @ self.tip[:3, :3].T
         wanted_position = position - wanted @ self.tip[:3, 3]
         target = Target(0 * position[:, :1] * self.only_first, rotation, position, wanted, wanted_position)
@@ -263,9 +279,14 @@ class Geometry(nn.Module):
 
     def _rotation_vector(self, rotation: Tensor) -> Tensor:
         """Return axis times angle [rad] of rotations [N, 3, 3], [N, 3]; it jumps at an angle of pi."""
-        vector, cosine = (rotation.flatten(1) @ self.antisymmetric).split((3, 1), -1)
+        vector, cosine = self._axis_and_cosine(rotation)
         sine = (vector.square().sum(-1, keepdim=True) + ANGLE_FLOOR).sqrt()
-        return vector * (torch.atan2(sine, cosine - 0.5) / sine)
+        return vector * (torch.atan2(sine, cosine) / sine)
+
+    def _axis_and_cosine(self, rotation: Tensor) -> tuple[Tensor, Tensor]:
+        """Return axis times sine, [N, 3], and cosine, [N, 1], of the angles of rotations [N, 3, 3]."""
+        vector, cosine = (rotation.flatten(1) @ self.antisymmetric).split((3, 1), -1)
+        return vector, cosine - 0.5
 
     def _step(self, place: Tensor, axes: Tensor, tip: Tensor, error: Tensor, error2: Tensor) -> Tensor:
         """Return J^T (J J^T + damping I)^-1 error, scaled.
