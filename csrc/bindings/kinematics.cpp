@@ -38,8 +38,9 @@ Chain make_chain(const Doubles& origins, const std::vector<std::string>& kinds,
     for (std::size_t f = 0; f <= frames; ++f) std::copy_n(origins.data() + 12 * f, 12, chain.origin[f]);
     for (std::size_t f = 0; f < frames; ++f) {
         const JointKind kind = joint_kind(kinds[f]);
-        if (!mimics.empty() && mimics[f]) {
-            const auto [joint, ratio] = *mimics[f];
+        const auto mimic = mimics.empty() ? std::nullopt : mimics[f];
+        if (mimic) {
+            const auto [joint, ratio] = *mimic;
             if (joint < 0 || joint >= chain.dof) throw py::value_error("mimics: expected joints before them");
             chain.frame[f] = {joint, ratio, kind};
             ++chain.mimics;
