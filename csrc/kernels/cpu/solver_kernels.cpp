@@ -72,7 +72,7 @@ struct Attempts {
 /// The first round: the first seed, q_ref, and the stored configurations that suit the target.
 MFIK_INLINE void begin(const SearchTask& task, Attempts& attempts, SearchResult& result) {
     const int n = task.chain->dof;
-    int rows[kLanes];
+    int rows[kLanes] = {};
     Lanes scores;
     const int given = task.has_first_seed ? 2 : 1;  // the first seed and q_ref, or q_ref alone
     if (task.nearest) {
