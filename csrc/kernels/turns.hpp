@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "kernels/chain.hpp"
 
@@ -41,7 +42,8 @@ MFIK_INLINE double nearest_turn(const Chain& chain, int j, double q, double q_re
 }
 
 /// Distance of a configuration from q_ref: the root of the sum of the joints' squared differences, each times its
-/// `weight` [dof], with every joint of q on that of its equivalent turns within the limits that is nearest.
+/// `weight` [dof], with every joint of q on that of its equivalent turns within the limits that is nearest. Always
+/// finite, so that any solution is nearer than none.
 MFIK_INLINE double distance_to_reference(const Chain& chain, const double* weight, const double* q,
                                          const double* q_ref) {
     double sum = 0.0;
@@ -49,7 +51,7 @@ MFIK_INLINE double distance_to_reference(const Chain& chain, const double* weigh
         const double d = weight[j] * (nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
         sum += d * d;
     }
-    return std::sqrt(sum);
+    return std::fmin(std::sqrt(sum), std::numeric_limits<double>::max());
 }
 
 /// Largest difference [rad] or [m] of the joints of two postures. Full turns of joints that can make them, or nearly,

@@ -150,8 +150,13 @@ TEST_F(SolverTest, HugeReferenceStillEndsWithinLimits) {
     for (const double size : {10.0, 1e20, 1e39, 1e300}) {
         Joints q_ref, q;
         q_ref.fill(size);
-        EXPECT_NE(solver_.solve(solver_.fk(q_target), q_ref, q, workspace_).status, Status::kInvalidInput);
-        EXPECT_TRUE(within_limits(q)) << size;
+        for (const bool nearest : {false, true}) {
+            Options options;
+            options.nearest = nearest;
+            q.fill(kSentinel);
+            EXPECT_NE(solver_.solve(solver_.fk(q_target), q_ref, q, workspace_, options).status, Status::kInvalidInput);
+            EXPECT_TRUE(within_limits(q)) << size;
+        }
     }
 }
 
