@@ -21,7 +21,7 @@ def read_world(path: Path) -> World:
         raise ArgumentError(f"--world: {path}: cannot read the file ({error.strerror}); check the path") from None
     except (ValueError, TypeError) as error:
         if isinstance(error, MfikError):
-            raise
+            raise ArgumentError(f"--world: {path}: {error}") from None
         raise ArgumentError(f"--world: {path}: expected a JSON list of shapes, got {error}; correct it") from None
 
 

@@ -21,7 +21,7 @@ ALLOWED = {
     "data": {"solve", "robots", "ops", "kinematics"},
     "model": {"ops", "robots", "kinematics"},
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
-    "export": {"model", "robots", "kinematics"},
+    "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
