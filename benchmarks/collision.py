@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -197,18 +197,10 @@ def rejection(folder: Path, path: Path) -> dict[str, Any]:
     """Compare the solver with rejection: solve, check by coal, solve again from another reference."""
     from coal_scene import CoalScene
 
-    with gzip.open(path) as stream:
-        file = json.load(stream)
-    urdf = folder / "robots" / file["urdf"]
-    robot = load_robot(urdf, file["base"], file["tip"])
+    file, urdf, robot = read_scenes(folder, path)
     solver, scene, rng = Solver.from_robot(robot), CoalScene(robot, urdf), np.random.default_rng(0)
     ours, theirs, failed = [], [], 0
-    for problem in file["problems"]:
-        shapes = shapes_of(problem["world"])
-        world = World(shapes)
-        goal = np.array([problem["q_goal"][name] for name in robot.joint_names])
-        if not solver.is_free(goal[None], world)[0]:
-            continue
+    for problem, shapes, world in feasible_scenes(file, solver):
         references = robot.sample(REFERENCES, rng)
         ours += [solver.solve(problem["pose"], q_ref, world=world).time_us for q_ref in references]
         scene.set_world(shapes)
@@ -240,21 +232,14 @@ def rejection(folder: Path, path: Path) -> dict[str, Any]:
 
 def scenes(folder: Path, path: Path) -> dict[str, Any]:
     """Solve every scene of a file from random references."""
-    with gzip.open(path) as stream:
-        file = json.load(stream)
-    robot = load_robot(folder / "robots" / file["urdf"], file["base"], file["tip"])
+    file, _, robot = read_scenes(folder, path)
     solver = Solver.from_robot(robot)
     rng = np.random.default_rng(0)
     feasible = solved = collide = missed = 0
     times: list[float] = []
     plain: list[float] = []
     attempts: list[int] = []
-    for problem in file["problems"]:
-        shapes = shapes_of(problem["world"])
-        world = World(shapes)
-        goal = np.array([problem["q_goal"][name] for name in robot.joint_names])
-        if not solver.is_free(goal[None], world)[0]:
-            continue
+    for problem, shapes, world in feasible_scenes(file, solver):
         feasible += 1
         references = robot.sample(REFERENCES, rng)
         # The judge comes last: it would take the caches from the solver.
@@ -303,6 +288,24 @@ def with_summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     row = {"family": "all", **total, "p50_us": p50, "p99_us": p99, "p999_us": p999, **means}
     report(row)
     return [*rows, row]
+
+
+def read_scenes(folder: Path, path: Path) -> tuple[dict[str, Any], Path, Robot]:
+    """Return a file of scenes, and the URDF file and the robot that it names."""
+    with gzip.open(path) as stream:
+        file = json.load(stream)
+    urdf = folder / "robots" / file["urdf"]
+    return file, urdf, load_robot(urdf, file["base"], file["tip"])
+
+
+def feasible_scenes(file: dict[str, Any], solver: Solver) -> Iterator[tuple[dict[str, Any], list[Any], World]]:
+    """Return the problems whose own goal is free, each with its shapes and its world."""
+    for problem in file["problems"]:
+        shapes = shapes_of(problem["world"])
+        world = World(shapes)
+        goal = np.array([problem["q_goal"][name] for name in solver.robot.joint_names])
+        if solver.is_free(goal[None], world)[0]:
+            yield problem, shapes, world
 
 
 def shapes_of(dicts: list[dict[str, Any]]) -> list[Any]:
