@@ -67,7 +67,7 @@ def test_nothing_heavy_is_imported_to_load_solve_and_compute_kinematics():
     assert not names & HEAVY
 
 
-@pytest.mark.parametrize("module", ["mfik", "mfik.errors", "mfik.kinematics", "mfik.robots", "mfik.solve"])
+@pytest.mark.parametrize("module", ["mfik", "mfik.errors", "mfik.kinematics", "mfik.robots", "mfik.solve", "mfik.path"])
 def test_modules_are_imported_without_anything_heavy(module):
     assert not imported(python("-X", "importtime", "-c", f"import {module}").stderr) & HEAVY
 
