@@ -11,6 +11,7 @@
 
 #include "bindings/bindings.hpp"
 #include "kernels/cpu/collision_kernels.hpp"
+#include "kernels/cpu/path_kernels.hpp"
 #include "kernels/cpu/row_kernels.hpp"
 #include "kernels/cpu/solver_kernels.hpp"
 #include "kernels/philox.hpp"
@@ -414,6 +415,7 @@ void bind_kernels(py::module_& m) {
             isa["collision"] = cpu::kernels<cpu::CollisionKernels>().isa;
             isa["lanes"] = cpu::kernels<cpu::SolverKernels>().isa;
             isa["networks"] = cpu::kernels<cpu::NetworkKernels>().isa;
+            isa["paths"] = cpu::kernels<cpu::PathKernels>().isa;
             isa["training"] = cpu::kernels<cpu::RowKernels>().isa;
             return isa;
         },

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "bindings/bindings.hpp"
+#include "bindings/py_solver.hpp"
 #include "kernels/chain.hpp"
 #include "mfik/collision.hpp"
 
@@ -197,14 +198,6 @@ auto with_options(const py::handle& given, const Body& body) {
     return body(options.get());
 }
 
-/// A solver with the workspace of `solve`, which runs under the GIL and so never twice at a time.
-struct PySolver {
-    explicit PySolver(Solver loaded) : solver(std::move(loaded)), workspace(solver.make_workspace()) {}
-
-    Solver solver;
-    Workspace workspace;
-};
-
 /// The solver that make() returns; its error as a BundleError.
 template <typename Make>
 PySolver made(const Make& make) {
@@ -363,9 +356,14 @@ py::array_t<bool> is_free(const PySolver& self, const Doubles& q, const World* w
 
 }  // namespace
 
+const Options& options_of(const py::handle& given) {
+    return given.cast<const PyOptions&>().get();
+}
+
 void bind_solver(const py::module_& m) {
     py::class_<PyOptions>(m, "Options", "Fields of mfik.solve.Options, read once.").def(py::init<const py::tuple&>());
-    py::class_<PySolver>(m, "Solver", "C++ solver; use mfik.solve.Solver, which checks its arguments.")
+    py::class_<PySolver> solver(m, "Solver", "C++ solver; use mfik.solve.Solver, which checks its arguments.");
+    solver
         .def_static(
             "load", [](const py::bytes& path) { return made([&] { return Solver::load(path); }); }, py::arg("path"))
         .def_static(
@@ -384,6 +382,7 @@ void bind_solver(const py::module_& m) {
         .def_property_readonly("lanes", [](const PySolver& self) { return self.solver.lanes(); })
         .def_property_readonly("num_parameters", [](const PySolver& self) { return self.solver.num_parameters(); })
         .def_property_readonly("metadata_json", [](const PySolver& self) { return self.solver.metadata_json(); });
+    bind_path(solver);
     const auto copied = [](Span<const double> values) {
         return Doubles(static_cast<py::ssize_t>(values.size()), values.data());
     };

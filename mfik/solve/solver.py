@@ -15,6 +15,7 @@ from mfik.native import load_native
 from mfik.robots import Robot
 from mfik.solve.checks import as_integer, as_joints, as_poses, as_positive, as_steps
 from mfik.solve.clearance import Clearance, check_body, native_world
+from mfik.solve.paths import PathResult, solve_path
 from mfik.solve.types import BatchResult, Options, Result, Seed, Status
 
 if TYPE_CHECKING:
@@ -367,6 +368,69 @@ class Solver:
         checked.check_locked(self.robot, "q_ref", q_ref)
         asked = (checked.native, bool(time_each), threads, bool(throughput))
         return BatchResult(*_call(self._native.solve_batch, pose, q_ref, *asked))
+
+    def solve_path(
+        self,
+        poses: ArrayLike,
+        q_start: ArrayLike | None = None,
+        *,
+        max_step: float | ArrayLike,
+        q_goal: ArrayLike | None = None,
+        q_ref: ArrayLike | None = None,
+        world: World | None = None,
+        self_collision: bool | None = None,
+        margin: float = 0.0,
+        slack: ArrayLike = _NO_SLACK,
+        tool: ArrayLike = _NO_TOOL,
+        locked: Sequence[int] = (),
+        tol_pos: float = 1e-5,
+        tol_rot: float = 1e-5,
+        edge_check: float = 0.02,
+        time_limit: float = 10.0,
+        random_seed: int = 0,
+        progress: Callable[[float], object] | None = None,
+    ) -> PathResult:
+        """Find joints for every pose of a path, without jumps: the shortest that is found.
+
+        A path that cannot be done is no error: status and reason say where it breaks and why, and the longest prefix
+        that works is handed out. The same input gives the same answer on a machine where `time_limit` does not bind.
+        Other Python threads run meanwhile, and Ctrl-C ends the search.
+
+        Args:
+            poses: T_base_tool of each waypoint, see `solve`, [N, 7] or [N, 4, 4], N at least 1.
+            q_start: Joints at the first waypoint [rad or m], which solve its pose, [J]; None: any solution.
+            max_step: Largest change of each joint from one waypoint to the next [rad or m], a number or [J].
+            q_goal: Joints at the last waypoint, likewise.
+            q_ref: Joints [rad or m], [J]: locked joints stay there, and the turns of a solution that a path begins with
+                are those nearest to it. None: q_start, else q_goal, else the midpoint of the limits.
+            world, self_collision, margin, slack, tool, locked, tol_pos, tol_rot: Of every waypoint, see `Options`.
+            edge_check: Largest change of any joint [rad or m] between two configurations that are checked for collision
+                on the straight line of the joints from one waypoint to the next.
+            time_limit: Longest time to search [s]; the answer then is the best until then.
+            random_seed: Of the configurations from which solutions are looked for.
+            progress: Called about every 100 ms with the share of the work that is done, 0 to 1. It returns True to end
+                the search; what it raises does so, too, and is raised here.
+
+        Raises:
+            ArgumentError: An argument has the wrong shape or value, or q_start or q_goal do not solve their pose.
+            RobotError: The robot has no spheres, and collision is asked for.
+        """
+        options = Options(
+            tol_pos=tol_pos, tol_rot=tol_rot, tool=tool, slack=slack, locked=locked, world=world,
+            self_collision=self_collision, margin=margin,
+        )  # fmt: skip
+        return solve_path(
+            self._native,
+            self.robot,
+            poses,
+            {"q_start": q_start, "q_goal": q_goal, "q_ref": q_ref},
+            max_step,
+            self._checked(options),
+            edge_check=edge_check,
+            time_limit=time_limit,
+            random_seed=random_seed,
+            progress=progress,
+        )
 
     def clearance(self, q: ArrayLike, world: World | None = None, *, self_collision: bool = True) -> Clearance:
         """Tell how far the robot is from the world and from itself, by the spheres on its links.

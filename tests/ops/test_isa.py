@@ -22,6 +22,6 @@ def best_isa() -> str:
     return "avx512" if set(flags) >= AVX512 else "avx2" if set(flags) >= AVX2 else "baseline"
 
 
-@pytest.mark.parametrize("family", ["collision", "lanes", "networks", "training"])
+@pytest.mark.parametrize("family", ["collision", "lanes", "networks", "paths", "training"])
 def test_every_family_of_kernels_runs_on_the_best_instruction_set(family):
     assert _native.isa()[family] == best_isa()  # as its compiler saw it, not as it was asked to

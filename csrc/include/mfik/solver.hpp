@@ -89,9 +89,11 @@ enum class Seed : int {
     kAzimuth = 3,    ///< The midpoint with the first joint turned to the target's azimuth.
 };
 
-class World;        // mfik/collision.hpp
-class Attachments;  // the same
-struct Clearance;   // the same
+class World;         // mfik/collision.hpp
+class Attachments;   // the same
+struct Clearance;    // the same
+struct PathOptions;  // mfik/path.hpp
+struct PathResult;   // the same
 
 /// Whether links are compared with each other.
 enum class SelfCollision : int {
@@ -273,6 +275,17 @@ class Solver {
     ///     the sizes disagree or `threads` < 1.
     Status solve_batch(Span<const double> poses, Span<const double> q_ref, Span<double> q_out, Span<Result> results,
                        Span<double> time_us = {}, const Options& options = {}, int threads = 1) const;
+
+    /// Find joints for every pose of a path, no joint changing by more than path.max_step from one to the next, the
+    /// shortest that is found (mfik/path.hpp). Allocates: not for real-time use. A path that cannot be done is no
+    /// error: status and reason say where it breaks. The same input gives the same answer on a machine where
+    /// time_limit_s does not bind.
+    /// @param[in] poses  T_base_tool of each waypoint, [N, 7] row-major.
+    /// @param[in] options  Of every waypoint; seed, nearest, max_attempts, max_iterations, joint_weights and
+    /// q_preferred
+    ///     have no meaning here. Locked joints stay at path.q_ref.
+    [[nodiscard]] PathResult solve_path(Span<const double> poses, const PathOptions& path,
+                                        const Options& options = {}) const;
 
     /// A result in a sentence or two, with numbers and joint names. Allocates: not for real-time use.
     [[nodiscard]] std::string explain(const Result& result, Span<const double> q_out) const;
