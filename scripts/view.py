@@ -35,10 +35,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, or the next free one")
     parser.add_argument("--spheres", help="file of the robot's spheres (scripts/fit_spheres.py), to look at them")
     parser.add_argument("--world", type=Path, help="JSON file of the shapes around the robot (World.from_dicts)")
+    parser.add_argument("--path", type=Path, help="joints to play, .csv or .npz, as scripts/solve_path.py writes them")
     parser.add_argument("--csv", type=Path, help="let the panel write the recorded trajectory to this file")
     args = parser.parse_args()
 
-    from mfik.view import Session, chain_bodies, choose_solver, mesh_bodies
+    from mfik.path import load_joints
+    from mfik.view import Playback, Session, chain_bodies, choose_solver, mesh_bodies
     from mfik.view.app import Viewer
 
     world = None if args.world is None else read_world(args.world)
@@ -51,7 +53,10 @@ def main() -> None:
         except RobotError as error:
             note = f"drawn from its joints: {error}"
             print(note)
-    viewer = Viewer(session, bodies, args.host, args.port, args.csv, note)
+    playback = None
+    if args.path is not None:
+        playback = Playback(session.solver, *load_joints(args.path, robot.joint_names))
+    viewer = Viewer(session, bodies, args.host, args.port, args.csv, note, playback)
     print(f"{robot.name}, {robot.base_link} -> {robot.tip_link}: open {viewer.url} (Ctrl-C ends)", flush=True)
     try:
         viewer.run()

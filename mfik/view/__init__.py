@@ -7,12 +7,14 @@ if missing := [name for name in ("trimesh", "viser", "yourdfpy") if find_spec(na
 
 from mfik.view.bodies import Body, chain_bodies, frames, mesh_bodies, shape_mesh, sphere_bodies
 from mfik.view.choice import choose_solver
+from mfik.view.playback import Playback
 from mfik.view.session import Mode, Session, State
 
 # mfik.view.app, which needs viser, is imported by who shows the viewer.
 __all__ = [
     "Body",
     "Mode",
+    "Playback",
     "Session",
     "State",
     "chain_bodies",

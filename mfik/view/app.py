@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import queue
 import threading
 import time
@@ -14,8 +13,11 @@ import numpy as np
 import viser
 import viser.transforms as tf
 
-from mfik.solve import Clearance, Status
-from mfik.view.bodies import Body, frames, reach, shape_mesh, sphere_bodies
+from mfik.solve import Status
+from mfik.view.bodies import Body, frames, ground_grid, reach, shape_mesh, shrunk, sphere_bodies
+from mfik.view.panel import COLLIDING_GHOST, GHOST, ONE_STEP, SOLUTION, UNSOLVED, numbers_html
+from mfik.view.playback import Playback
+from mfik.view.player import Player
 from mfik.view.session import Mode, Session, State
 
 _UPDATES_HZ = 40  # the browser sends the handle 20 times a second; between, the target glides to where it was last
@@ -25,17 +27,8 @@ _PANEL_HZ = 8  # numbers and sliders cost the browser more than moving meshes
 _HANDS_OFF_S = 0.5  # a slider is not written to so long after it was moved by hand
 _GHOSTS = 12
 
-_SOLUTION, _UNSOLVED, _ONE_STEP, _GHOST = (58, 110, 190), (205, 70, 60), (245, 150, 25), (140, 205, 180)
-_COLLIDING_GHOST, _SPHERES, _SHAPE = (225, 130, 120), (90, 100, 120), (150, 130, 100)
+_SPHERES, _SHAPE = (90, 100, 120), (150, 130, 100)
 _NO_SHAPE = "none"
-_STATUS_COLOR = {
-    Status.SOLVED: "#2b8a3e",
-    Status.NOT_CONVERGED: "#d9480f",
-    Status.UNREACHABLE: "#c92a2a",
-    Status.AT_LIMITS: "#d9480f",
-    Status.JUMP_BOUND: "#d9480f",
-    Status.IN_COLLISION: "#c92a2a",
-}
 
 
 class Viewer:
@@ -48,6 +41,7 @@ class Viewer:
         port: Port to listen on; the next free one if it is taken.
         csv: File that the panel's button writes the recording to; default none.
         note: A line for the panel, such as why there are no meshes.
+        playback: A path that the panel plays; default none.
     """
 
     def __init__(
@@ -58,6 +52,7 @@ class Viewer:
         port: int = 8080,
         csv: Path | None = None,
         note: str = "",
+        playback: Playback | None = None,
     ) -> None:
         self.session = session
         self.updates = 0
@@ -82,7 +77,7 @@ class Viewer:
         # A page could ask for a public tunnel to this server, which is meant for those who reach `host` only.
         self.server.request_share_url = lambda verbose=True: None  # type: ignore[method-assign]
         self._build_scene(bodies)
-        self._build_panel()
+        self._build_panel(playback)
         self._show(session.state)
 
     def run(self) -> None:
@@ -111,8 +106,9 @@ class Viewer:
 
     @property
     def busy(self) -> bool:
-        """Whether a replay, the target or the arm is under way."""
-        return self._replay_start is not None or self._goal is not None or self.session.moving
+        """Whether a path, a replay, the target or the arm is under way."""
+        plays = self._player is not None and self._player.playing
+        return plays or self._replay_start is not None or self._goal is not None or self.session.moving
 
     def call(self, act: Callable[[], None]) -> None:
         """Have `run` do something with the session between two updates."""
@@ -120,7 +116,9 @@ class Viewer:
 
     def _advance(self) -> None:
         session = self.session
-        if self._replay_start is not None:
+        if self._player is not None and self._player.playing:
+            self._player.advance()
+        elif self._replay_start is not None:
             state = session.recorded_at(time.monotonic() - self._replay_start)
             session.show(state)
             if state is session.recorded[-1]:
@@ -165,7 +163,7 @@ class Viewer:
         scene.add_light_hemisphere("/lights/sky", ground_color=(165, 165, 175), intensity=2.8)
         scene.add_light_directional("/lights/sun", intensity=1.6, position=(-1.0, -2.0, 3.0))
         scene.world_axes.visible = False
-        scene.add_line_segments("/grid", *_grid(size), thickness=1.0, thickness_units="screen")
+        scene.add_line_segments("/grid", *ground_grid(size), thickness=1.0, thickness_units="screen")
         server.initial_camera.position = tuple(size * np.array([1.08, -1.35, 0.95]))
         server.initial_camera.look_at = tuple(size * np.array([0.32, 0.14, 0.35]))
         server.initial_camera.fov = np.radians(42.0)
@@ -177,18 +175,18 @@ class Viewer:
             color = _shaded((110, 118, 128), body.shade)
             scene.add_mesh_simple(f"/base/{index}", body.mesh.vertices, body.mesh.faces, color=color, **flat)
         self._solution = [
-            scene.add_mesh_simple(f"/solution/{i}", b.mesh.vertices, b.mesh.faces, color=_SOLUTION, **flat)
+            scene.add_mesh_simple(f"/solution/{i}", b.mesh.vertices, b.mesh.faces, color=SOLUTION, **flat)
             for i, b in enumerate(self._moving)
         ]
         self._one_step = [
             scene.add_mesh_simple(
-                f"/one_step/{i}", _shrunk(b), b.mesh.faces, color=_ONE_STEP, opacity=0.5, visible=False, **flat
+                f"/one_step/{i}", shrunk(b), b.mesh.faces, color=ONE_STEP, opacity=0.5, visible=False, **flat
             )
             for i, b in enumerate(self._moving)
         ]
         # Lines, because instanced meshes cost ten times their time without a GPU; pale, because lines are opaque.
         self._ghosts = scene.add_line_segments(
-            "/ghosts", np.zeros((1, 2, 3)), _GHOST, thickness=5.0, thickness_units="screen", visible=False
+            "/ghosts", np.zeros((1, 2, 3)), GHOST, thickness=5.0, thickness_units="screen", visible=False
         )
         self._solution_color: tuple[int, int, int] | None = None
         self._build_obstacles()
@@ -254,7 +252,7 @@ class Viewer:
         wxyz, position = tf.SO3.from_matrix(poses[..., :3, :3]).wxyz, poses[..., :3, 3]
         under_way = state.result.status in (Status.SOLVED, Status.JUMP_BOUND)
         held_back = state.result.status is Status.IN_COLLISION  # while tracking, before the margin
-        color = _SOLUTION if (under_way or held_back) and not state.collide[0] else _UNSOLVED
+        color = SOLUTION if (under_way or held_back) and not state.collide[0] else UNSOLVED
         for body, solution, one_step in zip(self._moving, self._solution, self._one_step, strict=True):
             solution.wxyz, solution.position = wxyz[0, body.frame], position[0, body.frame]
             if color != self._solution_color:
@@ -267,7 +265,7 @@ class Viewer:
         self._ghosts.visible = len(origins) > 0
         if len(origins):
             self._ghosts.points = np.stack([origins[:, :-1], origins[:, 1:]], axis=2).reshape(-1, 2, 3)
-            colors = np.where(state.collide[1:, None], _COLLIDING_GHOST, _GHOST).astype(np.uint8)
+            colors = np.where(state.collide[1:, None], COLLIDING_GHOST, GHOST).astype(np.uint8)
             lines = origins.shape[1] - 1
             self._ghosts.colors = np.broadcast_to(colors[:, None, None], (len(colors), lines, 2, 3)).reshape(-1, 2, 3)
         for body, spheres in zip(self._sphere_bodies, self._spheres, strict=True):
@@ -282,12 +280,12 @@ class Viewer:
 
     def drag(self, pose: np.ndarray) -> None:
         """Let the target glide to a pose [7], as when the handle is dragged; `call` this from other threads."""
-        self._replay_start = None
+        self._take_over(lambda: None)
         self._goal = pose
 
     # The panel ------------------------------------------------------------------------------------------------------
 
-    def _build_panel(self) -> None:
+    def _build_panel(self, playback: Playback | None) -> None:
         session, gui = self.session, self.server.gui
         robot = session.solver.robot
         gui.set_panel_label(f"mfik: {robot.name}")
@@ -306,6 +304,10 @@ class Viewer:
         one_step = gui.add_checkbox("one step", session.has_network, disabled=not session.has_network)
         targets = gui.add_button_group("target", ("home", "random"))
         self._build_collision_panel()
+        self._player: Player | None = None
+        if playback is not None:
+            act = self._call_in_place_of_all
+            self._player = Player(self.server, session, playback, self._units, self._unit_names, act)
         with gui.add_folder("Trajectory"):
             record = gui.add_checkbox("record", False)
             actions = ("replay", "save CSV") if self._csv is None else ("replay", "save CSV", "write CSV")
@@ -397,7 +399,12 @@ class Viewer:
     def _take_over(self, act: Callable[[], object]) -> None:
         """Do something to the session in place of what is under way."""
         self._replay_start = self._goal = None
+        if self._player is not None:
+            self._player.stop()
         act()
+
+    def _call_in_place_of_all(self, act: Callable[[], object]) -> None:
+        self.call(lambda: self._take_over(act))
 
     def _trajectory(self, action: str, client: viser.ClientHandle | None) -> None:
         session = self.session
@@ -406,7 +413,7 @@ class Viewer:
         if action == "replay":
             self._record.value = False  # type: ignore[misc]
             session.record(False)
-            self._goal = None
+            self._take_over(lambda: None)
             self._replay_start = time.monotonic()
         elif action == "save CSV":
             if client is not None:
@@ -419,101 +426,15 @@ class Viewer:
         if now - self._rate_time > 1.0:
             self._rate = (self.updates - self._rate_updates) / (now - self._rate_time)
             self._rate_time, self._rate_updates = now, self.updates
-        self._numbers.content = self._panel_html(state)
+        self._numbers.content = numbers_html(self.session, state, self._units, self._unit_names, self._rate, self._note)
+        if self._player is not None:
+            self._player.show(state)
         recorded = self.session.recorded
         span = recorded[-1].time_s - recorded[0].time_s if recorded else 0.0
         self._recorded.content = f"{len(recorded)} updates, {span:.1f} s"
         if now - self._slid_time > _HANDS_OFF_S:
             for slider, value in zip(self._sliders, state.q * self._units, strict=True):
                 slider.value = float(np.clip(round(value, 1), slider.min, slider.max))  # type: ignore[misc]
-
-    def _panel_html(self, state: State) -> str:
-        session, result = self.session, state.result
-        robot = session.solver.robot
-        name, _, reason = state.explanation.partition(": ")
-        step = state.one_step
-        if step is not None:
-            one_step = f"{1e3 * step.pos_error:.1f} mm, {np.degrees(step.rot_error):.1f} deg"
-        else:
-            one_step = "off" if session.has_network else "no network: give --model"
-        rows = [
-            ("position error", f"{1e3 * result.pos_error:.3g} mm"),
-            ("rotation error", f"{np.degrees(result.rot_error):.3g} deg"),
-            ("one step, unrefined", one_step),
-            ("time of a solve", f"{result.time_us:.1f} us"),
-            ("largest joint step", f"{state.step:.3g} of {session.max_step:.3g}" if session.mode is Mode.TRACK else ""),
-            ("clearance", _clearance_text(state.clearance)),
-            ("clearance of links", _clearance_text(state.self_clearance)),
-            ("manipulability", f"{state.manipulability:.4f}"),
-            ("other solutions", str(len(state.ghosts))),
-            ("updates a second", f"{self._rate:.0f}"),
-        ]
-        table = "".join(
-            f"<tr><td style='color:#868e96;padding-right:1em'>{label}</td><td>{value}</td></tr>"
-            for label, value in rows
-            if value
-        )
-        legend = "".join(
-            f"<span style='color:rgb{color}'>&#9632;</span>&nbsp;{text}&ensp;"
-            for text, color in (("solution", _SOLUTION), ("unsolved", _UNSOLVED), ("one step", _ONE_STEP))
-        )
-        legend += f"<span style='color:rgb{_GHOST}'>&#9632;</span>&nbsp;others"
-        if state.collide[1:].any():
-            legend += f"&ensp;<span style='color:rgb{_COLLIDING_GHOST}'>&#9632;</span>&nbsp;that collide"
-        low, high = robot.lower, robot.upper
-        shares = (state.q - low) / (high - low)
-        bars = "".join(
-            _bar(joint, share, value, unit)
-            for joint, share, value, unit in zip(
-                robot.joint_names, shares, state.q * self._units, self._unit_names, strict=True
-            )
-        )
-        note = f"<div style='color:#868e96;margin-top:.4em'>{html.escape(self._note)}</div>" if self._note else ""
-        return (
-            "<div style='font-size:.8em;line-height:1.45;padding:0 .9em .4em'>"
-            f"<div style='font-weight:600;font-size:1.15em;color:{_STATUS_COLOR[result.status]}'>{name}</div>"
-            f"<div style='min-height:4.4em'>{html.escape(reason)}</div>"
-            f"<table style='font-variant-numeric:tabular-nums'>{table}</table>"
-            f"<div style='margin:.4em 0'>{legend}</div>{bars}{note}</div>"
-        )
-
-
-def _clearance_text(clearance: Clearance | None) -> str:
-    """Return a clearance with the names of the nearest two, escaped; nothing where there is nothing to compare."""
-    if clearance is None or clearance.first is None:
-        return ""
-    return html.escape(f"{1e3 * clearance.distance:.1f} mm, {clearance.first} and {clearance.second}")
-
-
-def _bar(name: str, share: float, value: float, unit: str) -> str:
-    """Return a joint's place between its limits as a bar, red within 3 % of one."""
-    color = "#c92a2a" if min(share, 1.0 - share) < 0.03 else "#4070b4"
-    return (
-        "<div style='display:flex;align-items:center;gap:.6em'>"
-        "<span style='width:9.5em;overflow:hidden;text-overflow:ellipsis;white-space:nowrap'>"
-        f"{html.escape(name)}</span>"
-        "<span style='flex:1;height:.5em;border-radius:.25em;background:#e9ecef;position:relative'>"
-        f"<span style='position:absolute;left:{100 * share:.1f}%;top:-.15em;width:.35em;height:.8em;"
-        f"margin-left:-.17em;border-radius:.17em;background:{color}'></span></span>"
-        f"<span style='width:5.5em;text-align:right'>{value:.1f} {unit}</span></div>"
-    )
-
-
-def _grid(size: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the segments [N, 2, 3] of a grid on the ground about a robot of that size, and their colours."""
-    cell = 0.2 * 10.0 ** np.floor(np.log10(size))
-    cells = round(0.8 * size / cell)
-    at = cell * np.arange(-cells, cells + 1)
-    end, zero = np.full_like(at, at[-1]), np.zeros_like(at)
-    along = np.stack([np.stack([at, -end, zero], axis=-1), np.stack([at, end, zero], axis=-1)], axis=1)
-    shade = np.where(np.arange(-cells, cells + 1) % 5 == 0, 170, 215).astype(np.uint8)
-    return np.concatenate([along, along[..., [1, 0, 2]]]), np.tile(shade[:, None, None], (2, 2, 3))
-
-
-def _shrunk(body: Body) -> np.ndarray:
-    """Return the vertices of a body made a little smaller, so that it hides in an equal one instead of flickering."""
-    centre = body.mesh.bounds.mean(axis=0)
-    return centre + 0.98 * (body.mesh.vertices - centre)
 
 
 def _shaded(color: tuple[int, int, int], shade: float) -> tuple[int, int, int]:

@@ -222,3 +222,20 @@ def _origins(robot: Robot) -> np.ndarray:
     origins = np.tile(np.eye(4), (robot.dof + 1, 1, 1))
     origins[:, :3] = robot.chain.origins
     return origins
+
+
+def ground_grid(size: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the segments [N, 2, 3] of a grid on the ground about a robot of that size, and their colours."""
+    cell = 0.2 * 10.0 ** np.floor(np.log10(size))
+    cells = round(0.8 * size / cell)
+    at = cell * np.arange(-cells, cells + 1)
+    end, zero = np.full_like(at, at[-1]), np.zeros_like(at)
+    along = np.stack([np.stack([at, -end, zero], axis=-1), np.stack([at, end, zero], axis=-1)], axis=1)
+    shade = np.where(np.arange(-cells, cells + 1) % 5 == 0, 170, 215).astype(np.uint8)
+    return np.concatenate([along, along[..., [1, 0, 2]]]), np.tile(shade[:, None, None], (2, 2, 3))
+
+
+def shrunk(body: Body) -> np.ndarray:
+    """Return the vertices of a body made a little smaller, so that it hides in an equal one instead of flickering."""
+    centre = body.mesh.bounds.mean(axis=0)
+    return centre + 0.98 * (body.mesh.vertices - centre)

@@ -21,7 +21,7 @@ from selenium.webdriver.common.keys import Keys
 import mfik.robots
 from mfik.collision import Box, World
 from mfik.solve import Solver, Status
-from mfik.view import Session, chain_bodies, mesh_bodies
+from mfik.view import Playback, Session, chain_bodies, mesh_bodies
 from mfik.view.app import Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,10 +95,10 @@ class Page:
 
 
 @contextmanager
-def opened(session, bodies, tmp_path_factory):
+def opened(session, bodies, tmp_path_factory, playback=None):
     """Open a viewer in a browser of its own."""
     downloads = tmp_path_factory.mktemp("downloads")
-    viewer = Viewer(session, bodies, port=8900, csv=downloads / "written.csv")
+    viewer = Viewer(session, bodies, port=8900, csv=downloads / "written.csv", playback=playback)
     thread = threading.Thread(target=viewer.run, daemon=True)
     thread.start()
     try:
@@ -277,6 +277,41 @@ def test_an_obstacle_is_dragged_and_what_collides_with_it_turns_red(panda, tmp_p
         assert session.state.clearance.distance < 0 < before
         until(lambda: page.drawn(red=True) > red + 500, "the arm to turn red")
         until(lambda: "in collision" in page.text(), "the status")
+
+
+def test_a_path_is_played_with_plots_of_joints_and_clearance(panda, tmp_path_factory):
+    q = np.repeat(np.array([[0, -0.785, 0, -2.356, 0, 1.571, 0.785]]), 1201, axis=0)
+    q[:, 0] = np.linspace(-1, 1, 1201)
+    post = Box([0.1, 0.1, 1.5], [0.75, 0.0, 0.5, 1, 0, 0, 0], "post")
+    solver = Solver.from_robot(panda)
+    session = Session(solver, World([post]))
+    playback = Playback(solver, q, 1e-3 * np.arange(len(q)))
+    with opened(session, chain_bodies(panda), tmp_path_factory, playback) as page:
+        np.testing.assert_array_equal(session.q, q[0])
+        until(lambda: "to the world" in page.text() and "panda_joint1 [deg]" in page.text(), "the plots")
+        assert len(page.browser.find_elements(By.CSS_SELECTOR, ".u-over")) == 2
+        picture, trail = page.screenshot("path.png"), page.viewer._player._trail
+        page.press("play")
+        seen = []
+        until(lambda: seen.append(session.q[0]) or seen[-1] == 1.0, "the end of the path")
+        assert len(set(seen)) > 5 and (np.diff(seen) >= 0).all(), "it goes through the rows in between, in order"
+        until(lambda: not page.viewer.busy, "rest")
+        until(lambda: (np.abs(page.screenshot("end.png") - picture)[:, :850].max(-1) > 0.1).sum() > 2000, "the arm")
+        np.testing.assert_allclose(trail.points[-1, 1], panda.fk(q[-1])[:3], atol=1e-6)
+        reds = [(trail.colors[..., 0] > trail.colors[..., 1]).sum()]
+        page.do(lambda: session.move_shape("post", [0.35, 0.0, 0.5, 1, 0, 0, 0]))
+        until(
+            lambda: (trail.colors[..., 0] > trail.colors[..., 1]).sum() > reds[0], "the trail to turn red by the post"
+        )
+        (label,) = (x for x in page.browser.find_elements(By.XPATH, "//label[normalize-space()='row']"))
+        slider = label.find_element(By.XPATH, "following::*[@role='slider'][1]")
+        for _ in range(3):
+            slider.send_keys(Keys.ARROW_LEFT)
+        until(lambda: session.q[0] == q[1197, 0], "the slider to go back by three rows")
+        page.press("play")
+        until(lambda: page.viewer._player.playing, "the motion")
+        page.press("home")
+        until(lambda: not page.viewer._player.playing, "what is under way to end where something else is asked for")
 
 
 def test_the_command_listens_on_loopback_only():
