@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from mfik.cli import HelpFormatter
 from mfik.collision import World
-from mfik.errors import ArgumentError, MfikError, RobotError
+from mfik.errors import MfikError, RobotError
 from mfik.robots import PRESETS
-
-
-def read_world(path: Path) -> World:
-    """Read a world's shapes from a JSON file."""
-    try:
-        return World.from_dicts(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise ArgumentError(f"--world: {path}: cannot read the file ({error.strerror}); check the path") from None
-    except (ValueError, TypeError) as error:
-        if isinstance(error, MfikError):
-            raise ArgumentError(f"--world: {path}: {error}") from None
-        raise ArgumentError(f"--world: {path}: expected a JSON list of shapes, got {error}; correct it") from None
 
 
 def main() -> None:
@@ -34,7 +21,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on: whoever reaches it moves the target")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, or the next free one")
     parser.add_argument("--spheres", help="file of the robot's spheres (scripts/fit_spheres.py), to look at them")
-    parser.add_argument("--world", type=Path, help="JSON file of the shapes around the robot (World.from_dicts)")
+    parser.add_argument(
+        "--world", type=Path, help="file of the shapes around the robot: JSON or YAML list (World.from_dicts)"
+    )
     parser.add_argument("--path", type=Path, help="joints to play, .csv or .npz, as scripts/solve_path.py writes them")
     parser.add_argument("--csv", type=Path, help="let the panel write the recorded trajectory to this file")
     args = parser.parse_args()
@@ -43,7 +32,7 @@ def main() -> None:
     from mfik.view import Playback, Session, chain_bodies, choose_solver, mesh_bodies
     from mfik.view.app import Viewer
 
-    world = None if args.world is None else read_world(args.world)
+    world = None if args.world is None else World.from_file(args.world)
     session = Session(choose_solver(args.robot, args.model, args.base_link, args.tip_link, args.spheres), world)
     robot, note = session.solver.robot, ""
     bodies = chain_bodies(robot)

@@ -119,7 +119,7 @@ def _read_document(path: str | PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     where = f"spheres: {path}"
     try:
-        document = _parse(path.read_text())
+        document = parse(path.read_text())
     except OSError as error:
         raise ArgumentError(f"{where}: cannot read the file ({error.strerror}); check the path") from None
     except ValueError as error:
@@ -136,7 +136,7 @@ def _read_document(path: str | PathLike[str]) -> dict[str, Any]:
     return document
 
 
-def _parse(text: str) -> Any:
+def parse(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mfik.collision.poses import as_pose
+from mfik.collision.spheres import parse
 from mfik.errors import ArgumentError
 from mfik.native import load_native
 
@@ -173,6 +176,28 @@ class World:
                 )
             made.append(kind(**given))
         return cls(made)
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> World:
+        """Read a list of shapes, as of `from_dicts`, from a file of JSON or YAML.
+
+        Args:
+            path: The file.
+        Raises:
+            ArgumentError: The file cannot be read, or is no list of valid shapes; the message names the file.
+            ImportError: The file is YAML but not JSON, and PyYAML is not installed (extra `collision`).
+        """
+        where = fspath(path)
+        try:
+            return cls.from_dicts(parse(Path(path).read_text()))
+        except OSError as error:
+            raise ArgumentError(f"{where}: cannot read the file ({error.strerror}); check the path") from None
+        except ArgumentError as error:
+            raise ArgumentError(f"{where}: {error}") from None
+        except ValueError as error:
+            raise ArgumentError(
+                f"{where}: expected a list of shapes in JSON or YAML, got {error}; correct it"
+            ) from None
 
     @property
     def names(self) -> tuple[str, ...]:

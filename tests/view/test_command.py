@@ -34,9 +34,9 @@ def test_what_is_missing_is_named(command, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "--world: {file}: cannot read the file (No such file or directory)"),
-        ("[{", "--world: {file}: expected a JSON list of shapes"),
-        ("3", "--world: {file}: shapes: expected a list of shapes, got int"),
+        (None, "{file}: cannot read the file (No such file or directory)"),
+        ("[{", "{file}: expected a list of shapes in JSON or YAML"),
+        ("3", "{file}: shapes: expected a list of shapes, got int"),
         ('[{"type": "box", "size": [0.1, 0.1, -1]}]', "shape 'box_0': size: expected a finite length above 0"),
     ],
     ids=["missing", "malformed", "no list", "bad size"],

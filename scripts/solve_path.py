@@ -1,0 +1,220 @@
+"""Find joints for a path of poses, time them, and report (docs/how-to/paths.md). Exit status 3: not the whole path."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfik.cli import HelpFormatter, run_script
+from mfik.collision import World
+from mfik.errors import ArgumentError
+from mfik.path import Trajectory, deviation, interpolate, load_poses, retime, save_joints, save_poses
+from mfik.progress import ProgressBar
+from mfik.report import Page, cpu_name, has_matplotlib
+from mfik.robots import PRESETS, load_robot
+from mfik.solve import PathResult, Solver, model_path
+from mfik.writing import make_folder, whole_file
+
+NOT_WHOLE = 3  # exit status; 1: an argument or a file is wrong, 2: the command line is
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser.add_argument("robot", metavar="ROBOT", help=f"{', '.join(PRESETS)}, a bundle, a model's name or a URDF file")
+    parser.add_argument("--poses", type=Path, required=True, help="waypoints of the tool: .csv or .npz of mfik.path")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the path, the motion and the report")
+    parser.add_argument("--base_link", help="first link of the chain of a preset or a URDF file; default: its own")
+    parser.add_argument("--tip_link", help="last link of the chain, likewise")
+    parser.add_argument("--world", type=Path, help="shapes around the robot: YAML or JSON list (World.from_dicts)")
+    parser.add_argument("--margin", type=float, default=0.0, help="clearance to keep to the world [m]")
+    parser.add_argument("--max_translation", type=float, help="put poses between waypoints, so far apart at most [m]")
+    parser.add_argument("--max_rotation", type=float, default=0.1, help="turned so far at most, likewise [rad]")
+    parser.add_argument("--max_step", type=float, default=0.12, help="largest step of a joint between poses [rad or m]")
+    parser.add_argument("--q_start", type=float, nargs="+", metavar="Q", help="joints at the first pose [rad or m]")
+    parser.add_argument(
+        "--velocity", type=float, nargs="+", help="bound of all joints, or of each; default: the URDF's"
+    )
+    parser.add_argument("--acceleration", type=float, nargs="+", help="likewise; given, the path is timed as well")
+    parser.add_argument("--dt", type=float, default=1e-3, help="time between two samples of the motion [s]")
+    parser.add_argument("--time_limit", type=float, default=10.0, help="longest time to search [s]")
+    parser.add_argument("--random_seed", type=int, default=0, help="of the search")
+    args = parser.parse_args()
+
+    solver = load_solver(args.robot, args.base_link, args.tip_link)
+    world = None if args.world is None else World.from_file(args.world)
+    given = load_poses(args.poses)
+    poses = given if args.max_translation is None else interpolate(given, args.max_translation, args.max_rotation)
+    make_folder(args.output)
+
+    with ProgressBar(total=100, desc="path: ", unit="%") as bar:
+        result = solver.solve_path(
+            poses,
+            args.q_start,
+            max_step=args.max_step,
+            world=world,
+            margin=args.margin,
+            time_limit=args.time_limit,
+            random_seed=args.random_seed,
+            progress=lambda share: bool(bar.update(round(100 * share) - bar.n)) and False,
+        )
+        bar.update(bar.total - bar.n)
+    said = explain(result, place_in_file(given, args))
+    print(said)
+
+    names = solver.robot.joint_names
+    save_poses(args.output / "poses.csv", poses)
+    trajectory = None
+    if result.reached:
+        for ending in ("csv", "npz"):
+            save_joints(args.output / f"joints.{ending}", result.q, names)
+        if args.acceleration is not None:
+            trajectory = retime(
+                result.q, one_or_each(args.velocity), one_or_each(args.acceleration), robot=solver.robot, dt=args.dt
+            )
+            for ending in ("csv", "npz"):
+                save_joints(args.output / f"trajectory.{ending}", trajectory, names)
+            print(f"{trajectory.t[-1]:.3f} s, {len(trajectory.t)} samples")
+    facts = measured(solver, poses, result, trajectory, world)
+    summary = {"status": result.status.name, "reached": result.reached, "poses": len(poses), "said": said, **facts}
+    with whole_file(args.output / "result.json") as file:
+        file.write(json.dumps(summary, indent=1).encode())
+    if has_matplotlib():
+        print(report(args, solver, poses, result, trajectory, world, said, facts))
+    else:
+        print("no report: it needs matplotlib, pip install 'mfik[viz]'")
+    if result.reached < len(poses) or result.status != 0:
+        sys.exit(NOT_WHOLE)
+
+
+def load_solver(robot: str, base_link: str | None, tip_link: str | None) -> Solver:
+    """Return the solver of a preset, a URDF file, a bundle or a pretrained model."""
+    if robot in PRESETS or robot.lower().endswith((".urdf", ".xml")):
+        return Solver.from_robot(load_robot(robot, base_link, tip_link))
+    if base_link or tip_link:
+        raise ArgumentError(
+            "--base_link, --tip_link: expected a preset or a URDF file, as a bundle has its own; omit them"
+        )
+    return Solver.load(model_path(robot))
+
+
+def one_or_each(values: list[float] | None) -> Any:
+    """Return one bound for all joints as a number."""
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+def place_in_file(given: np.ndarray, args: argparse.Namespace) -> np.ndarray:
+    """Return the number in the file of each pose that stands there, and of what was put between them a fraction."""
+    if args.max_translation is None or len(given) == 1:
+        return np.arange(len(given), dtype=float)
+    pairs = (given[i : i + 2] for i in range(len(given) - 1))
+    counts = [len(interpolate(pair, args.max_translation, args.max_rotation)) - 1 for pair in pairs]
+    return np.concatenate([*(i + np.arange(n) / n for i, n in enumerate(counts)), [len(given) - 1.0]])
+
+
+def explain(result: PathResult, places: np.ndarray) -> str:
+    """Return the outcome in words."""
+    if result.reached == len(places) and result.status == 0:
+        return f"{len(places)} of {len(places)} poses: {result.reason}"
+    last = result.reached - 1
+    ends = "none" if last < 0 else f"the last is {last}"
+    if last >= 0 and places[-1] != len(places) - 1:
+        ends += f", {places[last]:.2f} in the file"
+    return f"{result.reached} of {len(places)} poses ({ends}): {result.reason}"
+
+
+def measured(
+    solver: Solver, poses: np.ndarray, result: PathResult, trajectory: Trajectory | None, world: World | None
+) -> dict[str, float]:
+    """Return what the answer measures: lengths, deviations, clearance, time."""
+    facts = {
+        "length": result.length,
+        "largest_step": float(result.largest_step.max(initial=0.0)),
+        "time_ms": 1e-3 * result.time_us,
+    }
+    if result.reached:
+        away = deviation(solver.robot, result.q, poses[: result.reached])
+        facts |= {"deviation_mm": 1e3 * away.translation, "deviation_deg": float(np.degrees(away.rotation))}
+        if solver.robot.body is not None:
+            facts["clearance_mm"] = 1e3 * min(solver.clearance(q, world).distance for q in result.q)
+    if trajectory is not None:
+        away = deviation(solver.robot, trajectory.q, poses[: result.reached], at=trajectory.waypoint)
+        facts |= {"duration_s": float(trajectory.t[-1]), "motion_deviation_mm": 1e3 * away.translation}
+        if solver.robot.body is not None and world is not None:
+            facts["samples_in_collision"] = int((~solver.is_free(trajectory.q, world)).sum())
+    return facts
+
+
+def report(
+    args: argparse.Namespace,
+    solver: Solver,
+    poses: np.ndarray,
+    result: PathResult,
+    trajectory: Trajectory | None,
+    world: World | None,
+    said: str,
+    facts: dict[str, float],
+) -> Path:
+    """Write the page; return its path."""
+    robot = solver.robot
+    command = "python scripts/solve_path.py " + shlex.join(sys.argv[1:])
+    page = Page(f"Path of {robot.name}", said, measured=f"{len(poses)} poses, {cpu_name()}", command=command)
+    page.tiles({name.replace("_", " "): f"{value:.4g}" for name, value in facts.items()})
+    q, at = result.q, np.arange(result.reached)
+
+    def failed(axes: Any) -> None:
+        axes.set_xlabel("pose")
+        if result.reached < len(poses):
+            axes.axvline(result.reached, color="#D55E00", linestyle=":", label="cannot be done")
+        axes.legend()
+
+    def draw_joints(axes: Any) -> None:
+        for name, column in zip(robot.joint_names, q.T, strict=True):
+            axes.plot(at, column, label=name, linewidth=1)
+        axes.set_ylabel("rad or m")
+        failed(axes)
+
+    def draw_steps(axes: Any) -> None:
+        axes.plot(at[1:], np.abs(np.diff(q, axis=0)).max(axis=1), label="largest step of a joint")
+        axes.axhline(args.max_step, color="C1", linestyle="--", label="bound")
+        axes.set(ylabel="rad or m", ylim=(0, 1.1 * args.max_step))
+        failed(axes)
+
+    def draw_clearance(axes: Any) -> None:
+        if world is not None:
+            distances = [1e3 * solver.clearance(row, world, self_collision=False).distance for row in q]
+            axes.plot(at, distances, label="to the world")
+            axes.axhline(1e3 * args.margin, color="C1", linestyle="--", label="margin")
+        axes.plot(at, [1e3 * solver.clearance(row).distance for row in q], label="of links")
+        axes.set_ylabel("mm")
+        failed(axes)
+
+    def draw_motion(axes: Any) -> None:
+        assert trajectory is not None
+        speed = np.broadcast_to(robot.velocity if args.velocity is None else args.velocity, robot.dof)
+        shares = {"velocity": trajectory.dq / speed, "acceleration": trajectory.ddq / np.asarray(args.acceleration)}
+        for name, share in shares.items():
+            axes.plot(trajectory.t, np.abs(share).max(axis=1), label=f"{name} of the nearest joint", linewidth=1)
+        axes.axhline(1.0, color="C2", linestyle="--", label="bound")
+        axes.set(xlabel="time [s]", ylabel="share of the bound", ylim=(0, 1.1))
+        axes.legend()
+
+    if result.reached > 1:
+        page.heading("The path")
+        pictures = {"Joints": draw_joints, "Steps": draw_steps}
+        if robot.body is not None:
+            pictures["Clearance"] = draw_clearance
+        page.figure("Joints, their largest step and the clearance at the poses that were reached.", pictures)
+    if trajectory is not None and len(trajectory.t) > 1:
+        page.heading("The motion")
+        page.figure("How much of the bounds is used over time.", {"Bounds": draw_motion})
+    return page.write(args.output)
+
+
+if __name__ == "__main__":
+    run_script(main)
