@@ -1,12 +1,66 @@
 // Smoothing: the whole path made shorter along the null space of its poses.
 #pragma once
 
+#include <vector>
+
 #include "solver/path/task.hpp"
 
 namespace mfik::path {
 
-/// Shorten a path q [size, dof] that keeps to everything, which it does afterwards, too. Takes `rounds` at most, fewer
-/// where it no longer pays. q_start and q_goal stay where they are.
-void smooth(Task& task, int rounds, double done_before, double done_after, Rows& q);
+/// Shortens a path that keeps to everything, which it does afterwards, too. q_start and q_goal stay where they are.
+class Smoother {
+  public:
+    /// @param[in] q  [size, dof]
+    Smoother(Task& task, Rows q);
+
+    /// Take `rounds` at most, fewer where it no longer pays.
+    void run(int rounds, double done_before, double done_after);
+    [[nodiscard]] const Rows& q() const { return q_; }
+    [[nodiscard]] double length() const { return task_->length(q_); }
+
+  private:
+    /// A matrix of at most kMaxJoints, of which the lower triangle is factored (Cholesky).
+    struct Factor {
+        double L[kMaxJoints][kMaxJoints];
+
+        void factor(int n);
+        void solve(int n, double* b) const;
+    };
+    /// One waypoint of the normal equations.
+    struct Stage {
+        int size = 0;                          // of its null space
+        double basis[kMaxJoints][kMaxJoints];  // [size][dof]
+        double moved = kInfinity;              // largest motion of a joint since the basis was computed
+        double damping;                        // share of its stiffness
+        Factor diagonal;
+        double coupling[kMaxJoints][kMaxJoints];  // with the next waypoint, [size][size of that]
+        double motion[kMaxJoints];                // along the basis
+    };
+
+    [[nodiscard]] std::size_t index(int i, int j) const {
+        return static_cast<std::size_t>(i) * task_->width() + static_cast<std::size_t>(j);
+    }
+    [[nodiscard]] double& weight(int i, int j) { return weight_[index(i, j)]; }
+    [[nodiscard]] double weight(int i, int j) const { return weight_[index(i, j)]; }
+    [[nodiscard]] const double* at(int i) const { return &q_[index(i, 0)]; }
+    [[nodiscard]] bool stays(int i) const;
+
+    double round(double softness);
+    bool find_bases();
+    void weigh(double softness);
+    void solve();
+    void assemble(int i, Stage& stage) const;
+    static void eliminate(const Stage& before, Stage& stage);
+    [[nodiscard]] Rows move() const;
+    [[nodiscard]] std::vector<unsigned char> project(Rows& moved) const;
+    void find_colliding(const Rows& moved, std::vector<unsigned char>& valid) const;
+    void accept(Rows moved);
+
+    Task* task_;
+    Rows q_;
+    std::vector<Stage> stages_;
+    std::vector<double> weight_;  // of the squared changes to the next waypoint, [size, dof]
+    std::size_t softness_ = 0;    // index of the one that is in use
+};
 
 }  // namespace mfik::path

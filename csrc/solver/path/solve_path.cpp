@@ -11,14 +11,15 @@
 namespace mfik::path {
 namespace {
 
-constexpr int kDraws = 48;           // random configurations from which solutions of an end of the path are looked for
-constexpr int kMoreDraws = 256;      // of a waypoint where everything breaks
-constexpr int kRounds = 6;           // in which connections are looked for where everything breaks
-constexpr int kMostChains = 4000;    // of the graph
-constexpr int kNeighbours = 150;     // along the null space of a waypoint
-constexpr int kNeighbourReach = 30;  // waypoints that they are carried at most, each way
-constexpr int kSteered = 96;         // chains steered towards others in a round
-constexpr double kSteerGain = 0.3;   // share of the way to the other chain in a step
+constexpr int kDraws = 48;  // random configurations from which solutions of an end of the path are looked for
+constexpr std::size_t kBeginnings = 12;  // solutions of the first waypoint that are carried on first
+constexpr int kMoreDraws = 256;          // of a waypoint where everything breaks
+constexpr int kRounds = 6;               // in which connections are looked for where everything breaks
+constexpr int kMostChains = 4000;        // of the graph
+constexpr int kNeighbours = 150;         // along the null space of a waypoint
+constexpr int kNeighbourReach = 30;      // waypoints that they are carried at most, each way
+constexpr int kSteered = 96;             // chains steered towards others in a round
+constexpr double kSteerGain = 0.3;       // share of the way to the other chain in a step
 constexpr double kPostureGain = 0.05;
 constexpr int kWays = 3;         // that are smoothed
 constexpr double kApart = 0.3;   // joint difference of two of them [rad] or [length]
@@ -32,6 +33,12 @@ class Search {
     Rows run() {
         begin();
         graph_.search();
+        if (!graph_.is_complete() && graph_.reached() > 0 && !spare_.empty()) {
+            std::vector<Carried> chains;
+            add_beginnings(spare_, 0, true, chains);
+            carry_into_graph(chains);
+            graph_.search();
+        }
         for (int round = 0; round < kRounds && !graph_.is_complete() && graph_.reached() > 0; ++round) {
             if (task_.stops(0.1 + 0.1 * round)) break;
             bridge(round);
@@ -50,8 +57,9 @@ class Search {
             if (!is_clear(task_.q_start)) return;
             chains.push_back(begin_at(task_, 0, task_.q_start, true));
         }
-        add_beginnings(candidates(task_, 0, task_.has_start ? kDraws / 2 : kDraws, 0, near), 0, true, chains);
-        if (chains.empty()) add_beginnings(more_candidates(0, 1, near), 0, true, chains);
+        spare_ = candidates(task_, 0, kDraws, 0, near);
+        if (spare_.empty() && !task_.has_start) spare_ = more_candidates(0, 1, near);
+        if (!task_.has_start) add_beginnings(take_apart(kBeginnings), 0, true, chains);
         if (task_.has_goal && is_clear(task_.q_goal))
             chains.push_back(begin_at(task_, task_.size() - 1, task_.q_goal, false));
         carry_into_graph(chains);
@@ -65,6 +73,23 @@ class Search {
         Result result{};
         if (found.empty()) found = solution(task_, waypoint, result);
         return found;
+    }
+
+    /// Take some of the spare solutions of the first waypoint: always the one farthest from those taken.
+    Rows take_apart(std::size_t count) {
+        const std::size_t n = task_.width();
+        Rows taken;
+        std::vector<double> gap(spare_.size() / n, kInfinity);
+        while (!spare_.empty() && taken.size() < count * n) {
+            const auto farthest = std::max_element(gap.begin(), gap.end()) - gap.begin();
+            const auto row = spare_.begin() + farthest * task_.dof();
+            taken.insert(taken.end(), row, row + task_.dof());
+            spare_.erase(row, row + task_.dof());
+            gap.erase(gap.begin() + farthest);
+            for (std::size_t k = 0; k < gap.size(); ++k)
+                gap[k] = std::min(gap[k], task_.distance(&spare_[k * n], &taken[taken.size() - n]));
+        }
+        return taken;
     }
 
     void add_beginnings(const Rows& solutions, int waypoint, bool forward, std::vector<Carried>& chains) const {
@@ -177,20 +202,23 @@ class Search {
         return taken;
     }
 
-    /// The shortest of a few ways, after smoothing.
+    /// The shortest of a few ways, after smoothing: the longest is left out after each trial.
     Rows smoothed() {
-        std::vector<Rows> ways = graph_.shortest(kWays, kApart);
+        std::vector<Smoother> ways;
+        for (Rows& way : graph_.shortest(kWays, kApart)) ways.emplace_back(task_, std::move(way));
         if (ways.empty()) return graph_.shortest();
-        for (Rows& way : ways) smooth(task_, kTrialRounds, 0.7, 0.8, way);
-        const auto shortest = std::min_element(ways.begin(), ways.end(), [this](const Rows& a, const Rows& b) {
-            return task_.length(a) < task_.length(b);
-        });
-        smooth(task_, kSmoothingRounds, 0.8, 1.0, *shortest);
-        return *shortest;
+        while (ways.size() > 1) {
+            for (Smoother& way : ways) way.run(kTrialRounds, 0.7, 0.8);
+            ways.erase(std::max_element(ways.begin(), ways.end(),
+                                        [](const Smoother& a, const Smoother& b) { return a.length() < b.length(); }));
+        }
+        ways.front().run(kSmoothingRounds, 0.8, 1.0);
+        return ways.front().q();
     }
 
     Task& task_;
     Graph graph_;
+    Rows spare_;  // solutions of the first waypoint from which nothing was carried yet
     double midpoint_[kMaxJoints]{};
 };
 

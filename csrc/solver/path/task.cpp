@@ -154,14 +154,18 @@ std::vector<unsigned char> Task::clear(const Rows& rows) const {
     return free;
 }
 
-bool Task::edge_is_clear(const double* a, const double* b, Rows* where) const {
-    if (!common.keeps_clear) return true;
+void Task::add_between(const double* a, const double* b, Rows& rows) const {
     double pieces = 1.0;
     for (int j = 0; j < dof(); ++j) pieces = std::max(pieces, std::ceil(std::fabs(b[j] - a[j]) / edge_check[j]));
-    Rows between;
     const int count = static_cast<int>(std::min(pieces, kMostPieces));
     for (int k = 1; k < count; ++k)
-        for (int j = 0; j < dof(); ++j) between.push_back(a[j] + k * (b[j] - a[j]) / count);
+        for (int j = 0; j < dof(); ++j) rows.push_back(a[j] + k * (b[j] - a[j]) / count);
+}
+
+bool Task::edge_is_clear(const double* a, const double* b, Rows* where) const {
+    if (!common.keeps_clear) return true;
+    Rows between;
+    add_between(a, b, between);
     const std::vector<unsigned char> free = clear(between);
     const auto hit = std::find(free.begin(), free.end(), 0);
     if (hit == free.end()) return true;

@@ -59,6 +59,8 @@ class Task {
 
     /// Which of the rows keep clear, where that is asked for; [rows.size() / dof].
     [[nodiscard]] std::vector<unsigned char> clear(const Rows& rows) const;
+    /// Add the configurations that are checked between a and b to rows.
+    void add_between(const double* a, const double* b, Rows& rows) const;
     /// Whether the straight line of the joints from a to b keeps clear between the two.
     [[nodiscard]] bool edge_is_clear(const double* a, const double* b, Rows* where = nullptr) const;
     /// Whether no joint changes by more than max_step from a to b.
