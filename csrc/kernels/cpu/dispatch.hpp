@@ -6,7 +6,7 @@
 // could run instructions that the processor lacks (tests/cpp/test_cpp.py looks at the object files).
 #pragma once
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(MFIK_ONE_INSTRUCTION_SET)
 #define MFIK_HAS_X86_LEVELS
 #endif
 
