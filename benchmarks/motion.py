@@ -1,7 +1,7 @@
-"""Measure what a controller relies on: free axes and slack, tracking under a bound that binds, paths at 1 kHz, the
-nearest solution.
+"""Measure what a controller relies on: free axes and slack, tracking under a bound that binds, paths at 1 kHz, long
+paths, the nearest solution.
 
-    python benchmarks/motion.py slack track paths nearest
+    python benchmarks/motion.py slack track paths long nearest
 
 Targets are drawn with a fixed seed, joints uniformly within the limits. Needs example-robot-data (Kinova, TIAGo,
 SO-101, Allegro hand). A sample *reverses* where a joint moves against its last motion, both by more than a tenth of the
@@ -11,6 +11,11 @@ bound: a joint that turns back smoothly passes through smaller steps. At rest: n
 what each joint needs for the path: the largest of its own inverse kinematics, `track` without a bound, but at most
 10 rad/s and 100 rad/s^2 (or m), which singular paths exceed. NumPy takes the differences of the commands. A joint turns
 back where its velocity changes sign, both beyond 1e-7 rad a sample.
+
+`long` tracks lines between two reachable poses in samples of at most 2 mm and 4 mrad, of which every twentieth has a
+solution, with and without motion away from the limits. Two judges say whether a continuous path from that start exists:
+`solve` from the last joints, no joint further than 0.1 rad a sample; and whether any null-space posture of 24 leads to
+the end, which knows what is to come.
 
 `nearest` compares the answers of `nearest=True` with the nearest of hundreds of starts after descent along the null
 space in NumPy (tests/nearest_judge.py), or with the answers themselves where those are nearer.
@@ -26,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mfik.path import interpolate
 from mfik.robots import Robot, load_robot
 from mfik.solve import Solver, Status, Tracker
 
@@ -267,6 +273,58 @@ class PathTally:
         )
 
 
+def tracked(solver: Solver, poses: np.ndarray, q: np.ndarray, times: list[float], **options) -> bool:
+    for pose in poses:
+        result = solver.track(pose, q, 0.1, **options)
+        times.append(result.time_us)
+        if result.status is not Status.SOLVED:
+            return False
+        q = result.q
+    return True
+
+
+def solved_along(solver: Solver, poses: np.ndarray, q: np.ndarray) -> bool:
+    for pose in poses:
+        result = solver.solve(pose, q)
+        if result.status is not Status.SOLVED or np.abs(result.q - q).max() > 0.1:
+            return False
+        q = result.q
+    return True
+
+
+def measure_long(n: int) -> None:
+    print(
+        "| arm | to the end without, with | of those that `solve` follows | of those with a posture that leads there | "
+        "p50 a sample without, with [us] |"
+    )
+    for name in ("panda", "tiago"):
+        robot, rng = load_robot(*ARMS[name]), np.random.default_rng(6)
+        solver = Solver.from_robot(robot)
+        rows, times = [], ([], [])
+        postures = draw(robot, 24, rng)
+        while len(rows) < n:
+            q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, (2, robot.dof))
+            poses = interpolate(robot.fk(q), 2e-3, 4e-3)
+            if not success(solver, poses[::20], np.tile(q[0], (len(poses[::20]), 1)), np.zeros(6)).all():
+                continue
+            plain = tracked(solver, poses, q[0], times[0], preference_gain=0.0)
+            led = tracked(solver, poses, q[0], times[1])
+            some = (
+                plain
+                or led
+                or any(
+                    tracked(solver, poses, q[0], [], q_preferred=posture, preference_gain=0.05) for posture in postures
+                )
+            )
+            rows.append((plain, led, solved_along(solver, poses, q[0]), some))
+        plain, led, followed, some = np.array(rows).T
+        print(
+            f"| {name} | {plain.sum()}, {led.sum()} of {n} | {(led & followed).sum()} of {followed.sum()} | "
+            f"{(led & some).sum()} of {some.sum()} | {np.median(times[0]):.2f}, {np.median(times[1]):.2f} |",
+            flush=True,
+        )
+
+
 def measure_nearest(n: int) -> None:
     print("| arm | weights | farther than the nearest: mean, p95, largest | by more than 1 % | p50, p99 [us] |")
     for name in ("panda", "ur10"):
@@ -293,6 +351,7 @@ def main() -> None:
         "slack": (measure_slack, 2000),
         "track": (measure_track, 40),
         "paths": (measure_paths, 1000),
+        "long": (measure_long, 100),
         "nearest": (measure_nearest, 300),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

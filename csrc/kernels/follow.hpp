@@ -150,12 +150,13 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
 }
 
 /// Move q [dof], which solves the target, towards the posture of `constraints` in the null space, as far as the bounds
-/// leave room, and only as far as the next motion goes on in that direction: where it would lead back, the joints stop
-/// at the nearest posture instead of swinging about it. Takes steps until those of `outcome` are `max_iterations`.
+/// leave room, no joint by more than `most`, and only as far as the next motion goes on in that direction: where it would
+/// lead back, the joints stop at the nearest posture instead of swinging about it. Takes steps until those of `outcome`
+/// are `max_iterations`.
 template <class C, class E, class Solved>
 MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E& without_posture,
-                                  const StepBounds& bounds, const Transform& T_target, double* q, int max_iterations,
-                                  const Solved& solved, FollowOutcome& outcome) {
+                                  const StepBounds& bounds, double most, const Transform& T_target, double* q,
+                                  int max_iterations, const Solved& solved, FollowOutcome& outcome) {
     const int n = chain.dof;
     Iterate<double> start, at;
     double dq[kMaxJoints], onwards[kMaxJoints];
@@ -163,8 +164,10 @@ MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E&
     linearize(chain, constraints, T_target, start);
     dls_step(chain, constraints, T_target, start, dq);
     double share = kPostureRoom * share_within(bounds, n, start.q, dq);
-    for (int j = 0; j < n; ++j)
-        if (share * std::fabs(dq[j]) > bounds.posture[j]) share = bounds.posture[j] / std::fabs(dq[j]);
+    for (int j = 0; j < n; ++j) {
+        const double bound = std::fmin(bounds.posture[j], most);
+        if (share * std::fabs(dq[j]) > bound) share = bound / std::fabs(dq[j]);
+    }
     while (outcome.iterations < max_iterations) {
         move_within(constraints, bounds, n, share, dq, start.q, at.q);
         linearize(chain, constraints, T_target, at);
@@ -204,10 +207,16 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const Ste
     const auto solved = within(std::fmin(tol_pos_m, kTrackTolerance), std::fmin(tol_rot_rad, kTrackTolerance));
     E without_posture = constraints;
     without_posture.q_preferred = nullptr;
+    double before[kMaxJoints];
+    for (int j = 0; j < chain.dof; ++j) before[j] = q[j];
     FollowOutcome outcome =
         approach_target(chain, without_posture, bounds, T_target, q, max_iterations, accepted, solved);
-    if (constraints.q_preferred != nullptr && outcome.converged) {
-        approach_posture(chain, constraints, without_posture, bounds, T_target, q, max_iterations, solved, outcome);
+    double moved = 0.0;
+    for (int j = 0; j < chain.dof; ++j) moved = std::fmax(moved, std::fabs(q[j] - before[j]));
+    const double most = std::isinf(constraints.preference_share) ? HUGE_VAL : constraints.preference_share * moved;
+    if (constraints.q_preferred != nullptr && outcome.converged && most > 0.0) {
+        approach_posture(chain, constraints, without_posture, bounds, most, T_target, q, max_iterations, solved,
+                         outcome);
     }
     return outcome;
 }

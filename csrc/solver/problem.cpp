@@ -188,4 +188,26 @@ Constraints with_posture(const Constraints& constraints, const Options& options)
     return with;
 }
 
+Constraints with_path_posture(const Constraints& constraints, const Chain& chain, const Options& options,
+                              const double* q, double* posture) {
+    if (!options.q_preferred.empty()) return with_posture(constraints, options);
+    int spare = -6;  // joints beyond what the target asks for
+    for (double slack : options.slack) spare += std::isinf(slack);
+    bool leads = false;
+    for (int j = 0; j < chain.dof; ++j) {
+        const double lower = constraints.lower[j], upper = constraints.upper[j];
+        spare += lower < upper;
+        const double room = kFromLimits * (upper - lower);
+        posture[j] = chain.kind[j] == JointKind::kContinuous ? q[j] : std::clamp(q[j], lower + room, upper - room);
+        leads = leads || posture[j] != q[j];
+    }
+    Constraints with = constraints;
+    if (leads && spare > 0) {
+        with.q_preferred = posture;
+        with.preference_gain = options.preference_gain;
+        with.preference_share = kLeadingShare;
+    }
+    return with;
+}
+
 }  // namespace mfik

@@ -10,6 +10,11 @@ struct Core;
 struct Scratch;
 
 constexpr int kPoseSize = 7;
+/// Distance from each limit, in shares of a joint's range, to which tracking leads joints in the null space.
+constexpr double kFromLimits = 0.3;
+/// Largest such motion, in shares of the sample's largest motion of a joint towards the target: where the target rests,
+/// so do the joints, and a path is led as fast as it goes, whatever the time of a sample.
+constexpr double kLeadingShare = 1.0;
 
 /// Everything in the robot's own units; it refers to itself, and stays where it is.
 struct Problem {
@@ -52,6 +57,12 @@ void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> 
 
 /// The constraints with the null-space posture of the options.
 [[nodiscard]] Constraints with_posture(const Constraints& constraints, const Options& options);
+
+/// The constraints of a path's next sample from q [dof]: with the null-space posture of the options, or, where they name
+/// none and joints can move without the tool, with the one next to q that keeps kFromLimits, if q does not.
+/// @param[out] posture  Memory for it, [dof].
+[[nodiscard]] Constraints with_path_posture(const Constraints& constraints, const Chain& chain, const Options& options,
+                                            const double* q, double* posture);
 
 /// Target of the tool, and of the tip that carries it, in own units; false where the pose, in metres, is not finite or
 /// its quaternion is no unit.

@@ -57,16 +57,17 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
 
     const int dof = impl_->chain().dof;
     const Options& own = problem.options;
-    double steps[kMaxJoints], q[kMaxJoints];
+    double steps[kMaxJoints], q[kMaxJoints], posture[kMaxJoints];
     for (std::size_t j = 0; j < q_prev.size(); ++j)
         steps[j] = max_step[max_step.size() == 1 ? 0 : j] / impl_->units.joint[j];
     StepBounds bounds;
     const bool returning = bound_step({problem.q_ref, q_prev.size()}, steps, problem.constraints, bounds);
     for (int j = 0; j < dof; ++j)
         q[j] = std::clamp(problem.q_ref[j], problem.constraints.lower[j], problem.constraints.upper[j]);
-    const FollowOutcome step = impl_->kernels.follow(
-        *problem.chain, own.q_preferred.empty() ? problem.constraints : with_posture(problem.constraints, own), bounds,
-        problem.T_target, q, own.max_iterations, kInside * own.tol_pos_m, kInside * own.tol_rot_rad);
+    const Constraints constraints = with_path_posture(problem.constraints, *problem.chain, own, q, posture);
+    const FollowOutcome step =
+        impl_->kernels.follow(*problem.chain, constraints, bounds, problem.T_target, q, own.max_iterations,
+                              kInside * own.tol_pos_m, kInside * own.tol_rot_rad);
     const Damping damping = problem.keeps_clear
                                 ? damp(*impl_, problem.obstacles, problem.constraints, bounds, problem.q_ref, q)
                                 : Damping::kNone;

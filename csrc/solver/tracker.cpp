@@ -84,10 +84,11 @@ FollowOutcome Tracker::Impl::move_goal(const Problem& problem) {
         bounds.posture[j] = speed * acceleration[j] * dt * dt;
         fastest = std::min(fastest, kPostureShare * velocity[j] / (acceleration[j] * dt));
     }
-    const FollowOutcome outcome = core.kernels.follow(
-        *problem.chain, options.q_preferred.empty() ? problem.constraints : with_posture(problem.constraints, options),
-        bounds, problem.T_target, goal, options.max_iterations, kInside * options.tol_pos_m,
-        kInside * options.tol_rot_rad);
+    double posture[kMaxJoints];
+    const Constraints constraints = with_path_posture(problem.constraints, *problem.chain, options, goal, posture);
+    const FollowOutcome outcome =
+        core.kernels.follow(*problem.chain, constraints, bounds, problem.T_target, goal, options.max_iterations,
+                            kInside * options.tol_pos_m, kInside * options.tol_rot_rad);
     posture_speed = std::min({speed * outcome.posture_moved + kPostureShare, fastest,
                               largest_stoppable(speed * outcome.posture_left, kPostureShare)});
     return outcome;

@@ -221,7 +221,7 @@ class Solver:
 
         Of the options, `seed`, `max_attempts`, `nearest` and `joint_weights` have no meaning here. The tolerances
         decide on the status; refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and
-        jumps. Motion towards `q_preferred` begins where the pose is reached.
+        jumps. Motion towards `q_preferred`, or away from limits, begins where the pose is reached.
 
         Args:
             pose: T_base_tool, see `solve`, [7].

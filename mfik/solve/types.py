@@ -71,8 +71,9 @@ class Options:
             is left after the best such turn; with two, the third bounds the twist about its own axis, which may point
             anywhere.
         locked: Indices of the joints that stay at q_ref.
-        q_preferred: Null-space posture: where the motion that the target leaves free leads to, [J]; None: nowhere.
-        preference_gain: Share of the way to q_preferred taken in each step, 0 to 1.
+        q_preferred: Null-space posture: where the motion that the target leaves free leads to, [J]; None: nowhere, but
+            while a target moves, tracking leads redundant joints out of the outer 30 % of their ranges.
+        preference_gain: Share of the way there taken in each step, 0 to 1; 0: no such motion.
         world: Shapes to keep clear of; needs a robot with spheres.
         self_collision: Whether links keep clear of each other; None: where a world is given.
         margin: Clearance that an answer keeps to the world [m]. Links keep as much from each other where it is

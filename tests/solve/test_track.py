@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mfik.errors import ArgumentError
+from mfik.path import interpolate
 from mfik.robots import load_robot
 from mfik.solve import Solver, Status
 
@@ -119,6 +120,40 @@ def test_null_space_motion_comes_to_rest_at_the_nearest_posture(panda, gain):
         distance = np.linalg.norm(joints - midpoint, axis=1)
         assert (np.diff(distance) <= 1e-9).all()
     assert reversals <= 0.01 * moving
+
+
+def test_long_paths_are_led_away_from_limits_and_to_rest(panda):
+    robot, rng = panda.robot, np.random.default_rng(10)
+    arrived = {0.0: [], 0.1: []}
+    for _ in range(60):
+        q, goal = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, (2, robot.dof))
+        poses = interpolate(robot.fk(np.array([q, goal])), 4e-3, 8e-3)
+        if not (panda.solve_batch(poses[::20], np.tile(q, (len(poses[::20]), 1))).status == Status.SOLVED).all():
+            continue
+        for gain, done in arrived.items():
+            joints, statuses = follow(panda, [*poses, poses[-1], poses[-1]], q, 0.1, preference_gain=gain)
+            done.append(all(status is Status.SOLVED for status in statuses))
+            if done[-1]:
+                assert (joints[-1] == joints[-2]).all(), "the target rests, and so do the joints"
+    plain, led = np.array(arrived[0.0]), np.array(arrived[0.1])
+    assert plain.sum() >= 15
+    assert led.sum() >= 1.05 * plain.sum()
+    assert (led & plain).sum() >= 0.9 * plain.sum()
+
+
+def test_only_redundant_joints_are_led_away_from_limits(solver):
+    robot = solver.robot
+    moved = 0
+    for q, goal in starts(solver, 20, 11):
+        poses = interpolate(robot.fk(np.array([q, goal])), 0.02, 0.05)
+        plain, led = follow(solver, poses, q, 0.2, preference_gain=0.0)[0], follow(solver, poses, q, 0.2)[0]
+        moved += (plain != led).any()
+        if robot.dof == 7:  # nor does one with a joint that is locked
+            assert (
+                follow(solver, poses, q, 0.2, locked=[2])[0]
+                == follow(solver, poses, q, 0.2, locked=[2], preference_gain=0.0)[0]
+            ).all()
+    assert moved == 0 if robot.dof == 6 else moved >= 10
 
 
 def test_each_joint_has_its_own_bound(solver):

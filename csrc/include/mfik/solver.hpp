@@ -121,8 +121,9 @@ struct Options {
     std::array<double, 6> slack{};
     std::uint32_t locked = 0;  ///< Bit j: joint j stays at q_ref[j].
     /// Null-space posture: joints to approach with the motion that the target leaves free, dof() values, or empty.
+    /// Without one, tracking leads redundant joints out of the outer 30 % of their ranges while the target moves.
     Span<const double> q_preferred{};
-    double preference_gain = 0.1;  ///< Share of the way to q_preferred taken in each step, 0 to 1.
+    double preference_gain = 0.1;  ///< Share of the way there taken in each step, 0 to 1; 0: no such motion.
     /// solve_batch() alone: many rows side by side instead of many attempts of one row.
     bool throughput = false;
     /// What to keep clear of (mfik/collision.hpp), or null; needs the bundle's spheres, see Solver::has_body().
@@ -238,7 +239,7 @@ class Solver {
     ///     was found within the bound. May be q_prev's memory.
     /// @param[in] options  seed, max_attempts, nearest and joint_weights have no meaning here. The tolerances decide on
     ///     the status; refinement goes on to 1e-9 m and rad, so that a slow path is not taken in stops and jumps.
-    ///     Motion towards q_preferred begins where the target is reached.
+    ///     Motion towards q_preferred, or away from limits, begins where the target is reached.
     [[nodiscard]] Result track(const Pose& T_base_tool, Span<const double> q_prev, double max_step, Span<double> q_out,
                                Workspace& workspace, const Options& options = {}) const noexcept;
 
