@@ -150,9 +150,9 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
 }
 
 /// Move q [dof], which solves the target, towards the posture of `constraints` in the null space, as far as the bounds
-/// leave room, no joint by more than `most`, and only as far as the next motion goes on in that direction: where it would
-/// lead back, the joints stop at the nearest posture instead of swinging about it. Takes steps until those of `outcome`
-/// are `max_iterations`.
+/// leave room, no joint by more than `most`, and only as far as the next motion goes on in that direction: where it
+/// would lead back, the joints stop at the nearest posture instead of swinging about it. Takes steps until those of
+/// `outcome` are `max_iterations`.
 template <class C, class E, class Solved>
 MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E& without_posture,
                                   const StepBounds& bounds, double most, const Transform& T_target, double* q,

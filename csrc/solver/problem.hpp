@@ -58,8 +58,8 @@ void read_problem(const Core& core, const Pose& T_base_tool, Span<const double> 
 /// The constraints with the null-space posture of the options.
 [[nodiscard]] Constraints with_posture(const Constraints& constraints, const Options& options);
 
-/// The constraints of a path's next sample from q [dof]: with the null-space posture of the options, or, where they name
-/// none and joints can move without the tool, with the one next to q that keeps kFromLimits, if q does not.
+/// The constraints of a path's next sample from q [dof]: with the null-space posture of the options, or, where they
+/// name none and joints can move without the tool, with the one next to q that keeps kFromLimits, if q does not.
 /// @param[out] posture  Memory for it, [dof].
 [[nodiscard]] Constraints with_path_posture(const Constraints& constraints, const Chain& chain, const Options& options,
                                             const double* q, double* posture);
