@@ -13,13 +13,16 @@ import pytest
 from cmake_project import NEEDS_CMAKE, ROOT, configure, run
 
 from mfik.export import document, write_native
+from mfik.path import interpolate, retime, save_joints
 from mfik.robots import Robot, load_robot
+from mfik.solve import Solver, Status
 
 pytestmark = NEEDS_CMAKE
 CLIENTS = ROOT / "clients"
 KDL = "liborocos-kdl-dev libkdl-parser-dev"
 FRANKA = ["franka-sim==1.1.7", "pylibfranka==0.21.3"]
 FRANKA_MODEL = "franky-sim==1.0.4"  # for its MJCF of the FR3
+READ_JOINTS = "import pylibfranka as p; print(*p.Robot('127.0.0.1', p.RealtimeConfig.kIgnore).read_once().q_d)"
 START = {"panda": "0 -0.785 0 -2.356 0 1.571 0.785".split(), "ur10": "0 -1.2 1.8 -2.2 -1.57 0".split()}
 URDF = {"panda": "panda_description/urdf/panda.urdf", "ur10": "ur_description/urdf/ur10_robot.urdf"}
 
@@ -156,6 +159,23 @@ def test_franka_follows_a_circle_without_complaint(franka, tmp_path):
     out = run(*circle, bundle)
     print(out)
     assert number("flange error at the end # mm", out) < 1
+
+
+def test_franka_plays_a_whole_path_without_complaint(franka, tmp_path):
+    (python, script, _), urdf = franka
+    robot = Robot.from_urdf(urdf, "base", "link8")
+    begin = run(python, "-c", READ_JOINTS).split()
+    q_start = [float(x) for x in begin]
+    start = robot.fk(q_start)
+    corners = [start + [0.05, 0.15, -0.1, 0, 0, 0, 0], start + [0.1, 0, -0.1, 0, 0, 0, 0]]
+    poses = interpolate([start, *corners, start], 0.005, 0.1)
+    path = Solver.from_robot(robot).solve_path(poses, q_start, q_goal=q_start, max_step=0.1)
+    assert path.status == Status.SOLVED, path.reason
+    motion = retime(path.q, 1.0, 1.0, robot=robot)
+    save_joints(tmp_path / "motion.npz", motion, robot.joint_names)
+    out = run(python, script.with_name("path.py"), tmp_path / "motion.npz")
+    print(out)
+    assert number("max # mrad", out) < 20 and number("at the end # mrad", out) < 3
 
 
 def test_franka_refuses_a_jump(franka, tmp_path):

@@ -19,6 +19,7 @@ SHOWN = {
     "solve_pose": r"ten metres further: unreachable",
     "solve_batch": r"row 7 solved alone: the same bits",
     "track_path": r"a jump of 10 cm: .* jump bound",
+    "follow_path": r"tool at most 0\.\d+ mm off the plan, 0 contacts",
     "all_solutions": r"ur10: 8 solutions",
     "custom_urdf": r"200 of 200 grips solved",
 }
@@ -41,6 +42,14 @@ def test_example_takes_a_bundle_and_a_wrong_answer_fails_it(tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text(text.replace("reached = robot.fk(", "reached = robot.fk(0.01 + "))
     assert "not as expected" in run(sys.executable, broken, expect=1, PYTHONPATH=str(ROOT))
+
+
+def test_the_followed_path_would_feel_a_ball_in_its_way(tmp_path):
+    text = (EXAMPLES / "follow_path.py").read_text()
+    broken = tmp_path / "broken.py"
+    broken.write_text(text.replace("pos=BALL", "pos=[0.5, 0.15, 0.4]"))
+    out = run(sys.executable, broken, expect=1, PYTHONPATH=str(ROOT))
+    assert re.search(r"[1-9]\d* contacts", out) and "not as expected" in out, out
 
 
 def test_the_custom_robot_is_what_pinocchio_reads():
