@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pylibfranka
 
-MAX_START = 1e-3  # [rad]
+MAX_START = 3e-3  # [rad] an arm at rest drifts by 1 mrad
 MAX_FINAL = 3e-3  # [rad] the simulator's impedance control holds a joint to 2 mrad only
 SETTLE = 0.5  # how long the last joints are held [s]: the arm follows its commands with a lag
 
@@ -33,9 +33,12 @@ def main():
         print(f"motion: begins at {q[0]}, the arm is at {begin}; plan it from there (--q_start)")
         return 1
     now, off, commands = 0.0, [], 0
+    drift = begin - q[0]  # fades out, without a jump in acceleration
     try:
         while now <= t[-1] + SETTLE:
+            s = min(now / SETTLE, 1.0)
             planned = np.array([np.interp(now, t, joint) for joint in q.T])
+            planned += (1.0 - s**3 * (10 + s * (6 * s - 15))) * drift
             off.append(np.abs(np.array(state.q) - planned).max())
             control.writeOnce(pylibfranka.JointPositions(planned.tolist()))
             state, duration = control.readOnce()
