@@ -192,7 +192,7 @@ Constraints with_path_posture(const Constraints& constraints, const Chain& chain
                               const double* q, double* posture) {
     if (!options.q_preferred.empty()) return with_posture(constraints, options);
     int spare = -6;  // joints beyond what the target asks for
-    for (double slack : options.slack) spare += std::isinf(slack);
+    for (const double slack : options.slack) spare += std::isinf(slack);
     bool leads = false;
     for (int j = 0; j < chain.dof; ++j) {
         const double lower = constraints.lower[j], upper = constraints.upper[j];
