@@ -49,6 +49,7 @@ NOT_RUN = {
     "python scripts/view.py": "serves until it is stopped; tests/view/test_command.py",
     "OMP_NUM_THREADS=1 python benchmarks/solve.py": "needs the solvers of other people",
     "python benchmarks/collision.py": "needs the scenes of other people",
+    "python benchmarks/paths.py": "needs the paths of other people",
     "cmake -S . -B build/cpp": "tests/cpp/test_cpp.py::build does",
     "cmake --build build/cpp": "the same",
     "cmake --install build/cpp": "tests/cpp/test_cpp.py::moved_prefix does",
