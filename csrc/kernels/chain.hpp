@@ -1,7 +1,7 @@
 // Serial chain in z-aligned normal form: forward kinematics, geometric Jacobian, pose error.
 //
 // Every joint moves about (revolute, continuous) or along (prismatic) the z axis of its own frame. Arbitrary URDF axes
-// are folded into the neighbouring fixed transforms when the robot is loaded (mfik/robots/urdf.py).
+// are folded into the neighbouring fixed transforms when the robot is loaded (mfik/robots/serial_chain.py).
 #pragma once
 
 #include <cmath>

@@ -17,16 +17,8 @@ from mfik.collision.spheres import as_spheres, read_ignored
 from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 from mfik.robots.geometry import Shape, read_shapes
-from mfik.robots.urdf import (
-    MOVING_TYPES,
-    Joint,
-    align_z,
-    find_path,
-    origin_matrix,
-    parse,
-    read_joints,
-    read_links,
-)
+from mfik.robots.serial_chain import align_z, find_path
+from mfik.robots.urdf import MOVING_TYPES, Joint, origin_matrix, parse, read_joints, read_links
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ def read_tree(
             links.append(other)
             frames[other] = frames[link]
             if joint.name in chain:
-                # The joint's frame has its axis along z; see `_fold` in mfik/robots/urdf.py.
+                # The joint's frame has its axis along z; see `_fold` in mfik/robots/serial_chain.py.
                 frames[other] = chain.index(joint.name) + 1
                 transforms[other] = align_z(joint.axis).T
             else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -20,16 +18,14 @@ from mfik.kinematics.chain import Chain, read_only
 from mfik.kinematics.tensors import is_tensor, keep, to_tensor
 from mfik.robots.attach import attached, detached, resampled
 from mfik.robots.body import read_body
-from mfik.robots.urdf import read_urdf
+from mfik.robots.document import fingerprint, read_document, write_document
+from mfik.robots.serial_chain import read_urdf
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from mfik.kinematics import RefineResult
-
-# Digits after the point (nanometres) that the fingerprint sees: another machine's libm may change the last bit.
-FINGERPRINT_DECIMALS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -392,27 +388,7 @@ class Robot:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that data files and exported models carry; exact through JSON."""
-        origins = self.chain.origins.reshape(-1, 12).tolist()
-        lower, upper, velocity = self.lower.tolist(), self.upper.tolist(), self.velocity.tolist()
-        own = zip(self.joint_names, lower, upper, velocity, strict=True)
-        joints: list[dict[str, Any]] = []
-        for f, (kind, origin) in enumerate(zip(self.chain.kinds, origins[:-1], strict=True)):
-            mimic = self.chain.mimics[f] if self.chain.mimics else None
-            if mimic is not None:
-                follows = {"joint": self.joint_names[mimic[0]], "multiplier": mimic[1]}
-                joints.append({"mimic": follows, "kind": kind, "origin": origin})
-                continue
-            name, low, high, speed = next(own)
-            joint: dict[str, Any] = {"name": name, "kind": kind, "lower": low, "upper": high}
-            joints.append(joint | ({"velocity": speed} if math.isfinite(speed) else {}) | {"origin": origin})
-        return {
-            "name": self.name,
-            "base_link": self.base_link,
-            "tip_link": self.tip_link,
-            "joints": joints,
-            "tool": origins[-1],
-            **({} if self.body is None else {"body": self.body.to_dict()}),
-        }
+        return write_document(self)
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Robot:
@@ -425,81 +401,8 @@ class Robot:
         Raises:
             RobotError: A key is missing, or a value has the wrong type, size or range.
         """
-        try:
-            frames = list(document["joints"])
-            rows = [*(frame["origin"] for frame in frames), document["tool"]]
-            joints = [frame for frame in frames if frame.get("mimic") is None]
-            mimics = _read_mimics(frames, [joint["name"] for joint in joints])
-            if any(len(row) != 12 for row in rows):
-                raise RobotError(f"robot document: expected 12 numbers per transform, got {[len(row) for row in rows]}")
-            names = [
-                document["name"],
-                document["base_link"],
-                document["tip_link"],
-                *(joint["name"] for joint in joints),
-            ]
-            velocity = [joint.get("velocity", math.inf) for joint in joints]
-            limits = [joint[key] for joint in joints for key in ("lower", "upper")]
-            numbers = [x for row in rows for x in row] + limits + velocity + [mimic[1] for mimic in mimics if mimic]
-            # Neither True nor "1" is a number, though NumPy and float take them for one.
-            for value, types in [(name, (str,)) for name in names] + [(x, (int, float)) for x in numbers]:
-                if type(value) not in types:
-                    raise RobotError(
-                        f"robot document: expected the types of Robot.to_dict, got {value!r:.60} for "
-                        f"{' or '.join(kind.__name__ for kind in types)}; write it anew"
-                    )
-            return cls(
-                name=document["name"],
-                base_link=document["base_link"],
-                tip_link=document["tip_link"],
-                chain=Chain(
-                    origins=np.array(rows, dtype=np.float64).reshape(-1, 3, 4),
-                    kinds=tuple(frame["kind"] for frame in frames),
-                    mimics=mimics,
-                ),
-                joint_names=tuple(joint["name"] for joint in joints),
-                lower=np.array([joint["lower"] for joint in joints], dtype=np.float64),
-                upper=np.array([joint["upper"] for joint in joints], dtype=np.float64),
-                body=None if document.get("body") is None else Body.from_dict(document["body"]),
-                velocity=np.array(velocity, dtype=np.float64),
-            )
-        except KeyError as error:
-            raise RobotError(f"robot document: expected key {error}, found none; write it with Robot.to_dict") from None
-        except (TypeError, OverflowError) as error:
-            raise RobotError(
-                f"robot document: expected the types of Robot.to_dict, got {error}; write it anew"
-            ) from None
+        return read_document(document, cls)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of chain, limits and joint names; robots that differ in name only share it."""
-        document = self.to_dict()
-
-        def rounded(values: list[float]) -> list[float]:
-            return [round(value, FINGERPRINT_DECIMALS) + 0.0 for value in values]  # + 0.0 turns -0.0 into 0.0
-
-        content = {
-            "joints": [
-                [joint["mimic"]["joint"], "mimic", joint["kind"]]
-                + [rounded([joint["mimic"]["multiplier"], *joint["origin"]])]
-                if "mimic" in joint
-                else [joint["name"], joint["kind"], rounded([joint["lower"], joint["upper"], *joint["origin"]])]
-                for joint in document["joints"]
-            ],
-            "tool": rounded(document["tool"]),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_mimics(frames: list[dict[str, Any]], names: list[str]) -> tuple[tuple[int, float] | None, ...]:
-    """Return `Chain.mimics` of a document's joints, of which `names` have a name."""
-    if len(names) == len(frames):
-        return ()
-    mimics: list[tuple[int, float] | None] = []
-    for frame in frames:
-        mimic = frame.get("mimic")
-        if mimic is not None and mimic["joint"] not in names:
-            raise RobotError(
-                f"robot document: expected mimic joints of {names}, got one of {mimic['joint']!r:.60}; write it anew"
-            )
-        mimics.append(None if mimic is None else (names.index(mimic["joint"]), mimic["multiplier"]))
-    return tuple(mimics)
+        return fingerprint(self.to_dict())
