@@ -30,6 +30,7 @@ COMMANDS = (
 SHORTER = {
     "--minutes 10": "--minutes 0.03 --num 100",
     "--num_samples 1000000": "--num_samples 10000",
+    "motion.py slack track long nearest": "motion.py slack track long nearest --n 2",
     "--num_epochs 8": "--num_epochs 1",
     "--protocol": "--protocol --num 50",
 }
