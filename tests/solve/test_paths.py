@@ -266,6 +266,23 @@ def test_a_wall_is_named_where_it_stands(arm):
     assert_path(arm.robot, Judge(arm.robot), result, poses, STEP, shapes=[wall], count=result.reached)
 
 
+def test_no_connection_leads_through_a_wall_however_many_there_are(arm):
+    """Both sides are free, and thousands of connections within max_step lead from one to the other."""
+    first = arm.robot.fk(np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785]))
+    first[0] = 0.5
+    poses = np.repeat(first[None], 5, axis=0)
+    poses[:, 1] = [-0.3, -0.35, -0.3, 0.3, 0.35]
+    world = World([Box([1.2, 0.01, 3.0], [0.85, 0, 0, 1, 0, 0, 0], "wall")])
+    result = arm.solve_path(poses, max_step=1.0, world=world)
+    assert result.status is Status.IN_COLLISION and result.reached == 3
+    assert "between waypoint 2 and waypoint 3" in result.reason and "'wall'" in result.reason
+    for limit in (0.05, 0.5):  # nor where time is up
+        stopped = arm.solve_path(poses, max_step=1.0, world=world, time_limit=limit)
+        assert stopped.reached <= 3 and stopped.time_us < 1e6 * (limit + 0.5)
+        for a, b in zip(stopped.q[:-1], stopped.q[1:], strict=True):
+            assert arm.is_free(np.linspace(a, b, 200), world, margin=-0.002).all()
+
+
 def test_q_start_in_collision_is_a_status_not_an_error(arm):
     q = np.array([0.0, 0.2, 0.0, -2.0, 0.0, 2.2, 0.8])
     poses = np.repeat(arm.robot.fk(q)[None], 3, axis=0)

@@ -7,7 +7,7 @@
 namespace mfik::path {
 namespace {
 
-constexpr int kMaxSearches = 400;  // as many times connections that collide are left out
+constexpr double kDone = 0.5;  // share of the work that is told while a graph is searched
 
 }  // namespace
 
@@ -36,8 +36,7 @@ void Graph::build() {
     layers_ = std::move(layers);
 }
 
-bool Graph::is_begin(int chain, const double* q) const {
-    (void)chain;
+bool Graph::is_begin(const double* q) const {
     return !task_.has_start || std::equal(q, q + task_.dof(), task_.q_start);
 }
 
@@ -45,6 +44,13 @@ bool Graph::is_begin(int chain, const double* q) const {
 std::uint64_t Graph::key(const Layer& before, int a, const Layer& layer, int b) const {
     return static_cast<std::uint64_t>(before.chain[static_cast<std::size_t>(a)]) << 32 |
            static_cast<std::uint32_t>(layer.chain[static_cast<std::size_t>(b)]);
+}
+
+/// Whether a connection is free of collision; asked of the robot once.
+bool Graph::is_free(const Layer& before, int a, Layer& layer, int b) {
+    const auto [known, is_new] = layer.free.try_emplace(key(before, a, layer, b), true);
+    if (is_new) known->second = task_.edge_is_clear(q_of(before, a), q_of(layer, b));
+    return known->second;
 }
 
 /// The shortest ways to the configurations of a waypoint, by those to the one before.
@@ -55,23 +61,22 @@ void Graph::relax(int waypoint) {
         const std::size_t to = static_cast<std::size_t>(b);
         layer.before[to] = -1;
         if (waypoint == 0) {
-            layer.cost[to] = is_begin(layer.chain[to], q_of(layer, b)) ? 0.0 : kInfinity;
+            layer.cost[to] = is_begin(q_of(layer, b)) ? 0.0 : kInfinity;
             continue;
         }
-        Layer& before = layers_[static_cast<std::size_t>(waypoint - 1)];
-        std::vector<double> cost;
-        const double* costs = before.cost.data();
-        if (layer.has_blocked) {
-            cost = before.cost;
-            for (std::size_t a = 0; a < cost.size(); ++a) {
-                const auto known = layer.free.find(key(before, static_cast<int>(a), layer, b));
-                if (known != layer.free.end() && !known->second) cost[a] = kInfinity;
-            }
-            costs = cost.data();
+        const Layer& before = layers_[static_cast<std::size_t>(waypoint - 1)];
+        std::vector<double> cost = before.cost;
+        for (;;) {
+            const int from =
+                task_.kernels.best_before(before.q.data(), cost.data(), static_cast<int>(before.chain.size()),
+                                          q_of(layer, b), task_.max_step, task_.unit(), task_.dof(), layer.cost[to]);
+            layer.before[to] = from;
+            if (from < 0 || !layer.has_blocked) break;
+            // Once time is up, only connections that were looked at before are taken.
+            const bool is_known = layer.free.count(key(before, from, layer, b)) != 0;
+            if ((is_known || !task_.stops(kDone)) && is_free(before, from, layer, b)) break;
+            cost[static_cast<std::size_t>(from)] = kInfinity;
         }
-        layer.before[to] =
-            task_.kernels.best_before(before.q.data(), costs, static_cast<int>(before.chain.size()), q_of(layer, b),
-                                      task_.max_step, task_.unit(), task_.dof(), layer.cost[to]);
     }
 }
 
@@ -88,9 +93,10 @@ int Graph::end_node(int waypoint) const {
     return best;
 }
 
-void Graph::count_reached() {
-    reached_ = 0;
-    while (reached_ < task_.size() && end_node(reached_) >= 0) ++reached_;
+int Graph::count_reached() const {
+    int reached = 0;
+    while (reached < task_.size() && end_node(reached) >= 0) ++reached;
+    return reached;
 }
 
 std::vector<int> Graph::way_to(int waypoint, int node) const {
@@ -114,15 +120,9 @@ Rows Graph::joints_of(const std::vector<int>& way) const {
 /// Look at the connections of a way; the waypoint behind the first one that collides, or -1.
 int Graph::first_blocked(const std::vector<int>& way) {
     int first = -1;
-    for (std::size_t i = 1; i < way.size(); ++i) {
+    for (std::size_t i = 1; task_.common.keeps_clear && i < way.size(); ++i) {
         Layer& layer = layers_[i];
-        const std::uint64_t edge = key(layers_[i - 1], way[i - 1], layer, way[i]);
-        auto known = layer.free.find(edge);
-        if (known == layer.free.end()) {
-            const bool clear = task_.edge_is_clear(q_of(layers_[i - 1], way[i - 1]), q_of(layer, way[i]));
-            known = layer.free.emplace(edge, clear).first;
-        }
-        if (known->second) continue;
+        if (is_free(layers_[i - 1], way[i - 1], layer, way[i])) continue;
         layer.has_blocked = true;
         if (first < 0) first = static_cast<int>(i);
     }
@@ -131,17 +131,13 @@ int Graph::first_blocked(const std::vector<int>& way) {
 
 void Graph::search() {
     build();
-    int from = 0;
-    for (int round = 0; round < kMaxSearches && from >= 0; ++round) {
+    // Each time round another layer becomes one whose connections are all looked at, so there are as many at most.
+    for (int from = 0; from >= 0;) {
         for (int i = from; i < task_.size(); ++i) relax(i);
-        count_reached();
-        if (reached_ == 0 || !task_.common.keeps_clear) return;
-        from = first_blocked(way_to(reached_ - 1, end_node(reached_ - 1)));
+        reached_ = count_reached();
+        way_ = reached_ == 0 ? std::vector<int>() : way_to(reached_ - 1, end_node(reached_ - 1));
+        from = first_blocked(way_);
     }
-}
-
-Rows Graph::shortest() const {
-    return reached_ == 0 ? Rows() : joints_of(way_to(reached_ - 1, end_node(reached_ - 1)));
 }
 
 std::vector<Rows> Graph::shortest(int count, double apart) {
