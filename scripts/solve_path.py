@@ -14,7 +14,8 @@ import numpy as np
 from mfik.cli import HelpFormatter, run_script
 from mfik.collision import World
 from mfik.errors import ArgumentError
-from mfik.path import Trajectory, deviation, interpolate, load_poses, retime, save_joints, save_poses
+from mfik.path import interpolate, load_poses, retime, save_joints, save_poses
+from mfik.path.report import Bounds, draw_path, measured
 from mfik.progress import ProgressBar
 from mfik.report import Page, cpu_name, has_matplotlib
 from mfik.robots import PRESETS, load_robot
@@ -85,7 +86,15 @@ def main() -> None:
     with whole_file(args.output / "result.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
     if has_matplotlib():
-        print(report(args, solver, poses, result, trajectory, world, said, facts))
+        bounds = Bounds(args.max_step, args.margin, one_or_each(args.velocity), one_or_each(args.acceleration))
+        page = Page(
+            f"Path of {solver.robot.name}",
+            said,
+            measured=f"{len(poses)} poses, {cpu_name()}",
+            command="python scripts/solve_path.py " + shlex.join(sys.argv[1:]),
+        )
+        draw_path(page, solver, result, trajectory, world, facts, bounds, len(poses))
+        print(page.write(args.output))
     else:
         print("no report: it needs matplotlib, pip install 'mfik[viz]'")
     if result.reached < len(poses) or result.status != 0:
@@ -126,94 +135,6 @@ def explain(result: PathResult, places: np.ndarray) -> str:
     if last >= 0 and places[-1] != len(places) - 1:
         ends += f", {places[last]:.2f} in the file"
     return f"{result.reached} of {len(places)} poses ({ends}): {result.reason}"
-
-
-def measured(
-    solver: Solver, poses: np.ndarray, result: PathResult, trajectory: Trajectory | None, world: World | None
-) -> dict[str, float]:
-    """Return what the answer measures: lengths, deviations, clearance, time."""
-    facts = {
-        "length": result.length,
-        "largest_step": float(result.largest_step.max(initial=0.0)),
-        "time_ms": 1e-3 * result.time_us,
-    }
-    if result.reached:
-        away = deviation(solver.robot, result.q, poses[: result.reached])
-        facts |= {"deviation_mm": 1e3 * away.translation, "deviation_deg": float(np.degrees(away.rotation))}
-        if solver.robot.body is not None:
-            facts["clearance_mm"] = 1e3 * min(solver.clearance(q, world).distance for q in result.q)
-    if trajectory is not None:
-        away = deviation(solver.robot, trajectory.q, poses[: result.reached], at=trajectory.waypoint)
-        facts |= {"duration_s": float(trajectory.t[-1]), "motion_deviation_mm": 1e3 * away.translation}
-        if solver.robot.body is not None and world is not None:
-            facts["samples_in_collision"] = int((~solver.is_free(trajectory.q, world)).sum())
-    return facts
-
-
-def report(
-    args: argparse.Namespace,
-    solver: Solver,
-    poses: np.ndarray,
-    result: PathResult,
-    trajectory: Trajectory | None,
-    world: World | None,
-    said: str,
-    facts: dict[str, float],
-) -> Path:
-    """Write the page; return its path."""
-    robot = solver.robot
-    command = "python scripts/solve_path.py " + shlex.join(sys.argv[1:])
-    page = Page(f"Path of {robot.name}", said, measured=f"{len(poses)} poses, {cpu_name()}", command=command)
-    page.tiles({name.replace("_", " "): f"{value:.4g}" for name, value in facts.items()})
-    q, at = result.q, np.arange(result.reached)
-
-    def failed(axes: Any) -> None:
-        axes.set_xlabel("pose")
-        if result.reached < len(poses):
-            axes.axvline(result.reached, color="#D55E00", linestyle=":", label="cannot be done")
-        axes.legend()
-
-    def draw_joints(axes: Any) -> None:
-        for name, column in zip(robot.joint_names, q.T, strict=True):
-            axes.plot(at, column, label=name, linewidth=1)
-        axes.set_ylabel("rad or m")
-        failed(axes)
-
-    def draw_steps(axes: Any) -> None:
-        axes.plot(at[1:], np.abs(np.diff(q, axis=0)).max(axis=1), label="largest step of a joint")
-        axes.axhline(args.max_step, color="C1", linestyle="--", label="bound")
-        axes.set(ylabel="rad or m", ylim=(0, 1.1 * args.max_step))
-        failed(axes)
-
-    def draw_clearance(axes: Any) -> None:
-        if world is not None:
-            distances = [1e3 * solver.clearance(row, world, self_collision=False).distance for row in q]
-            axes.plot(at, distances, label="to the world")
-            axes.axhline(1e3 * args.margin, color="C1", linestyle="--", label="margin")
-        axes.plot(at, [1e3 * solver.clearance(row).distance for row in q], label="of links")
-        axes.set_ylabel("mm")
-        failed(axes)
-
-    def draw_motion(axes: Any) -> None:
-        assert trajectory is not None
-        speed = np.broadcast_to(robot.velocity if args.velocity is None else args.velocity, robot.dof)
-        shares = {"velocity": trajectory.dq / speed, "acceleration": trajectory.ddq / np.asarray(args.acceleration)}
-        for name, share in shares.items():
-            axes.plot(trajectory.t, np.abs(share).max(axis=1), label=f"{name} of the nearest joint", linewidth=1)
-        axes.axhline(1.0, color="C2", linestyle="--", label="bound")
-        axes.set(xlabel="time [s]", ylabel="share of the bound", ylim=(0, 1.1))
-        axes.legend()
-
-    if result.reached > 1:
-        page.heading("The path")
-        pictures = {"Joints": draw_joints, "Steps": draw_steps}
-        if robot.body is not None:
-            pictures["Clearance"] = draw_clearance
-        page.figure("Joints, their largest step and the clearance at the poses that were reached.", pictures)
-    if trajectory is not None and len(trajectory.t) > 1:
-        page.heading("The motion")
-        page.figure("How much of the bounds is used over time.", {"Bounds": draw_motion})
-    return page.write(args.output)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ALLOWED = {
     "train": {"model", "data", "ops", "robots", "kinematics", "report"},
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
-    "path": {"solve", "robots"},
+    "path": {"solve", "robots", "collision", "report"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots", "collision"},
