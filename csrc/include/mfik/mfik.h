@@ -87,8 +87,8 @@ typedef struct mfik_options {
     double tol_rot_rad;     /**< largest accepted rotation error [rad]; finite, >= 0 */
     double T_tip_tool[7];   /**< tool that the target speaks of, in the tip frame */
     double slack[6]; /**< accepted error along [m] and about [rad] the target's axes; >= 0, INFINITY frees an axis */
-    double preference_gain;    /**< share of the way to q_preferred taken in each step, 0 to 1; tracking leads
-                                    away from limits where there is none, 0: it does not */
+    double preference_gain;    /**< share of the way to q_preferred taken in each step, 0 to 1; without a posture,
+                                    of the way that tracking leads away from limits; 0: no such motion */
     const double* q_preferred; /**< null-space posture [dof], or NULL; must live as long as the call */
     int32_t throughput;        /**< mfik_solve_batch only, not 0: many rows side by side, see mfik/solver.hpp */
     mfik_self_collision self_collision; /**< whether links keep clear of each other */
