@@ -9,6 +9,7 @@ the real interpreter. Tests of a start itself, its imports or its processor time
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -53,7 +54,6 @@ def serve() -> None:
     """Run each script that is asked for in a process of its own, until standard input ends."""
     import gc
     import importlib
-    import select
 
     for name in _PRELOADED.split(", "):
         importlib.import_module(name)
@@ -134,18 +134,24 @@ def _stand_for_python(arguments: list[str]) -> None:
         os.execv(sys.executable, [sys.executable, *arguments])
     umask = os.umask(0)
     request = {"arguments": arguments, "cwd": os.getcwd(), "umask": umask, "environment": dict(os.environ)}
+    signals = (signal.SIGINT, signal.SIGTERM)
+    # Signals are read from a socket beside the answers: a handler alone would wait for the next answer where a signal
+    # comes just before the call that waits for one.
+    noted, note = socket.socketpair()
+    note.setblocking(False)
+    signal.set_wakeup_fd(note.fileno())
+    for number in signals:
+        signal.signal(number, lambda *_: None)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(os.environ[ADDRESS])
-        signals = (signal.SIGINT, signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until it is known whom to pass them on to
         socket.send_fds(connection, [b"."], [0, 1, 2])
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile() as file:
             pid = int(file.readline())
             pass_on = os.killpg if os.environ.get(SIGNAL_GROUP) else os.kill
-            for number in signals:
-                signal.signal(number, lambda number, _: pass_on(pid, number))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            while connection not in select.select([noted, connection], [], [])[0]:
+                for number in noted.recv(16):
+                    pass_on(pid, number)
             status = int(file.readline())
     if os.WIFSIGNALED(status):
         for number in signals:

@@ -19,7 +19,8 @@ import subprocess, sys, time
 child = subprocess.Popen(["sleep", "60"])
 try:
     print("ready", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.1)  # short: a signal just before the call is seen only behind it
 except KeyboardInterrupt:
     print("interrupted", child.poll() if len(sys.argv) > 1 else child.wait(5))
     child.kill()

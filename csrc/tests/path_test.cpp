@@ -94,7 +94,7 @@ TEST(Path, TheGraphTakesTheShortestWayAndChangesChainsWhereTheyMeet) {
     const double step = 0.2;
     PathOptions options;
     options.max_step = {&step, 1};
-    const path::Task task(core, poses, options, Options());
+    path::Task task(core, poses, options, Options());
     ASSERT_EQ(task.error, "");
     const std::size_t dof = task.width();
     const auto row = [dof](double x) { return path::Rows(dof, x); };
