@@ -24,6 +24,7 @@ ALLOWED = {
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "path": {"solve", "robots", "collision", "report"},
+    "torch": {"solve", "ops", "robots", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots", "collision"},

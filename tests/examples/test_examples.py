@@ -22,6 +22,7 @@ SHOWN = {
     "follow_path": r"tool at most 0\.\d+ mm off the plan, 0 contacts",
     "all_solutions": r"ur10: 8 solutions",
     "custom_urdf": r"200 of 200 grips solved",
+    "calibrate": r"calibrated: tool off by 0\.0\d+ mm",
 }
 
 

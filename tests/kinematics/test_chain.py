@@ -80,6 +80,7 @@ def test_fk_and_jacobian_pass_gradcheck(chain):
     assert torch.autograd.gradcheck(lambda q: fk(chain, q), q, check_forward_ad=True)
     assert torch.autograd.gradcheck(lambda q: jacobian(chain, q), q, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(lambda q: fk(chain, q), q)
+    assert torch.autograd.gradgradcheck(lambda q: jacobian(chain, q), q)
 
 
 def test_jvp_of_fk_matches_finite_differences(chain):
