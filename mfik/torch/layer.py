@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, overload
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from mfik import ops
 from mfik.errors import ArgumentError
 from mfik.kinematics import limits_like, quat_conjugate, quat_rotate
+from mfik.kinematics.tensors import keep
 from mfik.ops._checks import check_like, check_no_tangent, check_rows
 from mfik.robots import Robot
 from mfik.solve import Options, Solver, Status
@@ -132,21 +134,18 @@ class _InverseKinematics(torch.autograd.Function):
     def backward(ctx: Any, grad_q: Tensor, _: Tensor) -> tuple[None, Tensor, Tensor]:
         pose, q, status = ctx.saved_tensors
         solver, _, _, options = ctx.problem
-        locked = torch.zeros(solver.dof, dtype=torch.bool)
-        locked[list(options.locked)] = True
-        locked = locked.to(q.device)
+        locked = torch.tensor([joint in options.locked for joint in range(solver.dof)], device=q.device)
+        lower, upper = _bounds(solver.robot, q)
         solved = (status == Status.SOLVED)[:, None]
-        moving = solved & (~_on_limit(solver.robot, q) | locked)
+        moving = solved & ((q > lower) & (q < upper) | locked)
         grad = torch.where(moving, grad_q, 0.0).double()
         # Rows without a solution may hold NaN, which times zero is no zero.
         pose_solved, q_solved = torch.where(solved, pose, 1.0).double(), torch.where(solved, q, 0.0).double()
         jac = _jacobian(solver.robot, q_solved, pose_solved, options.tool)
 
-        spread = torch.ones(solver.dof, dtype=torch.float64)  # of a unit of twist over the joints
-        if options.joint_weights is not None:
-            weights = torch.tensor(options.joint_weights, dtype=torch.float64)
-            spread = (weights.min() / weights) ** 2
-        spread_jac = jac * (moving & ~locked)[:, None] * spread.to(q.device)
+        weights = torch.tensor(options.joint_weights or [1.0] * solver.dof, dtype=torch.float64, device=q.device)
+        spread = (moving & ~locked) * (weights.min() / weights) ** 2  # of a twist over the joints
+        spread_jac = jac * spread[:, None]
         damping = DAMPING * torch.eye(6, dtype=torch.float64, device=q.device)
         factor, _ = torch.linalg.cholesky_ex(spread_jac @ jac.mT + damping)
         grad_twist = torch.cholesky_solve(spread_jac @ grad[..., None], factor)  # [N, 6, 1]
@@ -179,11 +178,15 @@ def _solver(robot: Robot) -> Solver:
     return Solver.from_robot(robot)
 
 
-def _on_limit(robot: Robot, q: Tensor) -> Tensor:
-    """Tell which joints a limit holds, [N, J] bool."""
-    lower, upper = limits_like(q, *robot.limits())
-    limited = torch.tensor([kind != "continuous" for kind in robot.kinds], device=q.device)
-    return limited & ((q <= lower) | (q >= upper))
+def _bounds(robot: Robot, like: Tensor) -> Tensor:
+    """Return the lower and upper limits of joints like these, infinite for continuous joints, [2, J]."""
+
+    def make() -> Tensor:
+        continuous = torch.tensor([kind == "continuous" for kind in robot.kinds], device=like.device)
+        infinite = torch.tensor([[-math.inf], [math.inf]], dtype=like.dtype, device=like.device)
+        return torch.where(continuous, infinite, torch.stack(limits_like(like, *robot.limits())))
+
+    return keep(robot.tensors, "bounds", like, make)
 
 
 def _jacobian(robot: Robot, q: Tensor, pose: Tensor, tool: tuple[float, ...]) -> Tensor:
