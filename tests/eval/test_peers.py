@@ -146,6 +146,21 @@ def run_benchmark(name, *command):
     return out.stdout
 
 
+def test_the_benchmark_of_the_layer_counts_what_it_solved(tmp_path):
+    table = run_benchmark("layer.py", "--rows", "100", "--repeats", "2", "--json", str(tmp_path / "report.json"))
+    rows = {
+        (row["program"], row["references"]): row
+        for row in json.loads((tmp_path / "report.json").read_text())["results"]
+    }
+    for references in ("any", "near"):
+        for program in ("mfik.torch.ik", "mfik.torch.ik, throughput", "unrolled, 20 steps"):
+            row = rows[program, references]
+            assert f"| {program} | {references} | {100 * row['solved']:.1f} % |" in table
+            assert row["solved"] >= (0.99 if program.startswith("mfik") else 0.3) and row["has_gradient"]
+            assert 0 < row["forward_min_ms"] <= row["forward_ms"] and 0 < row["backward_min_ms"] <= row["backward_ms"]
+    assert rows["unrolled, 20 steps", "near"]["solved"] > 0.9
+
+
 def test_the_benchmark_of_solving_on_a_device_counts_what_it_solved(tmp_path):
     files = ["--json", str(tmp_path / "report.json")]
     table = run_benchmark(
