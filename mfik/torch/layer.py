@@ -147,8 +147,8 @@ class _InverseKinematics(torch.autograd.Function):
         spread = (moving & ~locked) * (weights.min() / weights) ** 2  # of a twist over the joints
         spread_jac = jac * spread[:, None]
         damping = DAMPING * torch.eye(6, dtype=torch.float64, device=q.device)
-        factor, _ = torch.linalg.cholesky_ex(spread_jac @ jac.mT + damping)
-        grad_twist = torch.cholesky_solve(spread_jac @ grad[..., None], factor)  # [N, 6, 1]
+        squared = spread_jac @ jac.mT + damping
+        grad_twist, _ = torch.linalg.solve_ex(squared, spread_jac @ grad[..., None])  # [N, 6, 1]
         grad_q_ref = torch.where(moving, grad - (jac.mT @ grad_twist)[..., 0], 0.0)
 
         grad_v, grad_w = grad_twist[..., 0].split(3, dim=-1)  # and as a quaternion, 2 [0, grad_w] quat
