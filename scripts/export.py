@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from mfik import __version__
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.export import document, export_bundle, load_bundle
 from mfik.robots import load_robot
 from mfik.solve import model_path
@@ -19,9 +19,8 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, help="checkpoint of scripts/train.py")
     source.add_argument("--model", help="bundle, or name of a pretrained model: the same network in all formats")
-    source.add_argument("--robot", help="preset or URDF file: a bundle without a network, for the C++ solver")
-    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
-    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    source.add_argument("--robot", help=f"{ROBOT}: a bundle without a network, for the C++ solver")
+    add_robot_arguments(parser)
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
     parser.add_argument(
         "--refine", type=int, default=0, metavar="K", help="TorchScript and ONNX refine their answer by up to K steps"
@@ -34,7 +33,7 @@ def main() -> None:
 
     options = {"refine": args.refine, "errors": args.errors, "overwrite": args.overwrite}
     if args.robot is not None:
-        robot = load_robot(args.robot, args.base_link, args.tip_link)
+        robot = load_robot(args.robot, **robot_arguments(args))
         export_bundle(args.output, None, document(None, robot), **options)
         print(f"{args.output}: {robot.name}, {robot.dof} joints, no network")
         return

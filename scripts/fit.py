@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.data import COUPLINGS
 from mfik.errors import ArgumentError
 from mfik.eval import format_protocol
@@ -26,9 +26,8 @@ _INTERRUPTED = 130  # exit status, as shells have it for a program that SIGINT e
 def main() -> None:
     defaults = FitSettings()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("robot", metavar="ROBOT_OR_URDF", nargs="?", help="preset (panda, ur10) or URDF file")
-    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
-    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    parser.add_argument("robot", metavar="ROBOT", nargs="?", help=ROBOT)
+    add_robot_arguments(parser)
     parser.add_argument("--output", type=Path, help="folder to write: checkpoints, logs, report, bundle")
     parser.add_argument(
         "--resume",
@@ -61,8 +60,8 @@ def main() -> None:
         resume(args.resume)
         return
     if args.robot is None or args.output is None:
-        raise ArgumentError("expected ROBOT_OR_URDF and --output DIR, or --resume DIR; see --help")
-    robot = load_robot(args.robot, base_link=args.base_link, tip_link=args.tip_link)
+        raise ArgumentError("expected ROBOT and --output DIR, or --resume DIR; see --help")
+    robot = load_robot(args.robot, **robot_arguments(args))
     settings = FitSettings(**{field.name: getattr(args, field.name) for field in fields(FitSettings)})
     held = [args.output / name for name in _OWN_FILES if (args.output / name).exists()]
     if held and not args.overwrite:

@@ -1,6 +1,6 @@
 """Contain the links of a robot in spheres: for collision, conservative, with the excess reported.
 
-Spheres in the URDF file stay as they are; boxes, cylinders, capsules and meshes are fitted.
+Spheres in the file stay as they are; boxes, cylinders, capsules and meshes are fitted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import ROBOT, HelpFormatter, add_source_arguments, run_script, source_arguments
 from mfik.collision import read_ignored, read_spheres, write_spheres
 from mfik.errors import ArgumentError, RobotError
 from mfik.robots import PRESETS
-from mfik.robots.geometry import read_geometry
+from mfik.robots.geometry import read_shapes
+from mfik.robots.source import read_source
 from mfik.writing import make_folder
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ PICTURES = (".png", ".svg", ".pdf")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=HelpFormatter)
-    parser.add_argument("robot", metavar="ROBOT_OR_URDF", help="URDF file with collision geometry")
+    parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}, with collision geometry")
+    add_source_arguments(parser)
     parser.add_argument(
         "--links", nargs="+", metavar="LINK", help="links to fit, beside those that OUTPUT has; default: all"
     )
@@ -40,7 +42,7 @@ def main() -> None:
 
     if args.robot in PRESETS:
         raise ArgumentError(
-            f"robot: '{args.robot}' is a preset, whose spheres ship with it; give the URDF file of a robot with meshes"
+            f"robot: '{args.robot}' is a preset, whose spheres ship with it; give the file of a robot with meshes"
         )
     if args.picture is not None and args.picture.suffix not in PICTURES:
         raise ArgumentError(f"--picture {args.picture}: expected a name that ends in {', '.join(PICTURES)}; rename it")
@@ -49,15 +51,16 @@ def main() -> None:
         from mfik.robots.meshes import link_mesh
     except ImportError as error:
         raise SystemExit(f"error: fitting needs trimesh and SciPy ({error}): pip install 'mfik[collision]'") from None
-    geometry = {link: shapes for link, shapes in read_geometry(args.robot).items() if shapes}
+    source = read_source(args.robot, **source_arguments(args))
+    links = read_shapes(source.path, source.root)
+    geometry = {link: shapes for link, shapes in links.items() if shapes}
     if not geometry:
         raise RobotError(f"{args.robot}: no link has <collision> geometry; add it, or write the spheres by hand")
     wanted = args.links or list(geometry)
     for link in wanted:
         if link not in geometry:
             raise ArgumentError(f"--links: '{link}' has no geometry; use links of {', '.join(geometry)}")
-    folder = Path(args.robot).parent
-    meshes = {link: link_mesh(geometry[link], folder) for link in wanted}  # all are there before the first is fitted
+    meshes = {link: link_mesh(geometry[link], source) for link in wanted}  # all are there before the first is fitted
     for file in (args.output, args.picture):
         if file is not None:
             make_folder(file.parent)  # likewise
@@ -65,7 +68,7 @@ def main() -> None:
     spheres: dict[str, np.ndarray] = {}
     ignored: set[frozenset[str]] = set()
     if args.links and args.output.exists():
-        spheres, ignored = read_spheres(args.output), read_ignored(args.output, read_geometry(args.robot))
+        spheres, ignored = read_spheres(args.output), read_ignored(args.output, links)
     print(f"{'link':32} spheres  overshoot  excess volume  surface points outside")
     for link in wanted:
         given = [[*shape.transform[:3, 3], *shape.size] for shape in geometry[link] if shape.kind == "sphere"]
@@ -83,11 +86,11 @@ def main() -> None:
         )
     print(f"{'all':32} {sum(len(rows) for rows in spheres.values()):7}")
     how = f"at most {args.max_spheres} spheres a link" if args.max_spheres else f"excess {args.excess} m"
-    source = f"fit_spheres of {os.path.basename(args.robot)}, {how}" + f" for {', '.join(wanted)}" * bool(args.links)
+    made_by = f"fit_spheres of {os.path.basename(args.robot)}, {how}" + f" for {', '.join(wanted)}" * bool(args.links)
     if args.picture is not None:
         draw(args.picture, meshes, {link: spheres[link] for link in wanted})
         print(args.picture)
-    write_spheres(args.output, spheres, source, ignored)
+    write_spheres(args.output, spheres, made_by, ignored)
     print(f"{args.output}: load_robot(..., spheres='{args.output}') takes them")
 
 

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.data import COUPLINGS, generate, save_dataset
 from mfik.errors import DataError
 from mfik.progress import ProgressBar
@@ -16,9 +16,8 @@ from mfik.writing import make_folder
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--robot", required=True, help="preset name (panda, ur10) or URDF file")
-    parser.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
-    parser.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    parser.add_argument("--robot", required=True, help=ROBOT)
+    add_robot_arguments(parser)
     parser.add_argument("--num_samples", type=int, default=1_000_000, help="number of rows")
     parser.add_argument("--output", type=Path, required=True, help="file to write, e.g. data/panda_train.pt")
     parser.add_argument("--coupling", choices=COUPLINGS, default="mixed", help="how reference and solution relate")
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args()
 
-    robot = load_robot(args.robot, base_link=args.base_link, tip_link=args.tip_link)
+    robot = load_robot(args.robot, **robot_arguments(args))
     if args.output.exists() and not args.overwrite:
         raise DataError(f"{args.output}: exists already; give another --output, or --overwrite to replace it")
     make_folder(args.output.parent)  # before what takes long

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.path import interpolate, load_poses, retime, save_joints, save_poses
 from mfik.path.report import Bounds, draw_path, measured
 from mfik.progress import ProgressBar
 from mfik.report import Page, cpu_name, has_matplotlib
-from mfik.robots import PRESETS, load_robot
+from mfik.robots import load_robot
+from mfik.robots.source import is_robot
 from mfik.solve import PathResult, Solver, model_path
 from mfik.writing import make_folder, whole_file
 
@@ -27,11 +28,10 @@ NOT_WHOLE = 3  # exit status; 1: an argument or a file is wrong, 2: the command 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("robot", metavar="ROBOT", help=f"{', '.join(PRESETS)}, a bundle, a model's name or a URDF file")
+    parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}; or a bundle or a model's name")
     parser.add_argument("--poses", type=Path, required=True, help="waypoints of the tool: .csv or .npz of mfik.path")
     parser.add_argument("--output", type=Path, required=True, help="folder for the path, the motion and the report")
-    parser.add_argument("--base_link", help="first link of the chain of a preset or a URDF file; default: its own")
-    parser.add_argument("--tip_link", help="last link of the chain, likewise")
+    add_robot_arguments(parser)
     parser.add_argument("--world", type=Path, help="shapes around the robot: YAML or JSON list (World.from_dicts)")
     parser.add_argument("--margin", type=float, default=0.0, help="clearance to keep to the world [m]")
     parser.add_argument("--max_translation", type=float, help="put poses between waypoints, so far apart at most [m]")
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--random_seed", type=int, default=0, help="of the search")
     args = parser.parse_args()
 
-    solver = load_solver(args.robot, args.base_link, args.tip_link)
+    solver = load_solver(args.robot, robot_arguments(args))
     world = None if args.world is None else World.from_file(args.world)
     given = load_poses(args.poses)
     poses = given if args.max_translation is None else interpolate(given, args.max_translation, args.max_rotation)
@@ -101,14 +101,12 @@ def main() -> None:
         sys.exit(NOT_WHOLE)
 
 
-def load_solver(robot: str, base_link: str | None, tip_link: str | None) -> Solver:
-    """Return the solver of a preset, a URDF file, a bundle or a pretrained model."""
-    if robot in PRESETS or robot.lower().endswith((".urdf", ".xml")):
-        return Solver.from_robot(load_robot(robot, base_link, tip_link))
-    if base_link or tip_link:
-        raise ArgumentError(
-            "--base_link, --tip_link: expected a preset or a URDF file, as a bundle has its own; omit them"
-        )
+def load_solver(robot: str, description: dict[str, Any]) -> Solver:
+    """Return the solver of what `load_robot` takes, with its arguments, of a bundle or of a pretrained model."""
+    if is_robot(robot):
+        return Solver.from_robot(load_robot(robot, **description))
+    if given := [name for name, value in description.items() if value]:
+        raise ArgumentError(f"--{given[0]}: expected none with '{robot}', as a bundle has its own; leave it out")
     return Solver.load(model_path(robot))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, Source, generate, load_dataset
 from mfik.errors import ArgumentError, DataError
 from mfik.model import NETWORK_TYPES, build_network, make_network
@@ -58,8 +58,7 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
     data.add_argument(
         "--skip_bad_rows", action="store_true", help="leave bad rows of the file out instead of refusing it"
     )
-    data.add_argument("--base_link", help="base frame; default: the preset's, or the URDF's root")
-    data.add_argument("--tip_link", help="tool frame; default: the preset's, or the URDF's only leaf")
+    add_robot_arguments(data)
     data.add_argument(
         "--network", choices=NETWORK_TYPES, default="v1", help="type of network; v2 is given the robot's geometry"
     )
@@ -124,9 +123,10 @@ def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
 
 def load_run_robot(args: argparse.Namespace, config: TrainConfig) -> Robot:
     """Return the robot to train for: of a run that is continued, its own, unless the command line names one."""
-    if args.resume_from is not None and not (args.robot_given or args.base_link or args.tip_link):
+    given = robot_arguments(args)
+    if args.resume_from is not None and not (args.robot_given or any(given.values())):
         return args.recorded_robot
-    return load_robot(config.robot, base_link=args.base_link, tip_link=args.tip_link)
+    return load_robot(config.robot, **given)
 
 
 def choose_folder(args: argparse.Namespace, robot: Robot) -> Path:
@@ -203,6 +203,7 @@ def main() -> None:
     if main_process and not (args.resume_from and (output_dir / RUN_FILE).is_file()):  # the record it began with stays
         arguments = {name: getattr(args, name) for name in _DATA_ARGUMENTS}
         arguments |= {"base_link": robot.base_link, "tip_link": robot.tip_link}
+        arguments |= {name: getattr(args, name) for name in ("srdf", "xacro_args", "package_paths")}
         write_run(output_dir, trainer, command=sys.argv, arguments=arguments)
     metrics = trainer.fit(source, val)
     if not main_process:

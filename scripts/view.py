@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from mfik.cli import HelpFormatter
+from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
 from mfik.collision import World
-from mfik.errors import MfikError, RobotError
+from mfik.errors import RobotError
 from mfik.robots import PRESETS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("--robot", help=f"{', '.join(PRESETS)} or a URDF file; default: the model's robot, else panda")
+    parser.add_argument("--robot", help=f"{ROBOT}; default: the model's robot, else panda")
     parser.add_argument("--model", help="bundle, or name of a pretrained model; default: the robot's, if there is one")
-    parser.add_argument("--base_link", help="first link of the chain; default: the model's, else the URDF's root")
-    parser.add_argument("--tip_link", help="last link of the chain; default: the model's, else the URDF's only leaf")
+    add_robot_arguments(parser)  # ends: by default the model's
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on: whoever reaches it moves the target")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, or the next free one")
     parser.add_argument("--spheres", help="file of the robot's spheres (scripts/fit_spheres.py), to look at them")
@@ -33,12 +31,13 @@ def main() -> None:
     from mfik.view.app import Viewer
 
     world = None if args.world is None else World.from_file(args.world)
-    session = Session(choose_solver(args.robot, args.model, args.base_link, args.tip_link, args.spheres), world)
+    description = robot_arguments(args)
+    session = Session(choose_solver(args.robot, args.model, spheres=args.spheres, **description), world)
     robot, note = session.solver.robot, ""
     bodies = chain_bodies(robot)
     if args.robot is not None and args.robot not in PRESETS:
         try:
-            bodies = mesh_bodies(robot, args.robot)
+            bodies = mesh_bodies(robot, args.robot, description["xacro_args"], description["package_paths"])
         except RobotError as error:
             note = f"drawn from its joints: {error}"
             print(note)
@@ -54,7 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (MfikError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

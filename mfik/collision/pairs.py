@@ -141,14 +141,11 @@ def classify(
     return tuple(next(remaining) if pair is None else pair for pair in known)
 
 
-def read_srdf(path: str | PathLike[str], links: Iterable[str]) -> set[frozenset[str]]:
-    """Read the pairs of links that an SRDF file disables (`<disable_collisions link1 link2>`).
+def parse_srdf(path: str | PathLike[str]) -> ET.Element:
+    """Return the root element of an SRDF file.
 
-    Args:
-        path: The file.
-        links: Names that it may mention.
     Raises:
-        ArgumentError: It cannot be read, or names an unknown link.
+        ArgumentError: It cannot be read.
     """
     path = Path(path)
     try:
@@ -159,6 +156,19 @@ def read_srdf(path: str | PathLike[str], links: Iterable[str]) -> set[frozenset[
         raise ArgumentError(f"srdf: {path}: malformed XML ({error}); correct it there") from None
     if root.tag != "robot":
         raise ArgumentError(f"srdf: {path}: expected root element <robot>, got <{root.tag}>; give an SRDF file")
+    return root
+
+
+def read_srdf(path: str | PathLike[str], links: Iterable[str]) -> set[frozenset[str]]:
+    """Read the pairs of links that an SRDF file disables (`<disable_collisions link1 link2>`).
+
+    Args:
+        path: The file.
+        links: Names that it may mention.
+    Raises:
+        ArgumentError: It cannot be read, or names an unknown link.
+    """
+    root = parse_srdf(path)
     known, pairs = set(links), set()
     for element in root.findall("disable_collisions"):
         names = [element.get("link1"), element.get("link2")]

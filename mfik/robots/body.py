@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 from mfik.robots.geometry import Shape, read_shapes
 from mfik.robots.serial_chain import align_z, find_path
-from mfik.robots.urdf import MOVING_TYPES, Joint, origin_matrix, parse, read_joints, read_links
+from mfik.robots.source import Source
+from mfik.robots.urdf import MOVING_TYPES, Joint, origin_matrix, read_joints, read_links
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Tree:
 
 
 def read_tree(
-    path: str | PathLike[str], base_link: str, tip_link: str, joint_positions: Mapping[str, float] | None = None
+    source: Source, base_link: str, tip_link: str, joint_positions: Mapping[str, float] | None = None
 ) -> Tree:
-    """Read where all links of a URDF file hang on the chain between two of them.
+    """Read where all links of a description hang on the chain between two of them.
 
     Args:
-        path: URDF file.
+        source: The description.
         base_link: First link of the chain.
         tip_link: Its last link.
         joint_positions: Values [rad or m] of joints outside the chain, by name; the others stand at 0. A fixed joint's
@@ -55,8 +55,7 @@ def read_tree(
         ArgumentError: joint_positions names an unknown joint or one of the chain, or has a value that is not finite.
         RobotError: The file cannot be used.
     """
-    path = Path(path)
-    root = parse(path)
+    path, root = source.path, source.root
     names = read_links(path, root)
     parent_joint = read_joints(path, root, names)
     up, down = find_path(path, parent_joint, base_link, tip_link)
@@ -74,7 +73,7 @@ def read_tree(
         for joint in joints_at[link]:
             down_it = joint.parent == link
             other = joint.child if down_it else joint.parent
-            if other in frames:
+            if other in frames or joint.type == "free":  # an object, or the world of a robot that is not fixed to it
                 continue
             links.append(other)
             frames[other] = frames[link]
@@ -93,7 +92,7 @@ def read_tree(
 
 
 def read_body(
-    path: str | PathLike[str],
+    source: Source,
     chain: Chain,
     limits: tuple[np.ndarray, np.ndarray],
     ends: tuple[str, str],
@@ -104,7 +103,7 @@ def read_body(
     """Read the body of a robot.
 
     Args:
-        path: URDF file.
+        source: The description.
         chain: The chain that was read from it.
         limits: Lower and upper limits, [J] each.
         ends: base_link and tip_link.
@@ -117,8 +116,8 @@ def read_body(
         ArgumentError: An argument names what does not exist, or cannot be read.
         RobotError: The file cannot be used.
     """
-    tree = read_tree(path, *ends, joint_positions)
-    disabled = set() if srdf is None else read_srdf(srdf, tree.frames)
+    tree = read_tree(source, *ends, joint_positions)
+    disabled = set(source.excluded) | (set() if srdf is None else read_srdf(srdf, tree.frames))
     if spheres is not None:
         by_link = as_spheres(spheres)
         if not by_link:
@@ -128,7 +127,7 @@ def read_body(
             )
         for name in sorted(by_link.keys() - tree.frames.keys()):
             raise ArgumentError(
-                f"spheres: link '{name}' does not exist in {path}; use links of {', '.join(sorted(tree.frames))}"
+                f"spheres: link '{name}' does not exist in {source.path}; use links of {', '.join(sorted(tree.frames))}"
             )
         if isinstance(spheres, (str, PathLike)):
             disabled |= read_ignored(spheres, tree.frames)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from mfik.errors import RobotError
-from mfik.robots.urdf import Joint, origin_matrix, parse, read_number, read_vector
+from mfik.robots.packages import package_folders
+from mfik.robots.urdf import Joint, origin_matrix, read_number, read_vector
 
 
 @dataclass(frozen=True)
@@ -39,36 +40,31 @@ def read_shapes(path: Path, root: ET.Element) -> dict[str, list[Shape]]:
     return {element.attrib["name"]: _read_link(path, element) for element in root.findall("link")}
 
 
-def read_geometry(path: str | PathLike[str]) -> dict[str, list[Shape]]:
-    """Read the collision elements of every link of a URDF file, by the link's name.
-
-    Raises:
-        RobotError: The file or an element of it cannot be used.
-    """
-    return read_shapes(Path(path), parse(Path(path)))
-
-
-def mesh_path(shape: Shape, folder: Path) -> Path:
+def mesh_path(shape: Shape, folder: Path, package_paths: Iterable[Path] = ()) -> Path:
     """Find the file of a mesh.
 
     Args:
-        shape: The mesh; its file may be `package://package/path`, `file://path` or a path relative to the URDF file.
-        folder: Of the URDF file. A package is the nearest folder of that name above it, or in a folder above it.
+        shape: The mesh; its file may be `package://package/path`, `model://` likewise, `file://path`, or a path
+            relative to the URDF file.
+        folder: Of the URDF file.
+        package_paths: Where packages are looked for first, see `package_folders`.
     Raises:
         RobotError: There is no such file.
     """
     name = shape.file
-    if name.startswith("package://"):
-        package, _, rest = name.removeprefix("package://").partition("/")
-        above = [folder.resolve(), *folder.resolve().parents]
-        tried = [place / rest for place in above if place.name == package] + [place / package / rest for place in above]
+    if name.startswith(("package://", "model://")):
+        package, _, rest = name.partition("://")[2].partition("/")
+        tried = [place / rest for place in package_folders(package, folder, package_paths)]
     else:
         tried = [folder / name.removeprefix("file://")]
     for path in tried:
         if path.is_file():
             return path
     places = ", ".join(str(path) for path in tried[:4])
-    raise RobotError(f"mesh {name!r}: no such file (tried {places}); put the package beside the URDF file, or mend it")
+    raise RobotError(
+        f"mesh {name!r}: no such file (tried {places}); correct it, or give the folder that holds its "
+        "package in package_paths (--package_paths)"
+    )
 
 
 def _read_link(path: Path, link: ET.Element) -> list[Shape]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,28 +11,29 @@ import trimesh
 
 from mfik.errors import RobotError
 from mfik.robots.geometry import Shape, mesh_path
+from mfik.robots.source import Source
 
 SECTIONS = 48  # of a circle; a polygon around it is 0.2 % larger
 
 
-def link_mesh(shapes: Sequence[Shape], folder: Path) -> trimesh.Trimesh | None:
+def link_mesh(shapes: Sequence[Shape], source: Source) -> trimesh.Trimesh | None:
     """Return one surface of all boxes, cylinders, capsules and meshes among a link's shapes.
 
     Those of cylinders and capsules lie around the true ones: what contains the surface contains the shape.
 
     Args:
         shapes: Collision elements of a link; spheres are left out.
-        folder: Of the URDF file.
+        source: The description that they are from, which has or names their meshes.
     Returns:
         The surface in the link's frame [m]; None where there are only spheres.
     Raises:
         RobotError: A mesh is missing or cannot be read.
     """
-    meshes = [_mesh(shape, folder) for shape in shapes if shape.kind != "sphere"]
+    meshes = [_mesh(shape, source) for shape in shapes if shape.kind != "sphere"]
     return cast(trimesh.Trimesh, trimesh.util.concatenate(meshes)) if meshes else None
 
 
-def _mesh(shape: Shape, folder: Path) -> trimesh.Trimesh:
+def _mesh(shape: Shape, source: Source) -> trimesh.Trimesh:
     around = 1.0 / math.cos(math.pi / SECTIONS)  # a polygon whose edges touch the circle
     if shape.kind == "box":
         mesh = trimesh.creation.box(shape.size)
@@ -42,8 +42,10 @@ def _mesh(shape: Shape, folder: Path) -> trimesh.Trimesh:
     elif shape.kind == "capsule":
         radius, length = shape.size
         mesh = _capsule(radius, length, around)
+    elif shape.file in source.meshes:
+        mesh = trimesh.Trimesh(*source.meshes[shape.file])
     else:
-        path = mesh_path(shape, folder)
+        path = mesh_path(shape, source.path.parent, source.package_paths)
         try:
             mesh = cast(trimesh.Trimesh, trimesh.load(path, force="mesh", process=True))
         except Exception as error:  # of whichever reader takes this format

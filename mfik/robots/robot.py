@@ -19,7 +19,8 @@ from mfik.kinematics.tensors import is_tensor, keep, to_tensor
 from mfik.robots.attach import attached, detached, resampled
 from mfik.robots.body import read_body
 from mfik.robots.document import fingerprint, read_document, write_document
-from mfik.robots.serial_chain import read_urdf
+from mfik.robots.serial_chain import read_chain
+from mfik.robots.source import Source, read_source
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +95,7 @@ class Robot:
     @classmethod
     def from_urdf(
         cls,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | Source,
         base_link: str | None = None,
         tip_link: str | None = None,
         *,
@@ -107,7 +108,7 @@ class Robot:
         The base may also hang off the chain by fixed joints, as UR's `base` does.
 
         Args:
-            path: URDF file.
+            path: A URDF file, or another that `load_robot` reads.
             base_link: First link; default the root link.
             tip_link: Last link; default the only leaf below base_link.
             joint_positions: Values [rad or m] of joints outside the chain, by name, at which the links that hang from
@@ -120,9 +121,11 @@ class Robot:
             The robot, named as in the file.
         Raises:
             ArgumentError: joint_positions, spheres or srdf name what does not exist, or cannot be read.
+            ImportError: The package that reads this kind of file is not installed.
             RobotError: The file, or the chain in it, cannot be used; the message names file, element and remedy.
         """
-        description = read_urdf(path, base_link, tip_link)
+        source = path if isinstance(path, Source) else read_source(path)
+        description = read_chain(source, base_link or source.ends[0], tip_link or source.ends[1])
         chain = Chain(description.origins, description.kinds, description.mimics)
         lower, upper = description.limits.T
         ends = description.base_link, description.tip_link
@@ -131,7 +134,7 @@ class Robot:
             if joint_positions is not None or spheres is not None or srdf is not None:
                 chain.check_no_mimics("joint_positions, spheres and srdf")
         else:
-            body = read_body(path, chain, (lower, upper), ends, joint_positions, spheres, srdf)
+            body = read_body(source, chain, (lower, upper), ends, joint_positions, spheres, srdf)
         names = description.joint_names
         return cls(description.name, *ends, chain, names, lower, upper, body, description.velocity)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from mfik.errors import RobotError
 from mfik.kinematics.chain import MAX_JOINTS
+from mfik.robots.source import Source
 from mfik.robots.urdf import (
     MOVING_TYPES,
     Joint,
     origin_matrix,
-    parse,
     read_joints,
     read_limits,
     read_links,
@@ -45,13 +44,12 @@ class Description:
     velocity: np.ndarray
 
 
-def read_urdf(path: str | PathLike[str], base_link: str | None = None, tip_link: str | None = None) -> Description:
-    """Read the serial chain between two links of a URDF file.
+def read_chain(source: Source, base_link: str | None = None, tip_link: str | None = None) -> Description:
+    """Read the serial chain between two links of a robot's description.
 
     Arguments and errors are those of `Robot.from_urdf`.
     """
-    path = Path(path)
-    root = parse(path)
+    path, root = source.path, source.root
     links = read_links(path, root)
     parent_joint = read_joints(path, root, links)
     base_link = _find_base(path, links, parent_joint, base_link)
@@ -105,7 +103,7 @@ def _links_below(parent_joint: dict[str, Joint], base_link: str) -> list[str]:
     return sorted(below)
 
 
-def _joints_above(parent_joint: dict[str, Joint], link: str) -> list[Joint]:
+def joints_above(parent_joint: dict[str, Joint], link: str) -> list[Joint]:
     """Return the joints from a link up to its root, nearest first."""
     joints = []
     while link in parent_joint:
@@ -118,7 +116,7 @@ def find_path(
     path: Path, parent_joint: dict[str, Joint], base_link: str, tip_link: str
 ) -> tuple[list[Joint], list[Joint]]:
     """Return the fixed joints to climb from the base, and those to descend to the tip, in order of travel."""
-    above_tip = _joints_above(parent_joint, tip_link)
+    above_tip = joints_above(parent_joint, tip_link)
     meeting_links = {link: place for place, link in enumerate([tip_link, *(joint.parent for joint in above_tip)])}
     up: list[Joint] = []
     link = base_link

@@ -14,6 +14,8 @@ from mfik.errors import RobotError
 
 MOVING_TYPES = ("revolute", "continuous", "prismatic")
 JOINT_TYPES = (*MOVING_TYPES, "fixed", "floating", "planar")
+# Of MJCF files, which become URDF (mfik/robots/mjcf.py): on a chain they are refused, beside it they do no harm.
+MJCF_TYPES = ("ball", "free", "constrained")
 
 
 @dataclass(frozen=True)
@@ -29,22 +31,25 @@ class Joint:
 
 
 def parse(path: Path) -> ET.Element:
+    """Return the root element of an XML file."""
     try:
         text = path.read_bytes()
     except OSError as error:
         raise RobotError(f"{path}: cannot read the file ({error.strerror}); check the path") from None
     except ValueError as error:
         raise RobotError(f"{str(path)!r}: cannot read the file ({error}); check the path") from None
+    return parse_text(path, text)
+
+
+def parse_text(path: Path, text: bytes) -> ET.Element:
+    """Return the root element of the text of an XML file."""
     try:
-        root = ET.fromstring(text)
+        return ET.fromstring(text)
     except ET.ParseError as error:
         line, column = error.position
         raise RobotError(f"{path}: malformed XML at line {line}, column {column} ({error}); correct it there") from None
     except (ValueError, LookupError) as error:
         raise RobotError(f"{path}: malformed XML ({error}); save the file as UTF-8") from None
-    if root.tag != "robot":
-        raise RobotError(f"{path}: expected root element <robot>, got <{root.tag}>; give a URDF file")
-    return root
 
 
 def read_links(path: Path, root: ET.Element) -> list[str]:
@@ -56,7 +61,7 @@ def read_links(path: Path, root: ET.Element) -> list[str]:
         links.append(name)
     _check_unique(path, "link", links)
     if not links:
-        raise RobotError(f"{path}: no <link> found; add the robot's links (a .xacro file must be expanded first)")
+        raise RobotError(f"{path}: no <link> found; add the robot's links (a file with macros must end in .xacro)")
     return links
 
 
@@ -94,7 +99,7 @@ def read_joints(path: Path, root: ET.Element, links: list[str]) -> dict[str, Joi
 def _read_joint(path: Path, element: ET.Element, links: set[str]) -> Joint:
     name, kind = element.attrib["name"], element.get("type")
     where = f"{path}: joint '{name}'"
-    if kind not in JOINT_TYPES:
+    if kind not in (*JOINT_TYPES, *MJCF_TYPES):
         raise RobotError(f"{where}: unknown type {kind!r}; use one of {', '.join(JOINT_TYPES)}")
     ends = []
     for tag in ("parent", "child"):
@@ -139,7 +144,7 @@ def read_number(where: str, tag: str, key: str, word: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise RobotError(
-            f"{where}: <{tag} {key}> has '{word}'; give finite numbers (a .xacro file must be expanded first)"
+            f"{where}: <{tag} {key}> has '{word}'; give finite numbers (a file with macros must end in .xacro)"
         )
     return value
 
@@ -160,7 +165,7 @@ def read_limits(path: Path, joint: Joint) -> tuple[float, float]:
     limit = joint.element.find("limit")
     words = (None, None) if limit is None else (limit.get("lower"), limit.get("upper"))
     if words[0] is None or words[1] is None:
-        raise RobotError(f"{where}: no <limit lower upper>; add it, or make a turning joint continuous")
+        raise RobotError(f"{where}: no <limit lower upper> (MJCF: range); add it, or make a turning joint continuous")
     lower = read_number(where, "limit", "lower", words[0])
     upper = read_number(where, "limit", "upper", words[1])
     if lower >= upper:

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-if missing := [name for name in ("trimesh", "viser", "yourdfpy") if find_spec(name) is None]:
+if missing := [name for name in ("trimesh", "viser") if find_spec(name) is None]:
     raise ImportError(f"the viewer needs {', '.join(missing)}; install what it needs with: pip install 'mfik[viz]'")
 
 from mfik.view.bodies import Body, chain_bodies, frames, mesh_bodies, shape_mesh, sphere_bodies

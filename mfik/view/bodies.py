@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import trimesh
-import yourdfpy
 
 from mfik.collision.world import Box, Capsule, Cylinder, PointCloud, Shape, Sphere
 from mfik.errors import RobotError
 from mfik.robots import Robot
+from mfik.robots.body import read_tree
+from mfik.robots.meshes import link_mesh
+from mfik.robots.source import read_source
 
 _DARK = 0.72  # shade of joints
 _AXIS_END = 1e-6  # [m] two frames nearer than this have no link between them
@@ -96,42 +97,33 @@ def chain_bodies(robot: Robot) -> list[Body]:
     return _merged(parts)
 
 
-def mesh_bodies(robot: Robot, path: str | PathLike[str]) -> list[Body]:
-    """Draw a robot with the collision geometry of its URDF file; joints outside the chain stay at 0.
+def mesh_bodies(
+    robot: Robot,
+    name_or_path: str | PathLike[str],
+    xacro_args: Mapping[str, Any] | None = None,
+    package_paths: Iterable[str | PathLike[str]] = (),
+) -> list[Body]:
+    """Draw a robot with the collision geometry of its description; joints outside the chain stay at 0.
 
     Args:
-        robot: The chain, read from the same file.
-        path: The URDF file.
+        robot: The chain, read from the same description.
+        name_or_path: The description, as of `load_robot`, like the following two.
+        xacro_args: Values of the arguments of a .xacro file.
+        package_paths: Folders that hold the packages of meshes.
     Raises:
-        RobotError: The file has no collision geometry, or a mesh of it is not found.
+        RobotError: The description has no collision geometry, or a mesh of it is not found.
     """
-    path = Path(path).resolve()
-    files = [mesh.get("filename", "") for mesh in ET.parse(path).iterfind("link/collision/geometry/mesh")]
-    found = {name: _find_mesh(path, name) for name in files}
-    urdf = yourdfpy.URDF.load(
-        str(path),
-        build_scene_graph=False,
-        load_meshes=False,
-        build_collision_scene_graph=True,
-        load_collision_meshes=True,
-        filename_handler=lambda fname: found[fname],
-    )
-    scene = urdf.collision_scene
-    if scene is None or not scene.geometry:
-        raise RobotError(f"{path}: no <collision> geometry to draw")
-    joint_above = {joint.child: joint for joint in urdf.joint_map.values()}
-    urdf.update_cfg(np.zeros(len(urdf.actuated_joint_names)))
-    at_zero = frames(robot, np.zeros((1, robot.dof)))[0]
-    T_base_root = np.linalg.inv(urdf.get_transform(robot.base_link, collision_geometry=True))
+    source = read_source(name_or_path, xacro_args, package_paths)
+    tree = read_tree(source, robot.base_link, robot.tip_link)
     parts = []
-    for node in scene.graph.nodes_geometry:
-        T_root_node, name = scene.graph[node]
-        link = scene.graph.transforms.parents[node]
-        while link in joint_above and joint_above[link].name not in robot.joint_names:
-            link = joint_above[link].parent
-        frame = robot.joint_names.index(joint_above[link].name) + 1 if link in joint_above else 0
-        local = np.linalg.inv(at_zero[frame]) @ T_base_root @ T_root_node
-        parts.append((frame, 1.0, scene.geometry[name].copy().apply_transform(local)))
+    for link, shapes in tree.shapes.items():
+        for shape in shapes:
+            mesh = link_mesh([shape], source)
+            if mesh is None:
+                mesh = trimesh.creation.icosphere(subdivisions=3, radius=shape.size[0]).apply_transform(shape.transform)
+            parts.append((tree.frames[link], 1.0, mesh.apply_transform(tree.transforms[link])))
+    if not parts:
+        raise RobotError(f"{source.path}: no <collision> geometry to draw")
     return _merged(parts)
 
 
@@ -174,22 +166,6 @@ def shape_mesh(shape: Shape, size: float) -> trimesh.Trimesh:
         faces = (len(ball.vertices) * np.arange(len(points))[:, None, None] + ball.faces).reshape(-1, 3)
         return trimesh.Trimesh(vertices, faces, process=False)
     return trimesh.creation.box((size, size, 1e-3 * size)).apply_translation((0.0, 0.0, -0.5e-3 * size))
-
-
-def _find_mesh(urdf: Path, name: str) -> str:
-    """Return the file that a URDF's mesh name means: packages are looked for in the folders above the URDF."""
-    bare = name.removeprefix("file://")
-    for scheme in ("package://", "model://"):
-        if name.startswith(scheme):
-            bare = name.removeprefix(scheme)
-            within = bare.partition("/")[2]
-            for folder in urdf.parents:
-                for candidate in (folder / bare, folder / within if folder.name == bare.partition("/")[0] else None):
-                    if candidate is not None and candidate.is_file():
-                        return str(candidate)
-    if (urdf.parent / bare).is_file():
-        return str(urdf.parent / bare)
-    raise RobotError(f"{urdf}: mesh '{name}' was not found in the folders above the file")
 
 
 def _rod(frame: int, end: np.ndarray, radius: float) -> list[tuple[int, float, trimesh.Trimesh]]:

@@ -1,6 +1,7 @@
 """Spheres contain what they are fitted to."""
 
 import subprocess
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("scipy")
 from mfik.collision.fitting import fit_spheres  # noqa: E402
 from mfik.robots.geometry import Shape, mesh_path  # noqa: E402
 from mfik.robots.meshes import link_mesh  # noqa: E402
+from mfik.robots.source import Source  # noqa: E402
 
 
 def held(points, spheres):
@@ -103,7 +105,7 @@ def test_surfaces_of_primitives_lie_around_the_true_ones(tmp_path):
     angle = rng.uniform(0, 2 * np.pi, 2000)
     cylinder = np.stack([radius * np.cos(angle), radius * np.sin(angle), rng.uniform(-0.5, 0.5, 2000) * length], -1)
     for kind, points in (("capsule", capsule), ("cylinder", cylinder)):
-        mesh = link_mesh([Shape(kind, transform, (radius, length))], tmp_path)
+        mesh = link_mesh([Shape(kind, transform, (radius, length))], Source(tmp_path, ET.Element("robot")))
         hull = mesh.convex_hull
         offset = (hull.face_normals * hull.triangles[:, 0]).sum(-1)
         slack = hull.face_normals @ (points + transform[:3, 3]).T - offset[:, None]
@@ -114,18 +116,19 @@ def test_surfaces_of_primitives_lie_around_the_true_ones(tmp_path):
 def test_meshes_are_found_by_package_by_path_and_scaled(tmp_path):
     folder = tmp_path / "arm_description" / "urdf"
     folder.mkdir(parents=True)
+    source = Source(folder / "arm.urdf", ET.Element("robot"))
     mesh = tmp_path / "arm_description" / "meshes" / "part.stl"
     mesh.parent.mkdir()
     trimesh.creation.box((1, 1, 1)).export(mesh)
     for file in ("package://arm_description/meshes/part.stl", "../meshes/part.stl", f"file://{mesh}"):
         shape = Shape("mesh", np.eye(4), (0.1, 0.2, 0.3), file)
         assert mesh_path(shape, folder).samefile(mesh)
-        np.testing.assert_allclose(link_mesh([shape], folder).extents, [0.1, 0.2, 0.3], atol=1e-6)
+        np.testing.assert_allclose(link_mesh([shape], source).extents, [0.1, 0.2, 0.3], atol=1e-6)
     with pytest.raises(RobotError, match="mesh 'package://other/part.stl': no such file .tried"):
         mesh_path(Shape("mesh", np.eye(4), (1, 1, 1), "package://other/part.stl"), folder)
     mesh.write_bytes(b"solid nothing")
     with pytest.raises(RobotError, match="part.stl: "):
-        link_mesh([Shape("mesh", np.eye(4), (1.0, 1.0, 1.0), "../meshes/part.stl")], folder)
+        link_mesh([Shape("mesh", np.eye(4), (1.0, 1.0, 1.0), "../meshes/part.stl")], source)
 
 
 def run(*arguments):

@@ -35,7 +35,7 @@ def test_presets_have_the_documented_frames_and_limits():
 
 
 def test_unknown_name_lists_the_presets():
-    with pytest.raises(RobotError, match=r"expected a preset \(panda, ur10\) or a path.*got 'pandda'"):
+    with pytest.raises(RobotError, match=r"expected a preset \(panda, ur10\), a path.*got 'pandda'"):
         load_robot("pandda")
 
 

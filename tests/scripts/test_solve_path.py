@@ -86,7 +86,7 @@ def test_a_model_and_a_urdf_file_are_taken(way, tmp_path):
         (["panda", "--max_step", "-1"], "max_step: expected a finite number above 0"),
         (["panda", "--max_translation", "0"], "max_translation: expected a finite number above 0"),
         (["panda", "--max_step", "1", "--acceleration", "-1"], "acceleration: expected a finite number above 0"),
-        (["tiago", "--tip_link", "x"], "--base_link, --tip_link: expected a preset or a URDF file"),
+        (["tiago", "--tip_link", "x"], "--tip_link: expected none with 'tiago', as a bundle has its own"),
     ],
 )
 def test_what_is_wrong_is_one_line(way, tmp_path, arguments, message):

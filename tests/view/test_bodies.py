@@ -71,7 +71,7 @@ def test_meshes_stand_where_pinocchio_has_them(name, panda, tiago, example_robot
 def test_a_missing_mesh_is_named(panda, example_robots, tmp_path):
     text = (example_robots / "panda_description" / "urdf" / "panda.urdf").read_text()
     (tmp_path / "panda.urdf").write_text(text)
-    with pytest.raises(RobotError, match=r"mesh 'package://.*link0.stl' was not found"):
+    with pytest.raises(RobotError, match=r"mesh 'package://.*link0.stl': no such file"):
         mesh_bodies(panda, tmp_path / "panda.urdf")
 
 

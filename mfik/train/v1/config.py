@@ -22,7 +22,7 @@ class TrainConfig:
     """Settings of a training run; every field is a flag of `scripts/train.py`.
 
     Attributes:
-        robot: Preset name or URDF file.
+        robot: What `load_robot` takes: a preset, a file, or a name of robot_descriptions.
         learning_rate: AdamW's base learning rate.
         weight_decay: AdamW's decoupled weight decay.
         betas: AdamW's running-average coefficients.
