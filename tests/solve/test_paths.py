@@ -122,6 +122,21 @@ def test_paths_among_obstacles_keep_clear_between_waypoints_too(arm):
     assert solved >= 3
 
 
+def test_among_obstacles_hardly_a_seed_gives_a_longer_path_than_another(arm):
+    """A path belongs to a family, which smoothing does not leave: few of many seeds may end up in a long one."""
+    longer, rng = [], np.random.default_rng(4)
+    while len(longer) < 10:
+        poses = arm.robot.fk(smooth_motion(arm.robot, rng, 100, step=0.1))
+        centres = rng.uniform([-0.7, -0.7, 0], [0.7, 0.7, 1], (12, 3))
+        world = World([Sphere(0.07, [*centre, 1, 0, 0, 0]) for centre in centres])
+        if arm.solve_path(poses, max_step=STEP, world=world).status is Status.SOLVED:
+            results = [arm.solve_path(poses, max_step=STEP, world=world, random_seed=seed) for seed in range(8)]
+            assert all(result.status is Status.SOLVED for result in results)
+            lengths = np.array([result.length for result in results])
+            longer.append(lengths > 1.05 * lengths.min())
+    assert np.mean(longer) <= 0.08
+
+
 def test_the_joints_at_both_ends_are_those_asked_for(arm, six):
     for solver in (arm, six):
         rng = np.random.default_rng(4)

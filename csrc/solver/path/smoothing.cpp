@@ -39,17 +39,30 @@ void Smoother::Factor::solve(int n, double* b) const {
     }
 }
 
-Smoother::Smoother(Task& task, Rows q)
-    : task_(&task), q_(std::move(q)), stages_(static_cast<std::size_t>(task.size())) {
+Smoother::Smoother(Task& task, const Rows& q, int stride)
+    : task_(&task), stride_(stride), size_(1 + (task.size() - 2 + stride) / stride) {
+    for (int i = 0; i < size_; ++i) {
+        const auto row = q.begin() + static_cast<std::ptrdiff_t>(waypoint(i)) * task.dof();
+        q_.insert(q_.end(), row, row + task.dof());
+    }
+    for (int j = 0; j < task.dof(); ++j) max_step_[j] = stride * task.max_step[j];
+    stages_.resize(static_cast<std::size_t>(size_));
     for (Stage& stage : stages_) stage.damping = kDamping;
 }
 
 bool Smoother::stays(int i) const {
-    return (i == 0 && task_->has_start) || (i == task_->size() - 1 && task_->has_goal);
+    return (i == 0 && task_->has_start) || (i == size_ - 1 && task_->has_goal);
+}
+
+/// Whether no joint changes by more than it may from a to b.
+bool Smoother::within_step(const double* a, const double* b) const {
+    for (int j = 0; j < task_->dof(); ++j)
+        if (!(std::fabs(b[j] - a[j]) <= max_step_[j])) return false;
+    return true;
 }
 
 void Smoother::run(int rounds, double done_before, double done_after) {
-    if (task_->size() < 2) return;
+    if (size_ < 2) return;
     for (int round = 0; round < rounds && softness_ < std::size(kSoftness); ++round) {
         if (task_->stops(done_before + (done_after - done_before) * round / rounds)) return;
         if (this->round(kSoftness[softness_]) < kLeastGain) ++softness_;
@@ -91,11 +104,11 @@ void Smoother::accept(Rows moved) {
 /// Bases of the null spaces; false where all of them are empty.
 bool Smoother::find_bases() {
     bool any = false;
-    for (int i = 0; i < task_->size(); ++i) {
+    for (int i = 0; i < size_; ++i) {
         Stage& stage = stages_[static_cast<std::size_t>(i)];
         if (stage.moved > kSameBasis && !stays(i)) {
             stage.size = task_->kernels.null_space(*task_->common.chain, task_->common.constraints,
-                                                   task_->at(i).T_target, at(i), stage.basis);
+                                                   task_->at(waypoint(i)).T_target, at(i), stage.basis);
             stage.moved = 0.0;
         }
         any = any || stage.size > 0;
@@ -107,7 +120,7 @@ bool Smoother::find_bases() {
 /// least squares; Weiszfeld 1937), but for small ones.
 void Smoother::weigh(double softness) {
     const int dof = task_->dof();
-    const int edges = task_->size() - 1;
+    const int edges = size_ - 1;
     weight_.assign(q_.size(), 0.0);
     const double mean = task_->length(q_) / static_cast<double>(q_.size());
     for (int i = 0; i < edges; ++i) {
@@ -115,7 +128,7 @@ void Smoother::weigh(double softness) {
             const double change = std::fabs(at(i + 1)[j] - at(i)[j]), unit = task_->unit()[j];
             const double least = std::max(softness * mean / unit, 1e-9);
             double w = unit / std::max(change, least);
-            const double crowded = change / task_->max_step[j] - kCrowded;
+            const double crowded = change / max_step_[j] - kCrowded;
             if (crowded > 0.0) w *= 1.0 + 100.0 * crowded;
             weight(i, j) = w;
         }
@@ -124,7 +137,7 @@ void Smoother::weigh(double softness) {
 
 /// The motions that solve the normal equations: block tridiagonal, eliminated from the first waypoint to the last.
 void Smoother::solve() {
-    const int n = task_->size();
+    const int n = size_;
     for (int i = 0; i < n; ++i) {
         Stage& stage = stages_[static_cast<std::size_t>(i)];
         assemble(i, stage);
@@ -146,7 +159,7 @@ void Smoother::solve() {
 
 /// Diagonal block, coupling with the next waypoint and right-hand side of a waypoint.
 void Smoother::assemble(int i, Stage& stage) const {
-    const int dof = task_->dof(), n = task_->size();
+    const int dof = task_->dof(), n = size_;
     for (int k = 0; k < stage.size; ++k) {
         stage.motion[k] = 0.0;
         for (int l = 0; l < stage.size; ++l) stage.diagonal.L[k][l] = 0.0;
@@ -213,10 +226,10 @@ Rows Smoother::move() const {
 /// Bring every waypoint back to its pose, and tell which of them then keep to everything: one that does not, or whose
 /// connection to a neighbour does not, is 0.
 std::vector<unsigned char> Smoother::project(Rows& moved) const {
-    const int n = task_->size();
+    const int n = size_;
     std::vector<cpu::PathRow> rows;
     rows.reserve(stages_.size());
-    for (int i = 0; i < n; ++i) rows.push_back(task_->row(i, &moved[index(i, 0)]));
+    for (int i = 0; i < n; ++i) rows.push_back(task_->row(waypoint(i), &moved[index(i, 0)]));
     task_->refine(rows, kRefinements, 0);
     std::vector<unsigned char> valid(rows.size(), 1);
     bool all = true;
@@ -228,7 +241,7 @@ std::vector<unsigned char> Smoother::project(Rows& moved) const {
         all = all && rows[row].converged;
     }
     for (int i = 1; i < n; ++i) {
-        if (task_->within_step(&moved[index(i - 1, 0)], &moved[index(i, 0)])) continue;
+        if (within_step(&moved[index(i - 1, 0)], &moved[index(i, 0)])) continue;
         valid[static_cast<std::size_t>(i) - 1] = valid[static_cast<std::size_t>(i)] = 0;
         all = false;
     }
@@ -236,14 +249,14 @@ std::vector<unsigned char> Smoother::project(Rows& moved) const {
     return valid;
 }
 
-/// Mark waypoints that collide, or, where none does, those whose connections do.
+/// Mark waypoints that collide, or, where none does and none is left out, those whose connections do.
 void Smoother::find_colliding(const Rows& moved, std::vector<unsigned char>& valid) const {
     if (!task_->common.keeps_clear) return;
     valid = task_->clear(moved);
-    if (std::find(valid.begin(), valid.end(), 0) != valid.end()) return;
+    if (stride_ > 1 || std::find(valid.begin(), valid.end(), 0) != valid.end()) return;
     Rows between;
     std::vector<std::size_t> behind;  // waypoint behind each row
-    for (int i = 1; i < task_->size(); ++i) {
+    for (int i = 1; i < size_; ++i) {
         task_->add_between(&moved[index(i - 1, 0)], &moved[index(i, 0)], between);
         behind.resize(between.size() / task_->width(), static_cast<std::size_t>(i));
     }

@@ -1,6 +1,7 @@
 // Smoothing: the whole path made shorter along the null space of its poses.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "solver/path/task.hpp"
@@ -10,8 +11,10 @@ namespace mfik::path {
 /// Shortens a path that keeps to everything, which it does afterwards, too. q_start and q_goal stay where they are.
 class Smoother {
   public:
-    /// @param[in] q  [size, dof]
-    Smoother(Task& task, Rows q);
+    /// @param[in] q       [size, dof]
+    /// @param[in] stride  1: the path itself. More: every so many waypoints of it, and the last one, with steps so many
+    ///                    times as large and nothing checked in between: what a path will come to, in less time.
+    Smoother(Task& task, const Rows& q, int stride = 1);
 
     /// Take `rounds` at most, fewer where it no longer pays.
     void run(int rounds, double done_before, double done_after);
@@ -43,7 +46,9 @@ class Smoother {
     [[nodiscard]] double& weight(int i, int j) { return weight_[index(i, j)]; }
     [[nodiscard]] double weight(int i, int j) const { return weight_[index(i, j)]; }
     [[nodiscard]] const double* at(int i) const { return &q_[index(i, 0)]; }
+    [[nodiscard]] int waypoint(int i) const { return std::min(i * stride_, task_->size() - 1); }
     [[nodiscard]] bool stays(int i) const;
+    [[nodiscard]] bool within_step(const double* a, const double* b) const;
 
     double round(double softness);
     bool find_bases();
@@ -57,6 +62,8 @@ class Smoother {
     void accept(Rows moved);
 
     Task* task_;
+    int stride_, size_;  // size_: waypoints that are looked at
+    double max_step_[kMaxJoints]{};
     Rows q_;
     std::vector<Stage> stages_;
     std::vector<double> weight_;  // of the squared changes to the next waypoint, [size, dof]

@@ -11,8 +11,8 @@
 namespace mfik::path {
 namespace {
 
-constexpr int kDraws = 48;  // random configurations from which solutions of an end of the path are looked for
-constexpr std::size_t kBeginnings = 12;  // solutions of the first waypoint that are carried on first
+constexpr int kDraws = 96;  // random configurations from which solutions of an end of the path are looked for
+constexpr std::size_t kBeginnings = 16;  // solutions of an end that are carried on first
 constexpr int kMoreDraws = 256;          // of a waypoint where everything breaks
 constexpr int kRounds = 6;               // in which connections are looked for where everything breaks
 constexpr int kMostChains = 4000;        // of the graph
@@ -21,9 +21,10 @@ constexpr int kNeighbourReach = 30;      // waypoints that they are carried at m
 constexpr int kSteered = 96;             // chains steered towards others in a round
 constexpr double kSteerGain = 0.3;       // share of the way to the other chain in a step
 constexpr double kPostureGain = 0.05;
-constexpr int kWays = 3;         // that are smoothed
-constexpr double kApart = 0.3;   // joint difference of two of them [rad] or [length]
-constexpr int kTrialRounds = 4;  // of smoothing of each; the shortest goes on
+constexpr int kWays = 16;            // of which the one is smoothed that promises to become the shortest
+constexpr double kApart = 0.3;       // joint difference of two of them somewhere [rad] or [length]
+constexpr int kTrialWaypoints = 40;  // of each that are looked at for it, about
+constexpr int kTrialRounds = 6;      // of smoothing, likewise
 constexpr int kSmoothingRounds = 40;
 
 class Search {
@@ -33,9 +34,10 @@ class Search {
     Rows run() {
         begin();
         graph_.search();
-        if (!graph_.is_complete() && graph_.reached() > 0 && !spare_.empty()) {
+        if (!graph_.is_complete() && graph_.reached() > 0 && !(spare_first_.empty() && spare_last_.empty())) {
             std::vector<Carried> chains;
-            add_beginnings(spare_, 0, true, chains);
+            add_beginnings(spare_first_, 0, true, chains);
+            add_beginnings(spare_last_, task_.size() - 1, false, chains);
             carry_into_graph(chains);
             graph_.search();
         }
@@ -49,19 +51,25 @@ class Search {
     [[nodiscard]] const Graph& graph() const { return graph_; }
 
   private:
-    /// Solutions of both ends, carried to the other end.
+    /// Solutions of both ends, carried to the other end: a passage that is narrow near one of them lets through few of
+    /// those that come from the other.
     void begin() {
         std::vector<Carried> chains;
+        const int last = task_.size() - 1;
         const double* near = task_.common.q_ref;
         if (task_.has_start) {
             if (!is_clear(task_.q_start)) return;
             chains.push_back(begin_at(task_, 0, task_.q_start, true));
         }
-        spare_ = candidates(task_, 0, kDraws, 0, near);
-        if (spare_.empty() && !task_.has_start) spare_ = more_candidates(0, 1, near);
-        if (!task_.has_start) add_beginnings(take_apart(kBeginnings), 0, true, chains);
-        if (task_.has_goal && is_clear(task_.q_goal))
-            chains.push_back(begin_at(task_, task_.size() - 1, task_.q_goal, false));
+        spare_first_ = candidates(task_, 0, kDraws, 0, near);
+        if (spare_first_.empty() && !task_.has_start) spare_first_ = more_candidates(0, 1, near);
+        if (!task_.has_start) add_beginnings(take_apart(spare_first_), 0, true, chains);
+        if (!task_.has_goal) {
+            spare_last_ = candidates(task_, last, kDraws, 0, near);
+            if (!task_.has_start) add_beginnings(take_apart(spare_last_), last, false, chains);
+        } else if (is_clear(task_.q_goal)) {
+            chains.push_back(begin_at(task_, last, task_.q_goal, false));
+        }
         carry_into_graph(chains);
     }
 
@@ -75,19 +83,19 @@ class Search {
         return found;
     }
 
-    /// Take some of the spare solutions of the first waypoint: always the one farthest from those taken.
-    Rows take_apart(std::size_t count) {
+    /// Take kBeginnings of the spare solutions: always the one farthest from those taken.
+    Rows take_apart(Rows& spare) const {
         const std::size_t n = task_.width();
         Rows taken;
-        std::vector<double> gap(spare_.size() / n, kInfinity);
-        while (!spare_.empty() && taken.size() < count * n) {
+        std::vector<double> gap(spare.size() / n, kInfinity);
+        while (!spare.empty() && taken.size() < kBeginnings * n) {
             const auto farthest = std::max_element(gap.begin(), gap.end()) - gap.begin();
-            const auto row = spare_.begin() + farthest * task_.dof();
+            const auto row = spare.begin() + farthest * task_.dof();
             taken.insert(taken.end(), row, row + task_.dof());
-            spare_.erase(row, row + task_.dof());
+            spare.erase(row, row + task_.dof());
             gap.erase(gap.begin() + farthest);
             for (std::size_t k = 0; k < gap.size(); ++k)
-                gap[k] = std::min(gap[k], task_.distance(&spare_[k * n], &taken[taken.size() - n]));
+                gap[k] = std::min(gap[k], task_.distance(&spare[k * n], &taken[taken.size() - n]));
         }
         return taken;
     }
@@ -202,23 +210,26 @@ class Search {
         return taken;
     }
 
-    /// The shortest of a few ways, after smoothing: the longest is left out after each trial.
+    /// The shortest of a few ways, by what smoothing makes of some of their waypoints, smoothed as a whole.
     Rows smoothed() {
-        std::vector<Smoother> ways;
-        for (Rows& way : graph_.shortest(kWays, kApart)) ways.emplace_back(task_, std::move(way));
+        const std::vector<Rows> ways = graph_.shortest(kWays, kApart);
         if (ways.empty()) return graph_.shortest();
-        while (ways.size() > 1) {
-            for (Smoother& way : ways) way.run(kTrialRounds, 0.7, 0.8);
-            ways.erase(std::max_element(ways.begin(), ways.end(),
-                                        [](const Smoother& a, const Smoother& b) { return a.length() < b.length(); }));
+        const int stride = std::max(1, task_.size() / kTrialWaypoints);
+        std::size_t best = 0;
+        double shortest = kInfinity;
+        for (std::size_t i = 0; ways.size() > 1 && i < ways.size(); ++i) {
+            Smoother trial(task_, ways[i], stride);
+            trial.run(kTrialRounds, 0.7, 0.8);
+            if (trial.length() < shortest) shortest = trial.length(), best = i;
         }
-        ways.front().run(kSmoothingRounds, 0.8, 1.0);
-        return ways.front().q();
+        Smoother smoother(task_, ways[best]);
+        smoother.run(kSmoothingRounds, 0.8, 1.0);
+        return smoother.q();
     }
 
     Task& task_;
     Graph graph_;
-    Rows spare_;  // solutions of the first waypoint from which nothing was carried yet
+    Rows spare_first_, spare_last_;  // solutions of the first and the last waypoint that were not carried yet
     double midpoint_[kMaxJoints]{};
 };
 

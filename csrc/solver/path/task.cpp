@@ -174,12 +174,6 @@ bool Task::edge_is_clear(const double* a, const double* b, Rows* where) const {
     return false;
 }
 
-bool Task::within_step(const double* a, const double* b) const {
-    for (int j = 0; j < dof(); ++j)
-        if (!(std::fabs(b[j] - a[j]) <= max_step[j])) return false;
-    return true;
-}
-
 double Task::distance(const double* a, const double* b) const {
     double sum = 0.0;
     for (int j = 0; j < dof(); ++j) sum += unit()[j] * std::fabs(b[j] - a[j]);

@@ -63,8 +63,6 @@ class Task {
     void add_between(const double* a, const double* b, Rows& rows) const;
     /// Whether the straight line of the joints from a to b keeps clear between the two.
     [[nodiscard]] bool edge_is_clear(const double* a, const double* b, Rows* where = nullptr) const;
-    /// Whether no joint changes by more than max_step from a to b.
-    [[nodiscard]] bool within_step(const double* a, const double* b) const;
     /// Sum of the changes of all joints [rad and m].
     [[nodiscard]] double distance(const double* a, const double* b) const;
     [[nodiscard]] double length(const Rows& rows) const;
