@@ -16,6 +16,7 @@ import numpy as np
 import trimesh
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from mfik.errors import ArgumentError
 
@@ -194,9 +195,7 @@ def _cover(mesh: trimesh.Trimesh, excess: float, max_spheres: int | None = None)
     reached = np.zeros((len(candidates), len(centers)), bool)
     for begin in range(0, len(candidates), 256):
         rows = slice(begin, begin + 256)
-        square = ((candidates[rows, None] - centers[None]) ** 2).sum(-1)
-        reach = large[rows, None] - radius[None]
-        reached[rows] = (reach > 0) & (square <= np.maximum(reach, 0) ** 2)
+        reached[rows] = cdist(candidates[rows], centers) <= large[rows, None] - radius
     missed = np.asarray(~reached.any(0))
     if missed.any():  # between two candidates: such a patch's own centre, where it suffices by itself
         reached = np.concatenate([reached, _own(centers, radius, missed, excess)])
@@ -204,23 +203,24 @@ def _cover(mesh: trimesh.Trimesh, excess: float, max_spheres: int | None = None)
         large = np.concatenate([large, np.maximum(excess, radius[missed])])
 
     chosen: list[int] = []
-    owner = np.full(len(centers), -1)
-    gain = reached.sum(1).astype(np.int64)
-    while (owner < 0).any():
+    left = np.ones(len(centers), bool)
+    gain = reached.sum(1)
+    while left.any():
         best = int(gain.argmax())
-        fresh = reached[best] & (owner < 0)
-        owner[fresh] = len(chosen)
+        fresh = reached[best] & left
+        left &= ~fresh
         chosen.append(best)
         if max_spheres is not None and len(chosen) > max_spheres:
             return None
-        gain -= reached[:, fresh].sum(1)
+        if left.sum() < fresh.sum():
+            gain = reached[:, left].sum(1)
+        else:
+            gain -= reached[:, fresh].sum(1)
     return _tighten(candidates[chosen], reached[chosen], triangles, first)
 
 
 def _own(centers: np.ndarray, radius: np.ndarray, missed: np.ndarray, excess: float) -> np.ndarray:
-    square = ((centers[missed, None] - centers[None]) ** 2).sum(-1)
-    reach = np.maximum(excess, radius[missed])[:, None] - radius[None]
-    return (reach >= 0) & (square <= np.maximum(reach, 0) ** 2)
+    return cdist(centers[missed], centers) <= np.maximum(excess, radius[missed])[:, None] - radius
 
 
 def _tighten(centers: np.ndarray, reached: np.ndarray, triangles: np.ndarray, first: np.ndarray) -> np.ndarray:
