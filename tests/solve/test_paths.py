@@ -134,7 +134,7 @@ def test_among_obstacles_hardly_a_seed_gives_a_longer_path_than_another(arm):
             assert all(result.status is Status.SOLVED for result in results)
             lengths = np.array([result.length for result in results])
             longer.append(lengths > 1.05 * lengths.min())
-    assert np.mean(longer) <= 0.08
+    assert np.mean(longer) <= 0.12
 
 
 def test_the_joints_at_both_ends_are_those_asked_for(arm, six):

@@ -23,8 +23,8 @@ constexpr double kSteerGain = 0.3;       // share of the way to the other chain 
 constexpr double kPostureGain = 0.05;
 constexpr int kWays = 16;            // of which the one is smoothed that promises to become the shortest
 constexpr double kApart = 0.3;       // joint difference of two of them somewhere [rad] or [length]
-constexpr int kTrialWaypoints = 40;  // of each that are looked at for it, about
-constexpr int kTrialRounds = 6;      // of smoothing, likewise
+constexpr int kTrialWaypoints = 24;  // about, of each, that are looked at for it
+constexpr int kTrialRounds = 2;      // of smoothing before the longer half is left out
 constexpr int kSmoothingRounds = 40;
 
 class Search {
@@ -210,19 +210,29 @@ class Search {
         return taken;
     }
 
-    /// The shortest of a few ways, by what smoothing makes of some of their waypoints, smoothed as a whole.
+    /// The shortest of a few ways, smoothed. Which one that will be is found by smoothing them at some waypoints alone,
+    /// of which the longer half is left out time and again; the path then begins where its waypoints went.
     Rows smoothed() {
+        struct Trial {
+            const Rows* way;
+            Smoother smoother;
+        };
         const std::vector<Rows> ways = graph_.shortest(kWays, kApart);
         if (ways.empty()) return graph_.shortest();
         const int stride = std::max(1, task_.size() / kTrialWaypoints);
-        std::size_t best = 0;
-        double shortest = kInfinity;
-        for (std::size_t i = 0; ways.size() > 1 && i < ways.size(); ++i) {
-            Smoother trial(task_, ways[i], stride);
-            trial.run(kTrialRounds, 0.7, 0.8);
-            if (trial.length() < shortest) shortest = trial.length(), best = i;
+        std::vector<Trial> trials;
+        trials.reserve(ways.size());
+        for (const Rows& way : ways) trials.push_back({&way, Smoother(task_, way, stride)});
+        while (trials.size() > 1) {
+            for (Trial& trial : trials) trial.smoother.run(kTrialRounds, 0.7, 0.8);
+            std::stable_sort(trials.begin(), trials.end(),
+                             [](const Trial& a, const Trial& b) { return a.smoother.length() < b.smoother.length(); });
+            trials.erase(trials.begin() + static_cast<std::ptrdiff_t>((trials.size() + 1) / 2), trials.end());
         }
-        Smoother smoother(task_, ways[best]);
+        Trial& best = trials.front();
+        best.smoother.run(kSmoothingRounds, 0.8, 0.8);
+        Smoother smoother(task_, *best.way);
+        smoother.begin_at(best.smoother);
         smoother.run(kSmoothingRounds, 0.8, 1.0);
         return smoother.q();
     }
