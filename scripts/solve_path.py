@@ -38,6 +38,13 @@ def main() -> None:
     parser.add_argument("--max_rotation", type=float, default=0.1, help="turned so far at most, likewise [rad]")
     parser.add_argument("--max_step", type=float, default=0.12, help="largest step of a joint between poses [rad or m]")
     parser.add_argument("--q_start", type=float, nargs="+", metavar="Q", help="joints at the first pose [rad or m]")
+    parser.add_argument("--q_goal", type=float, nargs="+", metavar="Q", help="joints at the last pose, likewise")
+    parser.add_argument("--q_ref", type=float, nargs="+", metavar="Q", help="where locked joints stay, likewise")
+    parser.add_argument("--locked", nargs="+", default=[], metavar="JOINT", help="names of joints that do not move")
+    parser.add_argument(
+        "--slack", type=float, nargs=6, metavar="S", help="of each pose, along and about its axes [m], [rad]; inf: free"
+    )
+    parser.add_argument("--tool", type=float, nargs=7, metavar="X", help="T_tip_tool: x y z [m], qw qx qy qz")
     parser.add_argument(
         "--velocity", type=float, nargs="+", help="bound of all joints, or of each; default: the URDF's"
     )
@@ -49,6 +56,8 @@ def main() -> None:
 
     solver = load_solver(args.robot, robot_arguments(args))
     world = None if args.world is None else World.from_file(args.world)
+    locked = [joint_index(solver, name) for name in args.locked]
+    asked = {name: value for name in ("slack", "tool") if (value := getattr(args, name)) is not None}
     given = load_poses(args.poses)
     poses = given if args.max_translation is None else interpolate(given, args.max_translation, args.max_rotation)
     make_folder(args.output)
@@ -57,12 +66,16 @@ def main() -> None:
         result = solver.solve_path(
             poses,
             args.q_start,
+            q_goal=args.q_goal,
+            q_ref=args.q_ref,
+            locked=locked,
             max_step=args.max_step,
             world=world,
             margin=args.margin,
             time_limit=args.time_limit,
             random_seed=args.random_seed,
             progress=lambda share: bool(bar.update(round(100 * share) - bar.n)) and False,
+            **asked,
         )
         bar.update(bar.total - bar.n)
     said = explain(result, place_in_file(given, args))
@@ -81,7 +94,7 @@ def main() -> None:
             for ending in ("csv", "npz"):
                 save_joints(args.output / f"trajectory.{ending}", trajectory, names)
             print(f"{trajectory.t[-1]:.3f} s, {len(trajectory.t)} samples")
-    facts = measured(solver, poses, result, trajectory, world)
+    facts = measured(solver, poses, result, trajectory, world, **asked)
     summary = {"status": result.status.name, "reached": result.reached, "poses": len(poses), "said": said, **facts}
     with whole_file(args.output / "result.json") as file:
         file.write(json.dumps(summary, indent=1).encode())
@@ -108,6 +121,13 @@ def load_solver(robot: str, description: dict[str, Any]) -> Solver:
     if given := [name for name, value in description.items() if value]:
         raise ArgumentError(f"--{given[0]}: expected none with '{robot}', as a bundle has its own; leave it out")
     return Solver.load(model_path(robot))
+
+
+def joint_index(solver: Solver, name: str) -> int:
+    names = solver.robot.joint_names
+    if name not in names:
+        raise ArgumentError(f"--locked: expected joints of {solver.robot.name}, got '{name}'; use {', '.join(names)}")
+    return names.index(name)
 
 
 def one_or_each(values: list[float] | None) -> Any:

@@ -13,7 +13,7 @@ from mfik.solve.checks import as_joints, as_poses, as_positive
 
 _MOST_POSES = 10_000_000  # 560 MB; a spacing that asks for more is a wrong unit
 _SAMPLES = 16  # of a segment: the largest departure, of a parabola, is then seen to 0.4 %
-_IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+IDENTITY = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
 class Deviation(NamedTuple):
@@ -75,7 +75,7 @@ def interpolate(poses: ArrayLike, max_translation: float, max_rotation: float) -
 
 
 def deviation(
-    robot: Robot, q: ArrayLike, poses: ArrayLike, *, at: ArrayLike | None = None, tool: ArrayLike = _IDENTITY
+    robot: Robot, q: ArrayLike, poses: ArrayLike, *, at: ArrayLike | None = None, tool: ArrayLike = IDENTITY
 ) -> Deviation:
     """Measure how far the tool departs from the straight line and the slerp between waypoints.
 

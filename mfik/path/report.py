@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mfik.collision import World
-from mfik.path.lines import deviation
+from mfik.path.lines import IDENTITY, deviation
 from mfik.path.timing import Trajectory
 from mfik.report import Page
 from mfik.solve import PathResult, Solver
@@ -24,22 +25,34 @@ class Bounds(NamedTuple):
 
 
 def measured(
-    solver: Solver, poses: np.ndarray, result: PathResult, trajectory: Trajectory | None, world: World | None
+    solver: Solver,
+    poses: np.ndarray,
+    result: PathResult,
+    trajectory: Trajectory | None,
+    world: World | None,
+    *,
+    tool: Sequence[float] = IDENTITY,
+    slack: Sequence[float] = (0.0,) * 6,
 ) -> dict[str, float]:
-    """Return what the answer measures: lengths, deviations, clearance, time."""
+    """Return what the answer measures: lengths, deviations where there is no slack, clearance, time."""
+
+    def deviations(prefix: str, q: np.ndarray, at: np.ndarray | None) -> dict[str, float]:
+        away = deviation(solver.robot, q, poses[: result.reached], at=at, tool=tool)
+        found = {} if any(slack[:3]) else {f"{prefix}mm": 1e3 * away.translation}
+        return found if any(slack[3:]) else {**found, f"{prefix}deg": float(np.degrees(away.rotation))}
+
     facts = {
         "length": result.length,
         "largest_step": float(result.largest_step.max(initial=0.0)),
         "time_ms": 1e-3 * result.time_us,
     }
     if result.reached:
-        away = deviation(solver.robot, result.q, poses[: result.reached])
-        facts |= {"deviation_mm": 1e3 * away.translation, "deviation_deg": float(np.degrees(away.rotation))}
+        facts |= deviations("deviation_", result.q, None)
         if solver.robot.body is not None:
             facts["clearance_mm"] = 1e3 * min(solver.clearance(q, world).distance for q in result.q)
     if trajectory is not None:
-        away = deviation(solver.robot, trajectory.q, poses[: result.reached], at=trajectory.waypoint)
-        facts |= {"duration_s": float(trajectory.t[-1]), "motion_deviation_mm": 1e3 * away.translation}
+        facts |= {"duration_s": float(trajectory.t[-1])}
+        facts |= deviations("motion_deviation_", trajectory.q, trajectory.waypoint)
         if solver.robot.body is not None and world is not None:
             facts["samples_in_collision"] = int((~solver.is_free(trajectory.q, world)).sum())
     return facts

@@ -51,6 +51,26 @@ def test_a_path_is_solved_timed_and_reported(panda, way, tmp_path):
         assert f"pictures/{picture}-light.svg" in page and (output / "pictures" / f"{picture}-dark.svg").stat().st_size
 
 
+def test_ends_locks_slack_and_tool_reach_the_solver(panda, way, tmp_path):
+    file, start = way
+    tool = [0, 0, 0.1, 1, 0, 0, 0]
+    spacing = ["--poses", file, "--max_translation", 0.01]
+    solve("panda", *spacing, "--output", tmp_path / "tip")
+    goal = load_joints(tmp_path / "tip" / "joints.csv", panda.joint_names)[0][-1]
+    solve("panda", *spacing, "--q_goal", *goal, "--output", tmp_path / "back")
+    q, _ = load_joints(tmp_path / "back" / "joints.csv", panda.joint_names)
+    np.testing.assert_allclose(q[-1], goal, atol=1e-12)
+    name = panda.joint_names[2]
+    options = ["--tool", *tool, "--locked", name, "--q_ref", *(HOME + 0.05), "--slack", 0, 0, 0, 0, 0, "inf"]
+    solve("panda", *spacing, *options, "--acceleration", 10, "--output", tmp_path / "tool")
+    q, _ = load_joints(tmp_path / "tool" / "joints.csv", panda.joint_names)
+    np.testing.assert_allclose(q[:, 2], 0.05, atol=1e-12)
+    poses = load_poses(tmp_path / "tool" / "poses.csv")
+    assert deviation(panda, q, poses, tool=tool).translation < 1e-3
+    result = json.loads((tmp_path / "tool" / "result.json").read_text())
+    assert result["deviation_mm"] < 1 and result["motion_deviation_mm"] < 5 and "deviation_deg" not in result
+
+
 def test_what_cannot_be_done_says_where_and_writes_what_can(panda, way, tmp_path):
     file, start = way
     save_poses(file, [start, start + [0, 0.1, 0, 0, 0, 0, 0], start + [1.5, 0, 0, 0, 0, 0, 0]])
@@ -83,6 +103,7 @@ def test_a_model_and_a_urdf_file_are_taken(way, tmp_path):
         (["pandas"], "pandas"),
         (["panda", "--poses", "none.csv"], "none.csv: cannot read the file"),
         (["panda", "--world", "none.yaml"], "none.yaml: cannot read the file"),
+        (["panda", "--locked", "x"], "--locked: expected joints of panda, got 'x'; use panda_joint1"),
         (["panda", "--max_step", "-1"], "max_step: expected a finite number above 0"),
         (["panda", "--max_translation", "0"], "max_translation: expected a finite number above 0"),
         (["panda", "--max_step", "1", "--acceleration", "-1"], "acceleration: expected a finite number above 0"),
