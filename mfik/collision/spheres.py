@@ -19,7 +19,6 @@ from numpy.typing import ArrayLike
 
 from mfik.collision.body import check_spheres
 from mfik.errors import ArgumentError, RobotError
-from mfik.writing import whole_file
 
 _KEY = "collision_spheres"
 _IGNORE = "self_collision_ignore"
@@ -99,6 +98,8 @@ def write_spheres(
         RobotError: A number is not finite, or a radius is not above 0.
         WriteError: The disk is full, the folder is read-only, or the like.
     """
+    from mfik.writing import whole_file  # slow to import
+
     blocks = []
     for link, rows in spheres.items():
         checked = check_spheres(f"{_KEY}.{link}", rows).tolist()
