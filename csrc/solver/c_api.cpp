@@ -24,6 +24,8 @@ using mfik::Result;
 using mfik::Solver;
 using mfik::Span;
 using mfik::Status;
+using mfik::c::copy_text;
+using mfik::c::read_options;
 
 // The options of the first version end here.
 constexpr std::size_t kFirstOptionsSize = offsetof(mfik_options, q_preferred) + sizeof(const double*);
@@ -66,7 +68,31 @@ mfik_status report(const Result& result, mfik_result* out) {
     return static_cast<mfik_status>(result.status);
 }
 
-/// Options of the caller, or the defaults; why they are refused, or null.
+std::size_t dof_of(const mfik_solver* solver) {
+    return static_cast<std::size_t>(solver->solver.dof());
+}
+
+/// One call of the solver with the arguments that all calls share, checked for null.
+template <class Call>
+mfik_status checked(const mfik_solver* solver, const double* T_base_tool, const double* q_ref, const double* q_out,
+                    const mfik_workspace* workspace, const mfik_options* given, mfik_result* result, Call call) {
+    if (solver == nullptr) return report(refusal("solver: expected no NULL"), result);
+    if (T_base_tool == nullptr) return report(refusal("T_base_tool: expected no NULL"), result);
+    if (q_ref == nullptr) return report(refusal("joints to start from: expected no NULL"), result);
+    if (q_out == nullptr) return report(refusal("q_out: expected no NULL"), result);
+    if (workspace == nullptr) return report(refusal("workspace: expected no NULL"), result);
+    Options options;
+    const std::size_t dof = dof_of(solver);
+    if (const char* error = read_options(given, dof, options)) return report(refusal(error), result);
+    Pose pose;
+    std::copy_n(T_base_tool, pose.size(), pose.begin());
+    return report(call(pose, Span<const double>(q_ref, dof), options), result);
+}
+
+}  // namespace
+
+namespace mfik::c {
+
 const char* read_options(const mfik_options* given, std::size_t dof, Options& out) {
     if (given == nullptr) return nullptr;
     if (given->size < kFirstOptionsSize || given->size > sizeof(mfik_options)) {
@@ -101,28 +127,6 @@ const char* read_options(const mfik_options* given, std::size_t dof, Options& ou
     return nullptr;
 }
 
-std::size_t dof_of(const mfik_solver* solver) {
-    return static_cast<std::size_t>(solver->solver.dof());
-}
-
-/// One call of the solver with the arguments that all calls share, checked for null.
-template <class Call>
-mfik_status checked(const mfik_solver* solver, const double* T_base_tool, const double* q_ref, const double* q_out,
-                    const mfik_workspace* workspace, const mfik_options* given, mfik_result* result, Call call) {
-    if (solver == nullptr) return report(refusal("solver: expected no NULL"), result);
-    if (T_base_tool == nullptr) return report(refusal("T_base_tool: expected no NULL"), result);
-    if (q_ref == nullptr) return report(refusal("joints to start from: expected no NULL"), result);
-    if (q_out == nullptr) return report(refusal("q_out: expected no NULL"), result);
-    if (workspace == nullptr) return report(refusal("workspace: expected no NULL"), result);
-    Options options;
-    const std::size_t dof = dof_of(solver);
-    if (const char* error = read_options(given, dof, options)) return report(refusal(error), result);
-    Pose pose;
-    std::copy_n(T_base_tool, pose.size(), pose.begin());
-    return report(call(pose, Span<const double>(q_ref, dof), options), result);
-}
-
-/// Copy text into a C string of `size` bytes, cut where it does not fit.
 void copy_text(const char* text, char* out, std::size_t size) {
     if (out == nullptr || size == 0) return;
     const std::size_t length = std::min(std::strlen(text), size - 1);
@@ -130,7 +134,7 @@ void copy_text(const char* text, char* out, std::size_t size) {
     out[length] = '\0';
 }
 
-}  // namespace
+}  // namespace mfik::c
 
 const char* mfik_version() noexcept {
     return MFIK_VERSION;

@@ -59,6 +59,34 @@ class Result(ctypes.Structure):
     ]
 
 
+PROGRESS = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_double, ctypes.c_void_p)
+
+
+class PathOptions(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("max_step", ctypes.POINTER(ctypes.c_double)),
+        ("q_start", ctypes.POINTER(ctypes.c_double)),
+        ("q_goal", ctypes.POINTER(ctypes.c_double)),
+        ("q_ref", ctypes.POINTER(ctypes.c_double)),
+        ("edge_check", ctypes.c_double),
+        ("time_limit_s", ctypes.c_double),
+        ("random_seed", ctypes.c_uint64),
+        ("progress", PROGRESS),
+        ("progress_data", ctypes.c_void_p),
+    ]
+
+
+class PathResult(ctypes.Structure):
+    _fields_ = [
+        ("status", ctypes.c_int32),
+        ("attempts", ctypes.c_int32),
+        ("reached", ctypes.c_size_t),
+        ("length", ctypes.c_double),
+        ("time_us", ctypes.c_double),
+    ]
+
+
 @pytest.fixture(scope="module")
 def library():
     folder = subprocess.check_output([sys.executable, "-m", "mfik", "--lib-dir"], text=True).strip()
@@ -77,6 +105,20 @@ def library():
         ("lower", ctypes.POINTER(real), pointer),
         ("upper", ctypes.POINTER(real), pointer),
         ("options_init", None, options, size),
+        ("path_options_init", None, ctypes.POINTER(PathOptions), size),
+        (
+            "solve_path",
+            ctypes.c_int32,
+            pointer,
+            size,
+            DOUBLES,
+            DOUBLES,
+            ctypes.POINTER(PathOptions),
+            options,
+            ctypes.POINTER(PathResult),
+            ctypes.c_char_p,
+            size,
+        ),
         ("solve", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
         ("track", ctypes.c_int32, pointer, DOUBLES, DOUBLES, real, DOUBLES, pointer, options, result),
         ("track_joints", ctypes.c_int32, pointer, DOUBLES, DOUBLES, DOUBLES, DOUBLES, pointer, options, result),
@@ -236,6 +278,78 @@ def test_track_solve_all_and_batch_answer_the_same_bits(library, handles, solver
     np.testing.assert_array_equal(q, expected.q)
     np.testing.assert_array_equal([result.status for result in results], expected.status)
     assert status == next((int(s) for s in expected.status if s != Status.SOLVED), Status.SOLVED)
+
+
+def path_options(library, **joints):
+    """Return the defaults with joints, and the arrays that these point to."""
+    path = PathOptions()
+    library.mfik_path_options_init(path, ctypes.sizeof(path))
+    arrays = {name: np.ascontiguousarray(q, float) for name, q in joints.items()}
+    for name, q in arrays.items():
+        setattr(path, name, q.ctypes.data_as(ctypes.POINTER(ctypes.c_double)))
+    return path, arrays
+
+
+def test_a_path_has_the_same_bits(library, handles, solver):
+    c_solver, _ = handles
+    dof, text, result = solver.dof, ctypes.create_string_buffer(200), PathResult()
+    motion = np.linspace(0.2, 0.6, 30)[:, None] * np.cos(np.arange(dof)) + 0.5 * (
+        solver.robot.lower + solver.robot.upper
+    )
+    poses = np.array([solver.robot.fk(q) for q in motion])
+    step = np.full(dof, 0.1)
+    path, _kept = path_options(library, max_step=step)
+    path.random_seed = 5
+    q = np.empty((len(poses), dof))
+    status = library.mfik_solve_path(c_solver, len(poses), poses, q, path, None, result, text, len(text))
+    expected = solver.solve_path(poses, max_step=step, random_seed=5)
+    assert status == result.status == Status.SOLVED and result.reached == len(poses)
+    np.testing.assert_array_equal(q, expected.q)
+    assert (result.length, result.attempts) == (expected.length, expected.attempts)
+    assert text.value.decode() == expected.reason
+
+    # From given joints to a waypoint out of reach: the prefix, and why.
+    poses[20, :3] += 5.0
+    path, _kept = path_options(library, max_step=step, q_start=expected.q[0], q_ref=expected.q[0])
+    q.fill(np.nan)
+    status = library.mfik_solve_path(c_solver, len(poses), poses, q, path, None, result, text, 40)
+    expected = solver.solve_path(poses, expected.q[0], q_ref=expected.q[0], max_step=step)
+    assert status == expected.status == Status.UNREACHABLE and result.reached == 20 and np.isnan(q[20:]).all()
+    np.testing.assert_array_equal(q[:20], expected.q)
+    assert text.value.decode() == expected.reason[:39]
+
+
+def test_a_path_is_ended_by_its_progress_and_bad_input_is_named(library, handles, solver):
+    c_solver, _ = handles
+    text, result = ctypes.create_string_buffer(200), PathResult()
+    q = np.empty((1, solver.dof))
+    poses = np.array([solver.robot.fk(0.5 * (solver.robot.lower + solver.robot.upper))])
+    path, _kept = path_options(library, max_step=np.full(solver.dof, 0.1))
+
+    def reason(n, path, options=None):
+        status = library.mfik_solve_path(c_solver, n, poses, q, path, options, result, text, len(text))
+        assert status == result.status == Status.INVALID_INPUT and result.reached == 0
+        return text.value.decode()
+
+    assert "path: expected no NULL" in reason(1, None)
+    assert "path.max_step: expected no NULL" in reason(1, path_options(library)[0])
+    assert "poses: expected" in reason(0, path)
+    path.edge_check = 0.0
+    assert "edge_check" in reason(1, path)
+    path.size = 3
+    assert "path.size" in reason(1, path)
+
+    shares = []
+    # 4,000 waypoints along a motion take longer than the first report does.
+    motion = 0.5 * (solver.robot.lower + solver.robot.upper) + 0.3 * np.sin(np.linspace(0, 40, 4000))[
+        :, None
+    ] * np.ones(solver.dof)
+    poses = np.array([solver.robot.fk(row) for row in motion])
+    q = np.empty((len(poses), solver.dof))
+    path, _kept = path_options(library, max_step=np.full(solver.dof, 0.1))
+    path.progress = PROGRESS(lambda share, _: shares.append(share) or 1)
+    status = library.mfik_solve_path(c_solver, len(poses), poses, q, path, None, result, text, len(text))
+    assert status == Status.NOT_CONVERGED and len(shares) == 1 and "progress" in text.value.decode()
 
 
 def test_a_tracker_commands_the_same_bits(library, handles, solver, rows):

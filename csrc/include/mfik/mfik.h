@@ -49,7 +49,7 @@ enum {
     MFIK_JUMP_BOUND = 4,    /**< tracking only: no answer within the bounds */
     MFIK_INVALID_INPUT = 5, /**< bad argument, see mfik_result.reason; nothing was written to q_out */
     MFIK_IN_COLLISION = 6,  /**< reached only with less clearance than the margin; tracking: held back to keep it */
-    MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch only; nothing was written */
+    MFIK_OUT_OF_MEMORY = -1 /**< mfik_solve_batch and mfik_solve_path only; nothing was written */
 };
 
 /** Where mfik_solve begins, one of the MFIK_SEED_ values below. */
@@ -212,6 +212,43 @@ MFIK_API mfik_status mfik_solve_all(const mfik_solver* solver, const double T_ba
 MFIK_API mfik_status mfik_solve_batch(const mfik_solver* solver, size_t n, const double* poses, const double* q_ref,
                                       double* q_out, mfik_result* results, const mfik_options* options,
                                       int32_t threads) MFIK_NOEXCEPT;
+
+/** What a path keeps to, beside the options of its waypoints. Fill with mfik_path_options_init, then change what you
+ * need. Arrays must live as long as the call. Fields are only ever added at the end. */
+typedef struct mfik_path_options {
+    uint32_t size;          /**< sizeof(mfik_path_options) that the caller was compiled with */
+    const double* max_step; /**< largest change of each joint from one waypoint to the next [rad or m], [dof], > 0 */
+    const double* q_start;  /**< joints at the first waypoint, which solve its pose [rad or m], [dof]; or NULL: any */
+    const double* q_goal;   /**< joints at the last waypoint, likewise */
+    const double* q_ref;    /**< where locked joints stay, and what turns of the first joints are nearest to [rad or m],
+                                 [dof]; or NULL: q_start, else q_goal, else the midpoint of the limits */
+    double edge_check;      /**< largest change of a joint [rad or m] between two configurations that are checked for
+                                 collision from one waypoint to the next, > 0 */
+    double time_limit_s;    /**< longest time to search [s], > 0 */
+    uint64_t random_seed;   /**< of the configurations from which solutions are looked for */
+    int32_t (*progress)(double share, void* data); /**< or NULL: called about every 100 ms with the share of the work
+                                                        that is done; not 0 ends the search */
+    void* progress_data;                           /**< handed to progress */
+} mfik_path_options;
+
+/** Outcome of mfik_solve_path. */
+typedef struct mfik_path_result {
+    mfik_status status; /**< MFIK_SOLVED: every waypoint; else why the path breaks */
+    int32_t attempts;   /**< configurations from which solutions were looked for */
+    size_t reached;     /**< rows of q_out that hold joints: the longest prefix that was found */
+    double length;      /**< sum of the changes of all joints over q_out [rad and m] */
+    double time_us;     /**< wall time of the call [us] */
+} mfik_path_result;
+
+/** Write the defaults of mfik_solve_path; size: sizeof(mfik_path_options). max_step is NULL, and has to be given. */
+MFIK_API void mfik_path_options_init(mfik_path_options* options, size_t size) MFIK_NOEXCEPT;
+
+/** Find joints for every pose of a path, without jumps (mfik/path.hpp). Allocates: not for real-time use.
+ * poses: T_base_tool, [n, 7]. q_out: [n, dof]. result: or NULL. reason: receives why it ended so, terminated, cut to
+ * reason_size bytes; or NULL. Returns the status; MFIK_OUT_OF_MEMORY with nothing written. */
+MFIK_API mfik_status mfik_solve_path(const mfik_solver* solver, size_t n, const double* poses, double* q_out,
+                                     const mfik_path_options* path, const mfik_options* options,
+                                     mfik_path_result* result, char* reason, size_t reason_size) MFIK_NOEXCEPT;
 
 /** Describe a result in a sentence or two, with numbers and joint names. Allocates: not for real-time use.
  * q_out: the joints of the result [dof]. text: receives it, terminated, cut to text_size bytes. Returns its full length

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <exception>
 #include <new>
 
@@ -11,13 +10,7 @@
 namespace {
 
 using mfik::Pose;
-
-void copy_text(const char* text, char* out, std::size_t size) {
-    if (out == nullptr || size == 0) return;
-    const std::size_t length = std::min(std::strlen(text), size - 1);
-    std::memcpy(out, text, length);
-    out[length] = '\0';
-}
+using mfik::c::copy_text;
 
 Pose pose_from(const double* values) {
     Pose pose;
