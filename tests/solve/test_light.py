@@ -11,6 +11,7 @@ pytest.importorskip("mfik._native", reason="needs the native extension: pip inst
 
 HEAVY = {"torch", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib", "tensorboard"}
 MAX_IMPORT_S = 0.3
+MAX_IMPORT_SHARE = 1.7  # of NumPy's
 MAX_PEAK_MB = 80
 
 EVERYTHING = """
@@ -73,18 +74,22 @@ def test_modules_are_imported_without_anything_heavy(module):
 
 
 def test_the_import_is_cheap():
+    """On a processor on which NumPy alone takes most of the time, beside that."""
     measure = """
 import time
 begin = time.process_time()
+import numpy
+numpy_alone = time.process_time() - begin
 import mfik.solve
 elapsed = time.process_time() - begin
 with open("/proc/self/status") as file:
     peak_kb = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-print(elapsed, peak_kb / 1e3)
+print(elapsed, numpy_alone, peak_kb / 1e3)
 """
-    runs = [[float(x) for x in python("-c", measure).stdout.split()] for _ in range(3)]
-    assert min(seconds for seconds, _ in runs) <= MAX_IMPORT_S
-    assert min(peak for _, peak in runs) <= MAX_PEAK_MB
+    runs = np.array([[float(x) for x in python("-c", measure).stdout.split()] for _ in range(5)])
+    seconds, numpy_alone, peak = runs.min(0)
+    assert seconds <= max(MAX_IMPORT_S, MAX_IMPORT_SHARE * numpy_alone)
+    assert peak <= MAX_PEAK_MB
 
 
 def test_the_example_of_the_readme_works_where_pytorch_is_not_installed():
