@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ def load_robot(
         RobotError: The name is unknown, its files are not on this machine, or the file cannot be used.
     """
     source = read_source(name_or_path, xacro_args, package_paths)
-    if spheres is None and name_or_path in PRESETS:
-        spheres = str(name_or_path)
+    if spheres is None and fspath(name_or_path) in PRESETS:
+        spheres = fspath(name_or_path)
     if isinstance(spheres, str) and spheres in SPHERES:
         spheres = Path(__file__).parent / "spheres" / f"{spheres}.yml"
     if group is not None:

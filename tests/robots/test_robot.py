@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def test_presets_have_the_documented_frames_and_limits():
     assert panda.upper.tolist() == [2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]
     assert ur10.upper.tolist() == [2 * math.pi, 2 * math.pi, math.pi, 2 * math.pi, 2 * math.pi, 2 * math.pi]
     assert (ur10.lower == -ur10.upper).all()
+
+
+def test_a_preset_may_be_named_by_a_path():
+    robot = load_robot(Path("panda"))
+    assert robot.fingerprint() == load_robot("panda").fingerprint() and robot.body is not None
 
 
 def test_unknown_name_lists_the_presets():
