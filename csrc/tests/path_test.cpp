@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "golden.hpp"
@@ -85,6 +87,27 @@ TEST(Path, WhatIsRefusedIsNamed) {
     refused(path, {poses.data(), 8}, "poses");
     path.q_start = far;
     refused(path, poses, "q_start");
+}
+
+TEST(Path, ProgressNeverGoesBackThoughStepsAreDoneAgain) {
+    const Core core(nullptr, read_bundle(golden_bundle("v1")));
+    const Solver solver = Solver::load(golden_bundle("v1"));
+    const std::vector<double> poses = poses_of_motion(solver, 2);
+    const double step = 0.2;
+    std::vector<double> told;
+    PathOptions options;
+    options.max_step = {&step, 1};
+    options.progress = [&told](double share) {
+        told.push_back(share);
+        return false;
+    };
+    path::Task task(core, poses, options, Options());
+    ASSERT_EQ(task.error, "");
+    for (const double done : {0.5, 0.1, 0.7, 2.0}) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(110));  // it is told every 100
+        EXPECT_FALSE(task.stops(done));
+    }
+    EXPECT_EQ(told, (std::vector<double>{0.5, 0.5, 0.7, 1.0}));
 }
 
 TEST(Path, TheGraphTakesTheShortestWayAndChangesChainsWhereTheyMeet) {

@@ -37,7 +37,8 @@ struct PathOptions {
     /// Longest time to search [s], > 0. The answer then is the best until then.
     double time_limit_s = 10.0;
     std::uint64_t random_seed = 0;  ///< Of the configurations from which solutions are looked for.
-    /// Called about every 100 ms with the share of the work that is done, 0 to 1; returns true to end the search.
+    /// Called about every 100 ms with the share of the work that is done, which rises from 0 to 1; returns true to end
+    /// the search.
     std::function<bool(double)> progress{};
 };
 

@@ -69,15 +69,15 @@ void Smoother::run(int rounds, double done_before, double done_after) {
     }
 }
 
-void Smoother::begin_at(const Smoother& looked_at) {
+void Smoother::follow(const Smoother& trial) {
     const std::size_t dof = task_->width();
     Rows moved = q_;
-    for (int k = 1; k < looked_at.size_; ++k) {
-        const int from = looked_at.waypoint(k - 1), to = looked_at.waypoint(k);
+    for (int k = 1; k < trial.size_; ++k) {
+        const int from = trial.waypoint(k - 1), to = trial.waypoint(k);
         for (int i = k == 1 ? from : from + 1; i <= to; ++i) {
             const double share = static_cast<double>(i - from) / (to - from);
             for (std::size_t j = 0; j < dof; ++j) {
-                const double before = looked_at.at(k - 1)[j] - at(from)[j], behind = looked_at.at(k)[j] - at(to)[j];
+                const double before = trial.at(k - 1)[j] - at(from)[j], behind = trial.at(k)[j] - at(to)[j];
                 moved[index(i, 0) + j] += (1.0 - share) * before + share * behind;
             }
         }

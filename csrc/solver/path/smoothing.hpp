@@ -17,7 +17,7 @@ class Smoother {
     Smoother(Task& task, const Rows& q, int stride = 1);
 
     /// Move as the same path did whose waypoints were looked at in part, in between by the line, if that keeps to all.
-    void begin_at(const Smoother& looked_at);
+    void follow(const Smoother& trial);
     /// Take `rounds` at most, fewer where it no longer pays.
     void run(int rounds, double done_before, double done_after);
     [[nodiscard]] const Rows& q() const { return q_; }

@@ -232,7 +232,7 @@ class Search {
         Trial& best = trials.front();
         best.smoother.run(kSmoothingRounds, 0.8, 0.8);
         Smoother smoother(task_, *best.way);
-        smoother.begin_at(best.smoother);
+        smoother.follow(best.smoother);
         smoother.run(kSmoothingRounds, 0.8, 1.0);
         return smoother.q();
     }

@@ -137,7 +137,8 @@ bool Task::stops(double done) {
     stopped_ = since(start_) > 1e6 * path.time_limit_s;
     if (!stopped_ && path.progress && since(asked_) > kProgressPeriodUs) {
         asked_ = now;
-        cancelled_ = stopped_ = path.progress(std::clamp(done, 0.0, 1.0));
+        done_ = std::clamp(done, done_, 1.0);  // where a step is done again, progress waits
+        cancelled_ = stopped_ = path.progress(done_);
     }
     return stopped_;
 }

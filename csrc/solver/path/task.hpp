@@ -78,6 +78,7 @@ class Task {
 
     Clock::time_point start_ = Clock::now(), asked_ = start_;
     bool cancelled_ = false, stopped_ = false;
+    double done_ = 0.0;          // share of the work that was told last
     std::vector<double> q_ref_;  // as read_problem() takes it
 };
 
