@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from mfik import ops
-from mfik.cli import HelpFormatter
+from mfik.cli import HelpFormatter, run_script
 from mfik.data import OnlineSource
-from mfik.errors import MfikError
 from mfik.eval import make_targets
 from mfik.eval.protocol import compare_solutions, sample_solutions
 from mfik.eval.targets import random_numbers, uniform_joints
@@ -238,7 +236,4 @@ def true_solutions(robot: Robot) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -13,19 +13,18 @@ reference, which allocates.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from report import report_header
+from report import report_header, write_report
 
 from mfik import ops
-from mfik.errors import ArgumentError, MfikError
+from mfik.cli import run_script
+from mfik.errors import ArgumentError
 from mfik.ops import _reference
 from mfik.ops._backend import has_kernel, launch
 from mfik.robots import Robot, load_robot
@@ -288,13 +287,8 @@ def main() -> None:
     )
     print(f"median of {args.repeats} times ± half the interquartile range\n")
     print(table(report["results"]))
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, args.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

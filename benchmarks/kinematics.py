@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -26,10 +25,10 @@ from typing import Any
 import numpy as np
 import peers
 import torch
-from report import report_header
+from report import report_header, write_report
 
 from mfik import ops
-from mfik.errors import MfikError
+from mfik.cli import run_script
 from mfik.robots import Robot, load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -136,13 +135,8 @@ def main() -> None:
     report["results"] = [row for batch in args.batch for row in measure(robot, program, batch)]
     print(f"{report['hardware']}; 1 thread; torch {report['torch']}; commit {report['commit'][:12]}")
     print(f"{robot.name}, float64; median time a row [us]\n\n{table(report['results'])}")
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, args.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

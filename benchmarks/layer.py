@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import time
@@ -31,10 +30,10 @@ from typing import Any
 
 import peers
 import torch
-from report import report_header
+from report import report_header, write_report
 from torch import Tensor
 
-from mfik.errors import MfikError
+from mfik.cli import run_script
 from mfik.kinematics import fk_and_jacobian, pose_error, position_error_m, quat_to_matrix, rotation_error_rad
 from mfik.robots import Robot, load_robot
 from mfik.solve import Solver
@@ -210,13 +209,8 @@ def main() -> None:
     report["results"] = measure(robot, args.rows, args.repeats)
     print(f"{report['hardware']}; 1 thread; torch {report['torch']}; commit {report['commit'][:12]}")
     print(f"{robot.name}, {args.rows} poses a call, float64; median times in ms\n\n{table(report['results'])}")
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, args.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mfik.cli import HelpFormatter
-from mfik.errors import MfikError
+from mfik.cli import HelpFormatter, run_script
 from mfik.eval import evaluate, make_targets
 from mfik.fit import PRESETS, FitSettings, fit
 from mfik.report import cpu_name
@@ -96,7 +95,4 @@ def draw(path: Path, rows: list[dict[str, Any]], free: dict[str, tuple[float, fl
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -25,6 +26,13 @@ def report_header(device: str) -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32 if device.startswith("cuda") else None,
         "python": platform.python_version(),
     }
+
+
+def write_report(report: dict[str, Any], path: Path | None) -> None:
+    """Write a report as JSON, and the folder that it is in; None: nothing is asked for."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def hardware(device: str = "cpu") -> str:

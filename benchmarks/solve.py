@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -25,9 +24,10 @@ from typing import Any
 import numpy as np
 import pinocchio
 from peers import PACKAGES, SOLVERS, TOLERANCE, Answers, NotInstalled, Peer, timed, urdf_path
-from report import commit, hardware
+from report import commit, hardware, write_report
 
-from mfik.errors import ArgumentError, MfikError
+from mfik.cli import run_script
+from mfik.errors import ArgumentError
 from mfik.eval import Targets, make_path, make_targets
 from mfik.robots import PRESETS, Robot, load_robot
 from mfik.solve import Options, Seed, Solver
@@ -250,13 +250,8 @@ def main() -> None:
     print(table(report))
     if args.plot is not None:
         draw(report, args.plot)
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, args.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

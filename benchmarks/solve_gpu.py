@@ -13,18 +13,17 @@ copy of the inputs, graph, copy of the outputs.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from report import report_header
+from report import report_header, write_report
 
-from mfik.errors import ArgumentError, MfikError
+from mfik.cli import run_script
+from mfik.errors import ArgumentError
 from mfik.export import NATIVE_FILE, document, write_native
 from mfik.kinematics import position_error_m, rotation_error_rad
 from mfik.model.v1 import MeanFlowNet, ModelConfig
@@ -150,13 +149,8 @@ def main() -> None:
     print(table(report["results"]))
     published = "; ".join(f"{name}: {value:,}" for name, value in PUBLISHED.items())
     print(f"\nGoal on one H100: {GOAL:,}. Published, under other conditions: {published}.")
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(report, args.json)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

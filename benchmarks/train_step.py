@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +31,9 @@ from report import report_header
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from mfik.cli import run_script
 from mfik.data import StepRows, generate
-from mfik.errors import ArgumentError, MfikError
+from mfik.errors import ArgumentError
 from mfik.model.v1 import MeanFlowNet, ModelConfig
 from mfik.robots import Robot, load_robot
 from mfik.train.v1 import MeanFlowTrainer, TrainConfig, meanflow_loss
@@ -213,7 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MfikError as error:
-        sys.exit(f"error: {error}")
+    run_script(main)
