@@ -339,13 +339,11 @@ def test_a_path_is_ended_by_its_progress_and_bad_input_is_named(library, handles
     path.size = 3
     assert "path.size" in reason(1, path)
 
-    shares = []
-    # 4,000 waypoints along a motion take longer than the first report does.
-    motion = 0.5 * (solver.robot.lower + solver.robot.upper) + 0.3 * np.sin(np.linspace(0, 40, 4000))[
-        :, None
-    ] * np.ones(solver.dof)
-    poses = np.array([solver.robot.fk(row) for row in motion])
-    q = np.empty((len(poses), solver.dof))
+    # A path whose last waypoint lies a jump away, which takes long to find out.
+    middle, turn = 0.5 * (solver.robot.lower + solver.robot.upper), 0.3 * np.sin(np.linspace(0, 40, 4000))
+    motion = middle + turn[:, None]
+    motion[-1] += 0.5
+    poses, q, shares = solver.robot.fk(motion), np.empty_like(motion), []
     path, _kept = path_options(library, max_step=np.full(solver.dof, 0.1))
     path.progress = PROGRESS(lambda share, _: shares.append(share) or 1)
     status = library.mfik_solve_path(c_solver, len(poses), poses, q, path, None, result, text, len(text))
