@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfik.cli import HelpFormatter, run_script
+from mfik.cli import Parser, run_script
 from mfik.errors import ArgumentError, DataError
 from mfik.report import has_matplotlib
 from mfik.train.v1 import read_run
@@ -33,7 +32,7 @@ _RECORDED = ("arguments", "train_config", "model_config", "data")  # parts of ru
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
     parser.add_argument("--output", type=Path, help="folder for the pictures, compare.png; default: none are drawn")
     args = parser.parse_args()

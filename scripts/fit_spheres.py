@@ -5,14 +5,13 @@ Spheres in the file stay as they are; boxes, cylinders, capsules and meshes are 
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfik.cli import ROBOT, HelpFormatter, add_source_arguments, run_script, source_arguments
+from mfik.cli import ROBOT, Parser, add_source_arguments, run_script, source_arguments
 from mfik.collision import read_ignored, read_spheres, write_spheres
 from mfik.errors import ArgumentError, RobotError
 from mfik.robots import PRESETS
@@ -27,7 +26,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], formatter_class=HelpFormatter)
+    parser = Parser(description=__doc__.split("\n\n")[0])
     parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}, with collision geometry")
     add_source_arguments(parser)
     parser.add_argument(
@@ -50,7 +49,7 @@ def main() -> None:
         from mfik.collision.fitting import fit_spheres
         from mfik.robots.meshes import link_mesh
     except ImportError as error:
-        raise SystemExit(f"error: fitting needs trimesh and SciPy ({error}): pip install 'mfik[collision]'") from None
+        raise ImportError(f"fitting needs trimesh and SciPy ({error}): pip install 'mfik[collision]'") from None
     source = read_source(args.robot, **source_arguments(args))
     links = read_shapes(source.path, source.root)
     geometry = {link: shapes for link, shapes in links.items() if shapes}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 
-from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
+from mfik.cli import ROBOT, Parser, add_robot_arguments, robot_arguments, run_script
 from mfik.data import COUPLINGS, generate, save_dataset
 from mfik.errors import DataError
 from mfik.progress import ProgressBar
@@ -15,7 +14,7 @@ from mfik.writing import make_folder
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--robot", required=True, help=ROBOT)
     add_robot_arguments(parser)
     parser.add_argument("--num_samples", type=int, default=1_000_000, help="number of rows")

@@ -1,4 +1,4 @@
-"""Find joints for a path of poses, time them, and report (docs/how-to/paths.md). Exit status 3: not the whole path."""
+"""Find joints for a path of poses, time them, and report (docs/how-to/paths.md). Exit status 1: not the whole path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mfik.cli import ROBOT, HelpFormatter, add_robot_arguments, robot_arguments, run_script
+from mfik.cli import NOT_DONE, ROBOT, Parser, add_robot_arguments, robot_arguments, run_script
 from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.path import interpolate, load_poses, retime, save_joints, save_poses
@@ -23,11 +23,9 @@ from mfik.robots.source import is_robot
 from mfik.solve import PathResult, Solver, model_path
 from mfik.writing import make_folder, whole_file
 
-NOT_WHOLE = 3  # exit status; 1: an argument or a file is wrong, 2: the command line is
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
+def main() -> int | None:
+    parser = Parser(description=__doc__)
     parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}; or a bundle or a model's name")
     parser.add_argument("--poses", type=Path, required=True, help="waypoints of the tool: .csv or .npz of mfik.path")
     parser.add_argument("--output", type=Path, required=True, help="folder for the path, the motion and the report")
@@ -111,7 +109,8 @@ def main() -> None:
     else:
         print("no report: it needs matplotlib, pip install 'mfik[viz]'")
     if result.reached < len(poses) or result.status != 0:
-        sys.exit(NOT_WHOLE)
+        return NOT_DONE
+    return None
 
 
 def load_solver(robot: str, description: dict[str, Any]) -> Solver:

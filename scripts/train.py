@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mfik.cli import HelpFormatter, add_robot_arguments, robot_arguments, run_script
+from mfik.cli import Parser, add_robot_arguments, robot_arguments, run_script
 from mfik.data import COUPLINGS, FileSource, IKDataset, OnlineSource, Source, generate, load_dataset
 from mfik.errors import ArgumentError, DataError
 from mfik.model import NETWORK_TYPES, build_network, make_network
@@ -42,10 +42,9 @@ _DATA_ARGUMENTS = ("data_path", "coupling", "sigma", "skip_bad_rows", "quick_tes
 
 def parse_args() -> tuple[argparse.Namespace, TrainConfig]:
     """Return the script's own arguments and the training configuration: defaults or a record, then flags."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         usage="%(prog)s --data_path FILE [--robot ROBOT] [--output_dir DIR] [option ...]",
         description=__doc__,
-        formatter_class=HelpFormatter,
     )
     data = parser.add_argument_group("data and network")
     data.add_argument(

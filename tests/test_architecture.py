@@ -10,7 +10,6 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "native": set(),
-    "cli": set(),
     "progress": set(),
     "writing": set(),
     "kinematics": set(),
@@ -28,6 +27,7 @@ ALLOWED = {
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots", "collision"},
+    "cli": {"fit", "view", "eval", "path", "train", "data", "solve", "export", "model", "robots", "collision"},
 }
 OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
 MODULES = {

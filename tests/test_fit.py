@@ -166,7 +166,7 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
     assert (run / "report" / "index.html").is_file() and (run / "plots" / "loss.png").is_file()
     record = json.loads((run / "run.json").read_text())
     assert record["run"] == after["run"] and record["robot"]["base_link"] == "world"
-    assert "nothing is left to do" in finish(run_fit(*resume), expect=1)
+    assert "nothing is left to do" in finish(run_fit(*resume), expect=2)
 
 
 @pytest.mark.slow

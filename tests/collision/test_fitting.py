@@ -177,5 +177,5 @@ def test_what_the_command_cannot_do_is_one_line_and_writes_nothing(tmp_path, mor
     urdf, output = tmp_path / "two.urdf", tmp_path / "two.yml"
     urdf.write_text(URDF.format(more=more))
     out = run(urdf, "--output", output, *arguments)
-    assert out.returncode == 1 and message in out.stderr and len(out.stderr.splitlines()) == 1
+    assert out.returncode == 2 and message in out.stderr and len(out.stderr.splitlines()) == 1
     assert not output.exists()

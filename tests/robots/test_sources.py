@@ -324,7 +324,7 @@ def test_scripts_take_groups_arguments_and_packages(grouped, xacro_file, tmp_pat
         (["--group", "arm"], "group: expected an SRDF file with group 'arm', got none"),
     ):
         out = export(*arm, "--overwrite", *arguments)
-        assert out.returncode == 1 and words in out.stderr and len(out.stderr.splitlines()) == 1, out.stderr
+        assert out.returncode == 2 and words in out.stderr and len(out.stderr.splitlines()) == 1, out.stderr
 
 
 def test_every_problem_is_an_error_of_mfik():

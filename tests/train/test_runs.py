@@ -187,7 +187,7 @@ def test_a_full_disk_is_one_line_with_file_and_bytes(tmp_path, script):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)),
     )  # fmt: skip
     last = out.stderr.strip().splitlines()[-1]
-    assert out.returncode == 1 and "Traceback" not in out.stderr, out.stderr
+    assert out.returncode == 2 and "Traceback" not in out.stderr, out.stderr
     assert re.match(r"error: run/\S+: cannot be written, after 300,000 bytes: File too large", last), last
     assert not list(tmp_path.rglob("*partial"))
 

@@ -1,15 +1,22 @@
-"""What the command lines share."""
+"""The command line: what `mfik`, its commands (a module each) and scripts/ share."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mfik.errors import ArgumentError, MfikError
 
 ROBOT = "preset (panda, ur10), .urdf, .xacro or MJCF file, or name of robot_descriptions"  # what `load_robot` takes
+
+# Exit statuses of every command and script; docs/how-to/command-line.md.
+NOT_DONE = 1  # what was asked for was not found: a pose that was not solved, a path that ends early
+ERROR = 2  # of the command line, an argument, a file or the installation: one line says which
+INTERRUPTED = 130  # as shells have it for a program that SIGINT ended
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -18,6 +25,31 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or action.default is False
         return action.help if silent else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes any negative number for an argument: Python before 3.14 takes `-5e-05` for an option."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"formatter_class": HelpFormatter, **options})
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; `parse_args`, and the parser of which this one is a command, go through here as well."""
+        words = sys.argv[1:] if args is None else args
+        # What begins with a space is no option, and `float` and `int` pass over it.
+        return super().parse_known_args([f" {word}" if _is_negative(word) else word for word in words], namespace)
+
+
+def _is_negative(word: str) -> bool:
+    if not word.startswith("-"):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def add_robot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
@@ -61,13 +93,40 @@ def source_arguments(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a command line; what a user can act on ends it with one line, not with a traceback."""
+def program_words(arguments: Sequence[str] | None = None) -> list[str]:
+    """Return what, after `python`, runs this command, a script or one of `mfik`.
+
+    Args:
+        arguments: Default those that it was given.
+    """
+    script = Path(sys.argv[0])
+    of_mfik = script.suffix != ".py" or script.name == "__main__.py"
+    own = 2 if of_mfik else 1
+    words = ["-m", "mfik", *sys.argv[1:own]] if of_mfik else sys.argv[:own]
+    return [*words, *(sys.argv[own:] if arguments is None else arguments)]
+
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Run a command line and end with its exit status; what a user can act on is one line, not a traceback."""
     try:
-        main()
+        status = main()
+        sys.stdout.flush()  # before the end, where nothing could handle a closed pipe
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `| head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(NOT_DONE)
     except (MfikError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        _end(str(error))
     except OSError as error:  # a file that no message foresaw
         if error.filename is None:
             raise
-        sys.exit(f"error: {error.filename}: {error.strerror}")
+        _end(f"{error.filename}: {error.strerror}")
+    else:
+        if status:
+            sys.exit(status)
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(ERROR)
