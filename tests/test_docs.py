@@ -23,7 +23,7 @@ LONGEST_S = 300  # of a block; see SHORTER
 LANGUAGES = {"bash", "python", "cpp", "c", "cmake", "text"}
 COMMANDS = (
     "python python3 pip bash sh cmake ctest pytest pre-commit sphinx-build torchrun tensorboard apt-get git cc c++ g++ "
-    "source . npm node".split()
+    "source . npm node mfik".split()
 )
 
 # What takes long as printed, and what runs instead.
@@ -48,6 +48,7 @@ NOT_RUN = {
     "TMPDIR=/dev/shm build/fuzz": "fuzzes for ten minutes",
     "bash scripts/gpu_checks.sh": "needs a GPU",
     "python scripts/view.py": "serves until it is stopped; tests/view/test_command.py",
+    "mfik view": "the same",
     "OMP_NUM_THREADS=1 python benchmarks/solve.py": "needs the solvers of other people",
     "python benchmarks/collision.py": "needs the scenes of other people",
     "python benchmarks/paths.py": "needs the paths of other people",
@@ -121,6 +122,8 @@ def shortened(text: str) -> str:
 @cache
 def help_of(script: str) -> str:
     """Return what tells a program's flags: --help, or the source of what may lack its packages here."""
+    if script.startswith("mfik"):
+        return subprocess.check_output([sys.executable, "-m", *script.split(), "--help"], text=True, cwd=ROOT)
     path = ROOT / script
     if path.parent.name != "scripts" or path.suffix != ".py":
         return path.read_text()
@@ -133,6 +136,7 @@ def check(page: Path, command: str) -> None:
     for name in scripts:
         assert (ROOT / name).exists(), f"{name_of(page)}: `{command}` names {name}"
     programs = [name for name in scripts if name.endswith((".py", ".sh"))]
+    programs += re.findall(r"^(?:python -m )?(mfik(?: [a-z]+)?)\b", command)
     if programs and "pytest" not in command:
         for flag in re.findall(r"(?<!\S)--([\w-]+)", command.split(programs[0], 1)[1]):
             assert f"--{flag}" in help_of(programs[0]), f"{name_of(page)}: {programs[0]} has no --{flag}"

@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from programs import SIGNAL_GROUP, python
+
+from mfik import __version__
 
 SCRIPT = """
 import os, sys
@@ -43,6 +46,14 @@ def test_a_script_ends_as_it_does_in_the_interpreter(tmp_path, end):
         lines = out.stderr.splitlines()
         outcomes.append((out.returncode, out.stdout, lines[:2], lines[-1:]))
     assert outcomes[0] == outcomes[1]
+
+
+def test_the_program_mfik_is_there_as_if_it_was_installed(tmp_path):
+    mfik = str(Path(python()).with_name("mfik"))
+    out = subprocess.run([mfik, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    assert (out.returncode, out.stdout, out.stderr) == (0, f"{__version__}\n", "")
+    out = subprocess.run([mfik, "solve", "panda", "--pose", "3", "-5e-05", "0"], capture_output=True, text=True)
+    assert out.returncode == 1 and "panda_joint7" in out.stdout
 
 
 @pytest.mark.parametrize("group", [True, False])

@@ -18,6 +18,7 @@ from mfik.cli import Parser, run_script
 from mfik.errors import ArgumentError
 
 COMMANDS = {
+    "solve": "find joints for a pose, or for a file of poses",
     "fit": "train a network for a robot",
     "evaluate": "measure a model: accuracy and time",
     "export": "write a bundle for C++, TorchScript and ONNX",

@@ -1,11 +1,11 @@
 """The program `mfik`: its commands, exit statuses and errors; what the command lines of scripts share."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
 import pytest
-import tomllib
 from cmake_project import ROOT
 
 from mfik import __version__
@@ -14,32 +14,12 @@ from mfik.cli.program import COMMANDS, main
 from mfik.errors import ArgumentError
 
 
-def mfik(*arguments, monkeypatch):
-    """Run the program in this process, as its entry point does; return the exit status."""
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/mfik", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
-def imported(*arguments):
-    """Return the top-level packages that a run of the program imports."""
-    command = [sys.executable, "-X", "importtime", "-m", "mfik", *arguments]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    lines = [line for line in out.stderr.splitlines() if line.startswith("import time:")]
-    assert lines, out.stderr
-    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
-
-
 def test_the_installed_program_is_the_one_tested_here():
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert list(scripts) == ["mfik"]
-    assert EntryPoint("mfik", scripts["mfik"], "console_scripts").load() is main
+    (target,) = re.findall(r'^\[project.scripts\]\nmfik = "(.*)"\n\n', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert EntryPoint("mfik", target, "console_scripts").load() is main
 
 
-def test_help_names_every_command_and_imports_none():
+def test_help_names_every_command_and_imports_none(imported):
     out = subprocess.run([sys.executable, "-m", "mfik", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name, text in COMMANDS.items():
         assert f"    {name} " in out.stdout and text in out.stdout
@@ -47,26 +27,26 @@ def test_help_names_every_command_and_imports_none():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name, monkeypatch, capsys):
-    assert mfik(name, "--help", monkeypatch=monkeypatch) == 0
+def test_every_command_explains_itself(name, mfik, capsys):
+    assert mfik(name, "--help") == 0
     usage, purpose, *options = capsys.readouterr().out.split("\n\n")
     assert usage.startswith(f"usage: mfik {name} [-h]") and purpose.strip().endswith(".")
     assert len(purpose.splitlines()) <= 2 and options
 
 
-def test_folders_and_version_are_printed(monkeypatch, capsys):
-    assert mfik("--models-dir", "--version", monkeypatch=monkeypatch) == 0
+def test_folders_and_version_are_printed(mfik, capsys):
+    assert mfik("--models-dir", "--version") == 0
     assert capsys.readouterr().out.split() == [__version__, str(ROOT / "mfik" / "models")]
 
 
 @pytest.mark.parametrize("arguments", [(), ("solv",), ("export",), ("export", "--model", "none", "--output", "x")])
-def test_what_is_wrong_is_an_error_without_a_traceback(arguments, monkeypatch, capsys):
-    assert mfik(*arguments, monkeypatch=monkeypatch) == ERROR == 2
+def test_what_is_wrong_is_an_error_without_a_traceback(arguments, mfik, capsys):
+    assert mfik(*arguments) == ERROR == 2
     out, err = capsys.readouterr()
     assert out == "" and "error: " in err.splitlines()[-1]
 
 
-def test_ends_are_told_apart(monkeypatch, capsys):
+def test_ends_are_told_apart(capsys):
     def ends(what):
         def run():
             if isinstance(what, BaseException):
