@@ -11,25 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from mfik.cli import NOT_DONE, ROBOT, Parser, add_robot_arguments, robot_arguments, run_script
+from mfik.cli import NOT_DONE, Parser, run_script
+from mfik.cli.load import add_solver_arguments, joint_indices, load_solver
 from mfik.collision import World
-from mfik.errors import ArgumentError
 from mfik.path import interpolate, load_poses, retime, save_joints, save_poses
 from mfik.path.report import Bounds, draw_path, measured
 from mfik.progress import ProgressBar
 from mfik.report import Page, cpu_name, has_matplotlib
-from mfik.robots import load_robot
-from mfik.robots.source import is_robot
-from mfik.solve import PathResult, Solver, model_path
+from mfik.solve import PathResult
 from mfik.writing import make_folder, whole_file
 
 
 def main() -> int | None:
     parser = Parser(description=__doc__)
-    parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}; or a bundle or a model's name")
+    add_solver_arguments(parser)
     parser.add_argument("--poses", type=Path, required=True, help="waypoints of the tool: .csv or .npz of mfik.path")
     parser.add_argument("--output", type=Path, required=True, help="folder for the path, the motion and the report")
-    add_robot_arguments(parser)
     parser.add_argument("--world", type=Path, help="shapes around the robot: YAML or JSON list (World.from_dicts)")
     parser.add_argument("--margin", type=float, default=0.0, help="clearance to keep to the world [m]")
     parser.add_argument("--max_translation", type=float, help="put poses between waypoints, so far apart at most [m]")
@@ -52,9 +49,9 @@ def main() -> int | None:
     parser.add_argument("--random_seed", type=int, default=0, help="of the search")
     args = parser.parse_args()
 
-    solver = load_solver(args.robot, robot_arguments(args))
+    solver = load_solver(args)
     world = None if args.world is None else World.from_file(args.world)
-    locked = [joint_index(solver, name) for name in args.locked]
+    locked = joint_indices("--locked", args.locked, solver.robot)
     asked = {name: value for name in ("slack", "tool") if (value := getattr(args, name)) is not None}
     given = load_poses(args.poses)
     poses = given if args.max_translation is None else interpolate(given, args.max_translation, args.max_rotation)
@@ -111,22 +108,6 @@ def main() -> int | None:
     if result.reached < len(poses) or result.status != 0:
         return NOT_DONE
     return None
-
-
-def load_solver(robot: str, description: dict[str, Any]) -> Solver:
-    """Return the solver of what `load_robot` takes, with its arguments, of a bundle or of a pretrained model."""
-    if is_robot(robot):
-        return Solver.from_robot(load_robot(robot, **description))
-    if given := [name for name, value in description.items() if value]:
-        raise ArgumentError(f"--{given[0]}: expected none with '{robot}', as a bundle has its own; leave it out")
-    return Solver.load(model_path(robot))
-
-
-def joint_index(solver: Solver, name: str) -> int:
-    names = solver.robot.joint_names
-    if name not in names:
-        raise ArgumentError(f"--locked: expected joints of {solver.robot.name}, got '{name}'; use {', '.join(names)}")
-    return names.index(name)
 
 
 def one_or_each(values: list[float] | None) -> Any:

@@ -49,6 +49,8 @@ NOT_RUN = {
     "bash scripts/gpu_checks.sh": "needs a GPU",
     "python scripts/view.py": "serves until it is stopped; tests/view/test_command.py",
     "mfik view": "the same",
+    "mfik completion": "tests/cli/test_info.py::test_a_shell_completes_commands_options_and_files runs it",
+    "mkdir -p ~/.local": "it is outside the test's folder",
     "OMP_NUM_THREADS=1 python benchmarks/solve.py": "needs the solvers of other people",
     "python benchmarks/collision.py": "needs the scenes of other people",
     "python benchmarks/paths.py": "needs the paths of other people",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mfik.cli import ROBOT, add_robot_arguments, robot_arguments
 from mfik.errors import ArgumentError
-from mfik.robots import load_robot
+from mfik.robots import Robot, load_robot
 from mfik.robots.source import is_robot
 from mfik.solve import Solver, pretrained_names
+
+_MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
 def add_solver_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,3 +47,22 @@ def load_solver(args: argparse.Namespace) -> Solver:
     if given:
         raise ArgumentError(f"--{given[0]}: expected none with '{args.robot}', as a bundle has its own; leave it out")
     return Solver.load(args.robot)
+
+
+def bundle_path(name: str) -> Path:
+    """Return the path of the bundle that ROBOT means; only where `load_solver` found a network."""
+    return _MODELS / name if name in pretrained_names() else Path(name)
+
+
+def joint_indices(flag: str, names: Sequence[str], robot: Robot) -> list[int]:
+    """Return the places of joints in a robot, by their names.
+
+    Raises:
+        ArgumentError: It has no joint of a name; the message names the flag.
+    """
+    for name in names:
+        if name not in robot.joint_names:
+            raise ArgumentError(
+                f"{flag}: expected joints of {robot.name}, got '{name}'; use {', '.join(robot.joint_names)}"
+            )
+    return [robot.joint_names.index(name) for name in names]

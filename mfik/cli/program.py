@@ -19,10 +19,12 @@ from mfik.errors import ArgumentError
 
 COMMANDS = {
     "solve": "find joints for a pose, or for a file of poses",
+    "info": "show a robot or bundle: joints, reach, spheres, network",
     "fit": "train a network for a robot",
     "evaluate": "measure a model: accuracy and time",
     "export": "write a bundle for C++, TorchScript and ONNX",
     "view": "show a robot and its solver in a browser",
+    "completion": "print what completes this program's command lines in a shell",
 }
 _PACKAGE = Path(__file__).resolve().parents[1]
 _PREFIX = _PACKAGE / "_cpp"  # filled by setup.py with cmake --install

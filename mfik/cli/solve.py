@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mfik.cli import NOT_DONE, Parser
-from mfik.cli.load import add_solver_arguments, load_solver
+from mfik.cli.load import add_solver_arguments, joint_indices, load_solver
 from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.robots import Robot
@@ -82,17 +82,12 @@ def options_of(args: argparse.Namespace, robot: Robot, slack: Any = None) -> Opt
         robot: The robot, whose joints --locked names.
         slack: In place of --slack.
     """
-    unknown = [name for name in args.locked if name not in robot.joint_names]
-    if unknown:
-        raise ArgumentError(
-            f"--locked: expected joints of {robot.name}, got '{unknown[0]}'; use {', '.join(robot.joint_names)}"
-        )
     asked = {"slack": args.slack if slack is None else slack, "tool": args.tool}
     return Options(
         tol_pos=args.tol_pos,
         tol_rot=args.tol_rot,
         nearest=args.nearest,
-        locked=[robot.joint_names.index(name) for name in args.locked],
+        locked=joint_indices("--locked", args.locked, robot),
         world=None if args.world is None else World.from_file(args.world),
         self_collision=True if args.self_collision else None,
         margin=args.margin,
