@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -339,6 +340,11 @@ def test_dictionaries_make_the_same_world(ball):
     world = World.from_dicts(json.loads(text))
     assert world.names == ("can", "box_1", "half_space_2", "sphere_3", "point_cloud_4") and len(world) == 5
     assert ball.clearance([0.5, 0, 0.3], world, self_collision=False).second == "can"
+    world.set_pose("can", [0.5, 0, 0.1, 1, 0, 0, 0])
+    for same in (World.from_dicts(json.loads(json.dumps(world.to_dicts()))), pickle.loads(pickle.dumps(world))):
+        assert same.names == world.names and same.to_dicts() == world.to_dicts()
+        for q in ([0.5, 0, 0.3], [0, 0.5, 1.0], [0, 0, 8.0]):
+            assert ball.clearance(q, same).distance == ball.clearance(q, world).distance
 
 
 @pytest.mark.parametrize(
