@@ -30,3 +30,7 @@ class TrainingError(MfikError, RuntimeError):
 
 class WriteError(MfikError, OSError):
     """A file or folder cannot be written: the disk is full, the folder read-only, or a file in its place."""
+
+
+class ClusterError(MfikError, RuntimeError):
+    """A cluster of machines cannot do its part: workers are lost again and again, or have another release of mfik."""
