@@ -54,6 +54,8 @@ NOT_RUN = {
     "OMP_NUM_THREADS=1 python benchmarks/solve.py": "needs the solvers of other people",
     "python benchmarks/collision.py": "needs the scenes of other people",
     "python benchmarks/paths.py": "needs the paths of other people",
+    "CMAKE_TOOLCHAIN_FILE=$PWD/cmake/manylinux.cmake": "tests/packaging/test_wheel.py::wheel does",
+    "auditwheel repair": "the same",
     "cmake -S . -B build/cpp": "tests/cpp/test_cpp.py::build does",
     "cmake --build build/cpp": "the same",
     "cmake --install build/cpp": "tests/cpp/test_cpp.py::moved_prefix does",

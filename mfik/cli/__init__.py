@@ -117,7 +117,8 @@ def run_script(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(NOT_DONE)
     except (MfikError, ImportError) as error:
-        _end(str(error))
+        no_torch = isinstance(error, ModuleNotFoundError) and error.name == "torch"
+        _end("this command needs PyTorch: pip install 'mfik[train]'" if no_torch else str(error))
     except OSError as error:  # a file that no message foresaw
         if error.filename is None:
             raise
