@@ -78,7 +78,7 @@ class FitSettings:
         coupling: How online references and solutions relate, see `mfik.data.generate`: "seeding" for answers to any
             pose, "local" for precise answers near by.
         sigma: Spread of local references [rad].
-        collision_free: Train towards solutions free of self-collision alone.
+        collision_free: Train towards solutions free of self-collision alone, on the CPU.
         batch_size: Rows a step of each process.
         learning_rate: AdamW's base learning rate; 0: 6e-3 for a width of 128, less in proportion for wider networks.
         processes: Processes that train together, on a CPU; 0: one for each core.
@@ -138,7 +138,7 @@ def fit(
         raise ArgumentError(f"output: {output} holds a run already; continue it with --resume, or give another folder")
     config = _config(robot, settings)
     make_folder(output)
-    on_gpu = torch.cuda.is_available()
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
     processes = 1 if on_gpu else settings.processes or len(os.sched_getaffinity(0))
     if not resume:
         _write_start(output, robot, settings, command)
@@ -305,6 +305,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         save_interval=0,
         best_by="success",
         seed=settings.seed,
+        device="cpu" if settings.collision_free else "auto",  # what checks for collision runs there
     )
 
 

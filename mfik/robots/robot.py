@@ -268,7 +268,9 @@ class Robot:
         from mfik.kinematics.refinement import limits_like
 
         check_q(self.chain, q)
-        return torch.clamp(q, *limits_like(q, *self.limits()))
+        # On q's device, once: a copy from the host has no place in a CUDA graph.
+        limits = keep(self.tensors, "clamped", q, lambda: torch.stack(limits_like(q, *self.limits())))
+        return torch.clamp(q, *limits.unbind())
 
     @overload
     def within_limits(self, q: Tensor, tol: float = 0.0) -> Tensor: ...

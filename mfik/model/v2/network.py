@@ -234,7 +234,7 @@ class _BoundedGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         norm = gradient.norm(dim=-1, keepdim=True)
         finite = norm.isfinite()
-        bound = _GRADIENT_BOUND * norm.where(finite, norm.new_tensor(torch.inf)).median()
+        bound = _GRADIENT_BOUND * norm.masked_fill(~finite, torch.inf).median()
         return (gradient * (bound / norm.clamp_min(1e-30)).clamp(max=1)).where(finite, gradient.new_zeros(()))
 
 

@@ -108,7 +108,8 @@ def meanflow_loss(
     network = network.model if isinstance(network, VelocityAndDerivative) else network
     v, r, t = batch.v, batch.r, batch.t
     if config.loss_type == "residual":
-        u, derivative = total_derivative(network, batch.q, batch.target_pose, r, t, v)
+        pair = total_derivative(network, batch.q, batch.target_pose, r, t, v)
+        u, derivative = (x.to(v.dtype) for x in pair)  # under autocast they are rounded
         residual_of = (derivative, torch.zeros_like(v), v[:0])
     else:
         tangent = v[:num_jvp]

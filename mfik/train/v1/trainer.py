@@ -299,8 +299,9 @@ class MeanFlowTrainer:
         a process group after the next one that is logged.
 
         On CUDA the host only queues steps, each the replay of one CUDA graph (in a process group, and where mfik was
-        built without its CUDA kernels: launch by launch); it waits for them where metrics are logged, an epoch ends or
-        a checkpoint is saved. Logged are the metrics' means since the last record.
+        built without its CUDA kernels: launch by launch); it waits for them where metrics are logged, an epoch begins
+        or ends, a block of online rows is drawn or a checkpoint is saved. Logged are the metrics' means since the last
+        record.
 
         Args:
             source: Where rows come from.
