@@ -9,8 +9,10 @@
 
 #include "kernels/chain.hpp"
 #include "kernels/point_cloud.hpp"
-#if defined(__x86_64__) && !defined(__CUDACC__)
+#if defined(__AVX__) && !defined(__CUDACC__)
 #include <immintrin.h>
+#elif defined(__x86_64__) && !defined(__CUDACC__)
+#include <emmintrin.h>  // a tenth of the other to compile, in every source of the solver
 #endif
 
 namespace mfik {

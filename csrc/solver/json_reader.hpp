@@ -1,7 +1,7 @@
 // Checked values of a JSON document that may be hostile.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>  // the whole takes seconds to compile: for the sources that read values
 #include <string>
 #include <string_view>
 

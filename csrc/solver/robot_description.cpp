@@ -1,6 +1,7 @@
 #include "solver/robot_description.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 namespace mfik {
 namespace {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "solver/networks/network_kernels.hpp"
 #include "solver/networks/v2_layers.hpp"
