@@ -1,8 +1,8 @@
 // Angles that differ by full turns are the same posture of a revolute joint.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
-#include <limits>
 
 #include "kernels/chain.hpp"
 
@@ -51,7 +51,7 @@ MFIK_INLINE double distance_to_reference(const Chain& chain, const double* weigh
         const double d = weight[j] * (nearest_turn(chain, j, q[j], q_ref[j]) - q_ref[j]);
         sum += d * d;
     }
-    return std::fmin(std::sqrt(sum), std::numeric_limits<double>::max());
+    return std::fmin(std::sqrt(sum), DBL_MAX);
 }
 
 /// Largest difference [rad] or [m] of the joints of two postures. Full turns of joints that can make them, or nearly,

@@ -1,12 +1,10 @@
 """Devices, dtypes, robots and tolerances of the op tests."""
 
-import math
-
 import pytest
 import torch
+from random_robot import mixed_robot
 
 from mfik import robots
-from mfik.kinematics import Chain
 from mfik.ops import _backend
 
 # A few roundings of numbers below 10 that kernel and reference may order differently (fused multiply-add on CUDA),
@@ -53,20 +51,6 @@ def native():
 @pytest.fixture
 def tolerance(dtype):
     return TOLERANCE[dtype]
-
-
-def mixed_robot() -> robots.Robot:
-    """A chain of every joint kind with arbitrary origins."""
-    generator = torch.Generator().manual_seed(5)
-    kinds = ("revolute", "prismatic", "continuous", "revolute", "prismatic", "continuous", "revolute", "revolute")
-    origins = torch.randn(len(kinds) + 1, 3, 4, generator=generator, dtype=torch.float64)
-    rotation, _ = torch.linalg.qr(origins[..., :3])
-    origins[..., :3] = rotation * torch.linalg.det(rotation)[:, None, None]
-    origins[..., 3] *= 0.3
-    limit = torch.tensor([{"revolute": 2.5, "prismatic": 0.4, "continuous": math.pi}[kind] for kind in kinds]).double()
-    limit[[2, 5]] = math.pi
-    names = tuple(f"joint{j}" for j in range(len(kinds)))
-    return robots.Robot("mixed", "base", "tool", Chain(origins, kinds), names, -limit, limit)
 
 
 @pytest.fixture(params=["panda", "ur10", "mixed"])

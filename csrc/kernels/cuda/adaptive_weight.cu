@@ -3,6 +3,7 @@
 #include "kernels/kernels.hpp"
 
 namespace mfik::cuda {
+namespace {
 
 struct AdaptiveWeightRow {
     template <typename T>
@@ -27,6 +28,8 @@ struct AdaptiveWeightTile {
         }
     }
 };
+
+}  // namespace
 
 template <typename T>
 void adaptive_weight(const AdaptiveWeightArgs<T>& args, std::intptr_t stream) {

@@ -129,8 +129,7 @@ void launch_search(const Chain& chain, const SolveArgs<T>& rows, std::intptr_t s
     const std::int64_t share = std::max<std::int64_t>((rows.n + resident - 1) / resident, kSearchBlock);
     const auto grid = static_cast<unsigned>((rows.n + share - 1) / share);
     const SearchArgs<kDof, T> args{{fixed_chain<Single, kDof>(chain), single_limits(chain)}, rows};
-    search<<<grid, kSearchBlock, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, share);
-    check_launch("solve");
+    launch("solve", search<kDof, T>, grid, kSearchBlock, stream, args, share);
 }
 
 template <typename T>

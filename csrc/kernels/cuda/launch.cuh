@@ -17,8 +17,19 @@ inline unsigned grid_size(std::int64_t n, int block) {
     return static_cast<unsigned>(std::min((n + block - 1) / block, kMaxGrid));
 }
 
-inline void check_launch(const char* name) {
-    const cudaError_t status = cudaGetLastError();
+/// Launch kernel(args...) on the current device; throws std::runtime_error, which begins with `name`, where CUDA
+/// refuses.
+///
+/// By a function where `<<<>>>` would do: the tests run the same lines on the CPU (csrc/tests/cuda_emulation).
+template <typename... Params, typename... Args>
+void launch(const char* name, void (*kernel)(Params...), unsigned grid, int block, std::intptr_t stream,
+            const Args&... args) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(grid);
+    config.blockDim = dim3(static_cast<unsigned>(block));
+    config.stream = reinterpret_cast<cudaStream_t>(stream);
+    const cudaError_t status = cudaLaunchKernelEx(&config, kernel, args...);
+    static_cast<void>(cudaGetLastError());  // reported here, and not to who asks next
     if (status != cudaSuccess) throw std::runtime_error(std::string(name) + ": " + cudaGetErrorString(status));
 }
 
@@ -33,8 +44,7 @@ __global__ void for_each_row(const __grid_constant__ Args args, std::int64_t n) 
 template <typename Row, typename Args>
 void launch_rows(const char* name, const Args& args, std::int64_t n, std::intptr_t stream) {
     if (n == 0) return;
-    for_each_row<Row><<<grid_size(n, kBlock), kBlock, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, n);
-    check_launch(name);
+    launch(name, for_each_row<Row, Args>, grid_size(n, kBlock), kBlock, stream, args, n);
 }
 
 template <typename Tile, typename Args>
@@ -53,8 +63,7 @@ __global__ void for_each_tile(const __grid_constant__ Args args, std::int64_t n)
 template <typename Tile, typename Args>
 void launch_tiles(const char* name, const Args& args, std::int64_t n, std::intptr_t stream) {
     if (n == 0) return;
-    for_each_tile<Tile><<<grid_size(n, kTile), kTile, 0, reinterpret_cast<cudaStream_t>(stream)>>>(args, n);
-    check_launch(name);
+    launch(name, for_each_tile<Tile, Args>, grid_size(n, kTile), kTile, stream, args, n);
 }
 
 /// Copy `count` numbers with all threads of a block.

@@ -3,6 +3,7 @@
 #include "kernels/sample_batch.hpp"
 
 namespace mfik::cuda {
+namespace {
 
 /// Rows of `out` in shared memory; `store` writes them to device memory.
 template <typename T, int kDof>
@@ -62,6 +63,8 @@ struct SampleTile {
     }
 };
 
+}  // namespace
+
 template <typename T>
 void sample_batch(const SampleBatchArgs<T>& args, std::intptr_t stream) {
     constexpr const char* kName = "sample_batch";
@@ -69,6 +72,8 @@ void sample_batch(const SampleBatchArgs<T>& args, std::intptr_t stream) {
     if (args.dof == 6) return launch_tiles<SampleTile<6>>(kName, args, args.batch, stream);
     launch_rows<SampleRow>(kName, args, args.batch, stream);
 }
+
+namespace {
 
 template <typename T>
 struct ChainAndBatch {
@@ -82,6 +87,8 @@ struct DrawRow {
         draw_row(args.chain, args.batch, i);
     }
 };
+
+}  // namespace
 
 template <typename T>
 void draw_batch(const Chain& chain, const DrawBatchArgs<T>& args, std::intptr_t stream) {

@@ -3,6 +3,7 @@
 #include "kernels/weighted_residual_loss.hpp"
 
 namespace mfik::cuda {
+namespace {
 
 struct WeightedResidualRow {
     template <typename T>
@@ -47,6 +48,8 @@ struct WeightedResidualTile {
     }
 };
 
+}  // namespace
+
 template <typename T>
 void weighted_residual_loss(const WeightedResidualArgs<T>& args, std::intptr_t stream) {
     constexpr const char* kName = "weighted_residual_loss";
@@ -54,6 +57,8 @@ void weighted_residual_loss(const WeightedResidualArgs<T>& args, std::intptr_t s
     if (args.dof == 6) return launch_tiles<WeightedResidualTile<6>>(kName, args, args.n, stream);
     launch_rows<WeightedResidualRow>(kName, args, args.n, stream);
 }
+
+namespace {
 
 struct WeightedResidualBackwardRow {
     template <typename T>
@@ -75,6 +80,8 @@ struct WeightedResidualBackwardTile {
             args.u_gradient[from + k] = scale[k / kDof] * args.residual[from + k];
     }
 };
+
+}  // namespace
 
 template <typename T>
 void weighted_residual_loss_backward(const WeightedResidualBackwardArgs<T>& args, std::intptr_t stream) {
