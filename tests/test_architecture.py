@@ -24,12 +24,15 @@ ALLOWED = {
     "export": {"model", "robots"},
     "solve": {"export", "ops", "robots", "collision", "kinematics"},
     "path": {"solve", "robots", "collision", "report"},
-    "reach": {"cluster", "solve", "robots", "collision"},
+    "reach": {"cluster", "solve", "robots", "collision", "report"},
     "torch": {"solve", "ops", "robots", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"solve", "robots", "collision"},
-    "cli": {"fit", "view", "eval", "path", "train", "data", "solve", "export", "model", "robots", "collision"},
+    "cli": {
+        "fit", "view", "eval", "path", "reach", "report", "train", "data", "solve", "export", "model", "robots",
+        "collision",
+    },
 }
 OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
 MODULES = {

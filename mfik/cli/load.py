@@ -16,9 +16,12 @@ from mfik.solve import Solver, pretrained_names
 _MODELS = Path(__file__).resolve().parents[1] / "models"
 
 
-def add_solver_arguments(parser: argparse.ArgumentParser) -> None:
+def add_solver_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add ROBOT and the arguments that say how to read it; `load_solver` reads them."""
-    parser.add_argument("robot", metavar="ROBOT", help=f"{ROBOT}; or a bundle, or the name of a pretrained model")
+    number = None if required else "?"
+    parser.add_argument(
+        "robot", metavar="ROBOT", nargs=number, help=f"{ROBOT}; or a bundle, or the name of a pretrained model"
+    )
     add_robot_arguments(parser)
     parser.add_argument("--spheres", metavar="FILE", help="file of the robot's spheres (scripts/fit_spheres.py)")
 

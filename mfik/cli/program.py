@@ -20,6 +20,7 @@ from mfik.errors import ArgumentError
 COMMANDS = {
     "solve": "find joints for a pose, or for a file of poses",
     "info": "show a robot or bundle: joints, reach, spheres, network",
+    "reach": "find out which poses of a grid a robot reaches",
     "fit": "train a network for a robot",
     "evaluate": "measure a model: accuracy and time",
     "export": "write a bundle for C++, TorchScript and ONNX",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ def map_reach(
     *,
     world: World | None = None,
     output: Path | None = None,
+    command: Sequence[str] = (),
     threads: int = 0,
     ray: str | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -54,6 +55,7 @@ def map_reach(
         world: Shapes in the base frame; needs a robot with spheres.
         output: Folder that keeps what is done, block by block, and the map, `reach.npz`, in the end. Begun with the
             same robot, settings and world, it is continued; default nothing is kept.
+        command: What begins the map, for the folder's record.
         threads: Threads to use here; 0: one for each core.
         ray: Address of a Ray cluster to use instead, "auto" or "local", see `mfik.cluster.run_blocks`.
         progress: Called with the number of blocks done and of all.
@@ -71,7 +73,7 @@ def map_reach(
     record = document(task)
     kept = None
     if output is not None:
-        _begin(output, record)
+        _begin(output, record, command)
         kept = output / BLOCKS_FOLDER
         make_folder(kept)
     blocks: dict[int, Block] = {}
@@ -95,7 +97,16 @@ def map_reach(
     return found
 
 
-def read_record(output: Path) -> tuple[Robot, ReachSettings, World | None]:
+class Record(NamedTuple):
+    """What a folder's map was begun with."""
+
+    robot: Robot
+    settings: ReachSettings
+    world: World | None
+    command: list[str]
+
+
+def read_record(output: Path) -> Record:
     """Read from a folder's record what continues its map.
 
     Raises:
@@ -107,7 +118,8 @@ def read_record(output: Path) -> tuple[Robot, ReachSettings, World | None]:
     try:
         record = json.loads((output / RECORD_FILE).read_text())
         world = None if record["world"] is None else World.from_dicts(record["world"])
-        return Robot.from_dict(record["robot"]), ReachSettings(**record["settings"]), world
+        robot, settings = Robot.from_dict(record["robot"]), ReachSettings(**record["settings"])
+        return Record(robot, settings, world, record["command"])
     except FileNotFoundError:
         raise ArgumentError(f"--resume {output}: holds no map of reach (no {RECORD_FILE}); start one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -151,17 +163,18 @@ def _free_bytes() -> float:
         return float("inf")
 
 
-def _begin(output: Path, record: dict[str, Any]) -> None:
+def _begin(output: Path, record: dict[str, Any], command: Sequence[str]) -> None:
     """Write the record of a new map, or check that the folder's is the same."""
     make_folder(output)
     file = output / RECORD_FILE
     if not file.is_file():
         with whole_file(file) as target:
-            target.write((json.dumps(record, indent=1) + "\n").encode())
+            target.write((json.dumps({**record, "command": list(command)}, indent=1) + "\n").encode())
         return
     try:
-        same = json.loads(file.read_text()) == record
-    except ValueError:
+        kept = json.loads(file.read_text())
+        same = {name: kept[name] for name in record} == record
+    except (ValueError, KeyError, TypeError):
         same = False
     if not same or (output / MAP_FILE).exists():
         raise ArgumentError(f"output: {output} holds another map, or a whole one; give another folder")
