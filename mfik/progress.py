@@ -6,7 +6,10 @@ import sys
 import time
 from typing import Any
 
-from tqdm import tqdm
+try:
+    from tqdm import tqdm
+except ImportError as error:
+    raise ImportError("the progress bar needs tqdm; install it with: pip install tqdm") from error
 
 _LINE_SECONDS = 5.0  # between two lines, where the output is no terminal
 _LINE = "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"

@@ -28,7 +28,7 @@ ALLOWED = {
     "torch": {"solve", "ops", "robots", "kinematics"},
     "fit": {"train", "eval", "export", "solve", "model", "data", "robots", "report"},
     "eval": {"solve", "robots", "kinematics", "report"},
-    "view": {"solve", "robots", "collision"},
+    "view": {"reach", "solve", "robots", "collision"},
     "cli": {
         "fit", "view", "eval", "path", "reach", "report", "train", "data", "solve", "export", "model", "robots",
         "collision",

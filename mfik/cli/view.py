@@ -23,12 +23,14 @@ def add_arguments(parser: Parser) -> None:
         "--world", type=Path, help="file of the shapes around the robot: JSON or YAML list (World.from_dicts)"
     )
     parser.add_argument("--path", type=Path, help="joints to play, .csv or .npz, as scripts/solve_path.py writes them")
+    parser.add_argument("--reach", type=Path, metavar="FILE", help="map of reach to show, reach.npz of mfik reach")
     parser.add_argument("--csv", type=Path, help="let the panel write the recorded trajectory to this file")
 
 
 def run(args: argparse.Namespace, parser: Parser) -> None:
     """Show the viewer until Ctrl-C."""
     from mfik.path import load_joints
+    from mfik.reach import ReachMap
     from mfik.view import Playback, Session, chain_bodies, choose_solver, mesh_bodies
     from mfik.view.app import Viewer
 
@@ -46,7 +48,8 @@ def run(args: argparse.Namespace, parser: Parser) -> None:
     playback = None
     if args.path is not None:
         playback = Playback(session.solver, *load_joints(args.path, robot.joint_names))
-    viewer = Viewer(session, bodies, args.host, args.port, args.csv, note, playback)
+    found = None if args.reach is None else ReachMap.load(args.reach)
+    viewer = Viewer(session, bodies, args.host, args.port, args.csv, note, playback, found)
     print(f"{robot.name}, {robot.base_link} -> {robot.tip_link}: open {viewer.url} (Ctrl-C ends)", flush=True)
     try:
         viewer.run()

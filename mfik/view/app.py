@@ -13,11 +13,13 @@ import numpy as np
 import viser
 import viser.transforms as tf
 
+from mfik.reach import ReachMap
 from mfik.solve import Status
 from mfik.view.bodies import Body, frames, ground_grid, reach, shape_mesh, shrunk, sphere_bodies
 from mfik.view.panel import COLLIDING_GHOST, GHOST, ONE_STEP, SOLUTION, UNSOLVED, numbers_html
 from mfik.view.playback import Playback
 from mfik.view.player import Player
+from mfik.view.reach_layer import ReachLayer, check_robot
 from mfik.view.session import Mode, Session, State
 
 _UPDATES_HZ = 40  # the browser sends the handle 20 times a second; between, the target glides to where it was last
@@ -42,6 +44,9 @@ class Viewer:
         csv: File that the panel's button writes the recording to; default none.
         note: A line for the panel, such as why there are no meshes.
         playback: A path that the panel plays; default none.
+        reach_map: A map of reach to show; default none.
+    Raises:
+        ArgumentError: The map is of another robot.
     """
 
     def __init__(
@@ -53,7 +58,10 @@ class Viewer:
         csv: Path | None = None,
         note: str = "",
         playback: Playback | None = None,
+        reach_map: ReachMap | None = None,
     ) -> None:
+        if reach_map is not None:
+            check_robot(reach_map, session.solver.robot)
         self.session = session
         self.updates = 0
         self.url = ""
@@ -78,6 +86,7 @@ class Viewer:
         self.server.request_share_url = lambda verbose=True: None  # type: ignore[method-assign]
         self._build_scene(bodies)
         self._build_panel(playback)
+        self.reach_layer = None if reach_map is None else ReachLayer(self.server, reach_map)
         self._show(session.state)
 
     def run(self) -> None:
