@@ -184,9 +184,9 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the report here")
     args = parser.parse_args()
-    for name in ("repeats", "threads"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ArgumentError(f"--{name}: expected 1 or more, got {getattr(args, name)}")
+    for name, least in (("repeats", 2), ("threads", 1)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
+            raise ArgumentError(f"--{name}: expected {least} or more, got {getattr(args, name)}")
     if min(args.batch) < 1:
         raise ArgumentError(f"--batch: expected 1 or more rows, got {args.batch}")
     if args.clock == "cpu" and (args.device != "cpu" or args.threads != 1):
