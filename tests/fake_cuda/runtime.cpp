@@ -6,8 +6,12 @@
 
 // PyTorch's own answer is decided when it is built; this one stands before it in the order of symbols.
 namespace at::accelerator {
-std::optional<c10::DeviceType> getAccelerator(bool) { return c10::DeviceType::CUDA; }
-bool isAccelerator(c10::DeviceType type) { return type == c10::DeviceType::CUDA; }
+std::optional<c10::DeviceType> getAccelerator(bool) {
+    return c10::DeviceType::CUDA;
+}
+bool isAccelerator(c10::DeviceType type) {
+    return type == c10::DeviceType::CUDA;
+}
 }  // namespace at::accelerator
 
 namespace c10::impl {
