@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Generator, Sequence
+import zipfile
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from mfik import __version__
-from mfik.errors import ArgumentError, ClusterError
+from mfik.errors import ArgumentError, ClusterError, DataError
+from mfik.writing import make_folder, whole_file
 
 _T = TypeVar("_T")
+_B = TypeVar("_B", bound=tuple)
 _Answers: TypeAlias = Generator[tuple[int, _T], None, None]
 _AHEAD = 2  # blocks handed out for each that is being worked at
 _RETRIES = 3  # of a block whose worker was lost
@@ -38,6 +46,72 @@ def run_blocks(
         ImportError: Ray is not installed (extra `cluster`).
     """
     return _on_threads(work, blocks, threads or _cores()) if ray is None else _on_ray(work, blocks, ray)
+
+
+def all_blocks(
+    work: Callable[[int], _B],
+    number: int,
+    kind: type[_B],
+    *,
+    folder: Path | None = None,
+    threads: int = 0,
+    ray: str | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Iterator[_B]:
+    """Do work block by block, and return the answers in the order of their blocks.
+
+    Args:
+        work: As of `run_blocks`; its answers are NamedTuples of arrays, None where there is none.
+        number: Number of blocks.
+        kind: Type of the answers.
+        folder: Keeps the answer to each block from when it is there, and those that it has are not computed again;
+            default memory.
+        threads: As of `run_blocks`; so is ray.
+        ray: See threads.
+        progress: Called with the number of blocks that are done and of all.
+
+    Raises:
+        DataError: A file of the folder cannot be read.
+        WriteError: The folder cannot be written.
+    """
+    answers: dict[int, _B] = {}
+    done: set[int] = set()
+    if folder is not None:
+        make_folder(folder)
+        done = {block for block in range(number) if _file(folder, block).is_file()}
+    if progress is not None:
+        progress(len(done), number)
+    missing = [block for block in range(number) if block not in done]
+    with closing(run_blocks(work, missing, threads=threads, ray=ray)) as found:
+        for block, answer in found:
+            if folder is None:
+                answers[block] = answer
+            else:
+                _write(_file(folder, block), answer)
+            done.add(block)
+            if progress is not None:
+                progress(len(done), number)
+    return (answers.pop(i) if folder is None else _read(_file(folder, i), kind) for i in range(number))
+
+
+def _file(folder: Path, block: int) -> Path:
+    return folder / f"{block:08d}.npz"
+
+
+def _write(file: Path, answer: Any) -> None:
+    data = io.BytesIO()
+    np.savez(data, **{name: value for name, value in answer._asdict().items() if value is not None})
+    with whole_file(file) as target:
+        target.write(data.getbuffer())
+
+
+def _read(file: Path, kind: type[_B]) -> _B:
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            fields: Any = kind
+            return fields(**{name: data[name] if name in data else None for name in fields._fields})
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file}: a block that cannot be read ({error}); remove it, and continue") from error
 
 
 def _cores() -> int:

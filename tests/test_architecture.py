@@ -30,9 +30,21 @@ ALLOWED = {
     "eval": {"solve", "robots", "kinematics", "report"},
     "view": {"reach", "solve", "robots", "collision"},
     "cli": {
-        "fit", "view", "eval", "path", "reach", "report", "train", "data", "solve", "export", "model", "robots",
+        "fit",
+        "view",
+        "eval",
+        "path",
+        "reach",
+        "cluster",
+        "report",
+        "train",
+        "data",
+        "solve",
+        "export",
+        "model",
+        "robots",
         "collision",
-    },
+    },  # fmt: skip
 }
 OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
 MODULES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mfik.cli.program import main
 from mfik.cluster import run_blocks
 from mfik.errors import ArgumentError
 from mfik.reach import ReachMap, ReachSettings, map_reach
@@ -82,9 +83,16 @@ def test_a_cluster_that_loses_a_worker_gives_the_map_of_one_process(panda, tmp_p
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         found = map_reach(panda, settings, output=tmp_path, ray="auto", progress=kill_one)
+        np.savez(tmp_path / "poses.npz", poses=panda.fk(panda.sample(50_000, np.random.default_rng(0))))
+        for name, more in (("here.npz", ()), ("there.npz", ("--ray", "auto"))):
+            words = ["mfik", "solve", "panda", "--poses", tmp_path / "poses.npz", "--output", tmp_path / name, *more]
+            monkeypatch.setattr("sys.argv", [str(word) for word in words])
+            main()
     finally:
         ray.shutdown()
     assert killed
+    here, there = np.load(tmp_path / "here.npz"), np.load(tmp_path / "there.npz")
+    assert set(here) == set(there) and all(np.array_equal(here[name], there[name]) for name in here)
     for one in (found, ReachMap.load(tmp_path / "reach.npz")):
         for name in ("status", "manipulability_best", "manipulability_mean"):
             np.testing.assert_array_equal(getattr(one, name), getattr(expected, name))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
+import shlex
+import shutil
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mfik.cli import NOT_DONE, Parser
+from mfik.cli import INTERRUPTED, NOT_DONE, Parser, program_words
 from mfik.cli.load import add_solver_arguments, joint_indices, load_solver
 from mfik.collision import World
 from mfik.errors import ArgumentError
@@ -21,7 +26,7 @@ from mfik.solve import BatchResult, Options, Result, Solver, Status
 
 _FREE_ROTATION = (0.0, 0.0, 0.0, float("inf"), float("inf"), float("inf"))  # slack
 _ROUNDED = 0.01  # from 1, of the norm of a quaternion typed with few digits
-_CHUNK = 20_000  # rows that are solved between two looks at Ctrl-C
+_CHUNK = 20_000  # rows that are solved between two looks at Ctrl-C, and on one worker of a cluster
 
 
 def add_arguments(parser: Parser) -> None:
@@ -59,12 +64,17 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tol_rot", type=float, default=1e-5, help="largest error of the rotation [rad]")
     parser.add_argument("--output", type=Path, metavar="FILE", help=".npz file to write for --poses")
     parser.add_argument("--threads", type=int, help="for --poses; default: one for each core")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="for --poses, a Ray cluster: auto for this machine's, local to start one"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace, parser: Parser) -> int | None:
     """Solve, and print or write the answer."""
-    if args.poses is None and (given := [name for name in ("output", "threads") if getattr(args, name) is not None]):
+    if args.poses is None and (
+        given := [name for name in ("output", "threads", "ray") if getattr(args, name) is not None]
+    ):
         raise ArgumentError(f"--{given[0]}: expected it with --poses alone; leave it out, --json prints the answer")
     if args.poses is not None and args.all is not None:
         raise ArgumentError("--all: expected --pose, as of each of --poses one solution is found; leave it out")
@@ -147,14 +157,22 @@ def _solve_file(solver: Solver, args: argparse.Namespace) -> int | None:
 
     poses, robot = load_poses(args.poses), solver.robot
     q_ref = _references(args, robot, len(poses))
-    options, threads = options_of(args, robot), args.threads or os.cpu_count() or 1
+    task = RowsTask(robot, poses, q_ref, options_of(args, robot), args.threads or os.cpu_count() or 1)
     make_folder(args.output.parent)  # before what takes long
+    kept = args.output.with_name(f"{args.output.name}.{task.fingerprint()}.blocks")
     start = time.perf_counter()
-    result = solve_rows(solver, poses, q_ref, options, threads)
+    try:
+        result = solve_rows(task, kept, args.ray)
+    except KeyboardInterrupt:
+        if kept.is_dir():
+            words = shlex.join(["python", *program_words()])
+            print(f"interrupted; {kept} keeps what is done; continue with: {words}", file=sys.stderr)
+        return INTERRUPTED
     seconds = time.perf_counter() - start
     arrays = {name: value for name, value in result._asdict().items() if value is not None}
     with whole_file(args.output) as file:
         np.savez(file, joint_names=np.array(robot.joint_names), poses=poses, **arrays)
+    shutil.rmtree(kept, ignore_errors=True)
     numbers = [int((result.status == status).sum()) for status in Status]
     counts = {status.name: number for status, number in zip(Status, numbers, strict=True) if number}
     solved = counts.get(Status.SOLVED.name, 0)
@@ -167,28 +185,78 @@ def _solve_file(solver: Solver, args: argparse.Namespace) -> int | None:
     return None if solved == len(poses) else NOT_DONE
 
 
-def solve_rows(solver: Solver, poses: np.ndarray, q_ref: np.ndarray, options: Options, threads: int) -> BatchResult:
-    """Solve many poses, with a bar of progress; Ctrl-C ends it.
+class RowsTask:
+    """The poses of a file, block by block: a function of robot, poses, joints to start from, options and the block's
+    number alone.
 
     Args:
-        solver: The solver.
+        robot: The robot.
         poses: T_base_tool [x, y, z, qw, qx, qy, qz], [N, 7].
         q_ref: Joints to start from [rad or m], [N, J].
         options: What `Solver.solve_batch` takes.
-        threads: Threads to use.
+        threads: Threads to use for a block.
     """
+
+    def __init__(self, robot: Robot, poses: np.ndarray, q_ref: np.ndarray, options: Options, threads: int = 1) -> None:
+        self._solver = Solver.from_robot(robot)
+        self._given = robot, poses, q_ref, options
+        self._threads = threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what the task is made of; a worker has one core."""
+        return RowsTask, self._given
+
+    def __call__(self, block: int) -> BatchResult:
+        """Solve the rows of a block."""
+        _, poses, q_ref, options = self._given
+        rows = slice(block * _CHUNK, (block + 1) * _CHUNK)
+        result = self._solver.solve_batch(
+            poses[rows], q_ref[rows], options=options, threads=self._threads, throughput=True, time_each=False
+        )
+        assert isinstance(result, BatchResult)
+        return result
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-len(self._given[1]) // _CHUNK)
+
+    def rows_of(self, blocks: int) -> int:
+        """Return the number of rows of so many blocks, at most all."""
+        return min(blocks * _CHUNK, len(self._given[1]))
+
+    def fingerprint(self) -> str:
+        """Return text that differs where the task does."""
+        robot, poses, q_ref, options = self._given
+        world = None if options.world is None else options.world.to_dicts()
+        asked = [robot.to_dict(), world, repr(replace(options, world=None))]
+        return hashlib.sha256(json.dumps(asked).encode() + poses.tobytes() + q_ref.tobytes()).hexdigest()[:12]
+
+
+def solve_rows(task: RowsTask, folder: Path, ray: str | None) -> BatchResult:
+    """Solve many poses, with a bar of progress.
+
+    Args:
+        task: The poses.
+        folder: Keeps what is done until all is, where there are several blocks.
+        ray: Address of a Ray cluster, None for this process.
+    """
+    from mfik.cluster import all_blocks
     from mfik.progress import ProgressBar
 
-    parts = []
-    with ProgressBar(total=len(poses), unit="pose", unit_scale=True, desc=solver.robot.name) as bar:
-        for begin in range(0, len(poses), _CHUNK):
-            rows = slice(begin, begin + _CHUNK)
-            part = solver.solve_batch(
-                poses[rows], q_ref[rows], options=options, threads=threads, throughput=True, time_each=False
+    kept = folder if task.blocks > 1 else None
+    with ProgressBar(total=task.rows_of(task.blocks), unit="pose", unit_scale=True) as bar:
+        parts = list(
+            all_blocks(
+                task,
+                task.blocks,
+                BatchResult,
+                folder=kept,
+                threads=1,
+                ray=ray,
+                progress=lambda done, _: bar.update(task.rows_of(done) - bar.n),
             )
-            assert isinstance(part, BatchResult)
-            parts.append(part)
-            bar.update(len(part.q))
+        )
     names = [name for name in BatchResult._fields if name != "time_us"]
     columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return BatchResult(**columns, time_us=None)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mfik import __version__
-from mfik.cluster import run_blocks
+from mfik.cluster import all_blocks
 from mfik.collision import World
 from mfik.errors import ArgumentError, DataError
 from mfik.reach.block import Block, ReachStatus, ReachTask
@@ -75,22 +73,10 @@ def map_reach(
     if output is not None:
         _begin(output, record, command)
         kept = output / BLOCKS_FOLDER
-        make_folder(kept)
-    blocks: dict[int, Block] = {}
-    done = set() if kept is None else {index for index in range(task.grid.blocks) if _file(kept, index).is_file()}
-    missing = [index for index in range(task.grid.blocks) if index not in done]
-    if progress is not None:
-        progress(len(done), task.grid.blocks)
-    with closing(run_blocks(task, missing, threads=threads, ray=ray)) as answers:
-        for index, block in answers:
-            if kept is None:
-                blocks[index] = block
-            else:
-                _write_block(_file(kept, index), block)
-            done.add(index)
-            if progress is not None:
-                progress(len(done), task.grid.blocks)
-    found = _assemble(task, (blocks[i] if kept is None else _read_block(_file(kept, i)) for i in range(len(done))))
+    blocks = all_blocks(
+        task, task.grid.blocks, Block, folder=kept, threads=threads, ray=ray, progress=progress
+    )  # fmt: skip
+    found = _assemble(task, blocks)
     if output is not None:
         found.save(output / MAP_FILE)
         shutil.rmtree(output / BLOCKS_FOLDER)
@@ -178,25 +164,6 @@ def _begin(output: Path, record: dict[str, Any], command: Sequence[str]) -> None
         same = False
     if not same or (output / MAP_FILE).exists():
         raise ArgumentError(f"output: {output} holds another map, or a whole one; give another folder")
-
-
-def _file(folder: Path, index: int) -> Path:
-    return folder / f"{index:08d}.npz"
-
-
-def _write_block(file: Path, block: Block) -> None:
-    data = io.BytesIO()
-    np.savez(data, status=block.status, manipulability=block.manipulability)
-    with whole_file(file) as target:
-        target.write(data.getbuffer())
-
-
-def _read_block(file: Path) -> Block:
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            return Block(data["status"], data["manipulability"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{file}: a block that cannot be read ({error}); remove it, and continue") from error
 
 
 def _assemble(task: ReachTask, blocks: Iterator[Block]) -> ReachMap:

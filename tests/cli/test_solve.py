@@ -1,6 +1,7 @@
 """`mfik solve`, as a user runs it."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from cmake_project import ROOT
 
+from mfik.cli import INTERRUPTED
 from mfik.collision import World
 from mfik.path import load_joints, save_poses
+from mfik.progress import ProgressBar
 from mfik.solve import Solver, Status
 
 HOME = np.array([0, -0.785, 0, -2.356, 0, 1.571, 0.785])
@@ -113,6 +116,38 @@ def test_a_file_of_poses_is_solved_row_by_row(panda, solve, tmp_path, rng):
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["q"], q[:7], atol=1e-4), "it starts at the solution"
 
 
+def test_what_ctrl_c_ends_goes_on_with_the_same_command(panda, solve, tmp_path, monkeypatch):
+    q = panda.sample(100, np.random.default_rng(0))
+    save_poses(tmp_path / "poses.npz", panda.fk(q))
+    command = ("panda", "--poses", tmp_path / "poses.npz", "--output", tmp_path / "out.npz")
+    assert solve(*command)[0] == 0
+    whole = dict(np.load(tmp_path / "out.npz"))
+    (tmp_path / "out.npz").unlink()
+    update, solve_batch, solved = ProgressBar.update, Solver.solve_batch, []
+
+    def interrupt(bar, n=1):
+        update(bar, n)
+        if bar.n == 60:
+            signal.raise_signal(signal.SIGINT)
+
+    def count(solver, poses, q_ref, **options):
+        solved.append(len(poses))
+        return solve_batch(solver, poses, q_ref, **options)
+
+    monkeypatch.setattr("mfik.cli.solve._CHUNK", 30)
+    monkeypatch.setattr(ProgressBar, "update", interrupt)
+    status, _, err = solve(*command)
+    (kept,) = tmp_path.glob("out.npz.*.blocks")
+    assert status == INTERRUPTED and len(list(kept.iterdir())) == 2 and not (tmp_path / "out.npz").exists()
+    assert err.startswith(f"interrupted; {kept} keeps what is done; continue with: python -m mfik solve panda --poses")
+    monkeypatch.setattr(ProgressBar, "update", update)
+    monkeypatch.setattr(Solver, "solve_batch", count)
+    status, out, _ = solve(*command)
+    assert status == 0 and "100 of 100 poses solved" in out and sorted(solved) == [10, 30] and not kept.exists()
+    found = np.load(tmp_path / "out.npz")
+    assert set(found) == set(whole) and all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -125,6 +160,7 @@ def test_a_file_of_poses_is_solved_row_by_row(panda, solve, tmp_path, rng):
         (["panda", "--pose", 0, 0, 0, "--locked", "elbow"], "--locked: expected joints of panda, got 'elbow'"),
         (["panda", "--pose", 0, 0, 0, "--world", "none.yml"], "none.yml"),
         (["panda", "--pose", 0, 0, 0, "--output", "x.npz"], "--output: expected it with --poses alone"),
+        (["panda", "--pose", 0, 0, 0, "--ray", "auto"], "--ray: expected it with --poses alone"),
         (["panda", "--poses", "none.csv", "--output", "x.npz"], "none.csv"),
         (["panda", "--poses", "none.csv"], "--output: expected an .npz file"),
         (["panda", "--poses", "none.csv", "--output", "x.npz", "--all", 3], "--all: expected --pose"),
