@@ -25,7 +25,7 @@ def published(monkeypatch):
 
 
 def test_a_fit_trains_on_the_device(tmp_path, published):
-    settings = fit.FitSettings(minutes=0.03, batch_size=16, num=10, preset="nano")
+    settings = fit.FitSettings(minutes=0.03, batch_size=16, num=10, preset="nano", coupling="local")
     with FakeCuda() as cuda:
         fit.fit(PANDA, tmp_path / "run", settings, command=["fit"])
         assert {"sample_batch", "weighted_residual_loss", "fk_error", "refine"} <= set(cuda.launches)
@@ -38,7 +38,7 @@ def test_a_fit_trains_on_the_device(tmp_path, published):
 
 def test_targets_free_of_collision_are_trained_on_the_cpu(tmp_path, published):
     """What checks them runs there, also where there is a GPU."""
-    settings = fit.FitSettings(minutes=0.01, batch_size=16, num=10, collision_free=True, processes=1)
+    settings = fit.FitSettings(minutes=0.01, batch_size=16, num=10, collision_free=True, processes=1, coupling="local")
     with FakeCuda() as cuda:
         fit.fit(PANDA, tmp_path / "run", settings, command=["fit"])
         assert not cuda.launches and not cuda.graphs

@@ -151,11 +151,12 @@ WAITS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "kind"), [("v1", "file"), ("v2", "local")])
-def test_a_run_waits_where_it_says_and_ends_as_on_the_cpu(name, kind, tmp_path):
-    metrics, settings = {}, dict(log_interval=4, save_interval=6, max_steps=10, reference_noise=0.1, patience=3)
+@pytest.mark.parametrize("kind", ["file", "local"])
+def test_a_run_waits_where_it_says_and_ends_as_on_the_cpu(kind, tmp_path):
+    """Of v1; as_cuda_fit.py has a run of v2."""
+    metrics, settings = {}, dict(log_interval=3, save_interval=5, max_steps=7, reference_noise=0.1, patience=3)
     with FakeCuda() as cuda:
-        run = trainer(name, "cuda", use_amp=False, **settings)
+        run = trainer("v1", "cuda", use_amp=False, **settings)
         run.output_dir = tmp_path
         source = make_source(kind, "cuda")
         cuda.waits.clear()
@@ -164,14 +165,12 @@ def test_a_run_waits_where_it_says_and_ends_as_on_the_cpu(name, kind, tmp_path):
         odd = [w for w in cuda.waits if not set(WAITS) & set(w.functions)]
         # Constants come to the device in the first step.
         assert all(w.operator == "_to_copy" and "Robot.limits" in w.functions for w in odd), odd
-        waits = [w.functions for w in cuda.waits]
-        assert sum(g.replays for g in cuda.graphs) == 9 and not run.bad_steps
-        again = trainer(name, "cuda", use_amp=False, **settings)
-        again.resume(tmp_path / "checkpoints" / "checkpoint_step_6.pth")
+        assert sum(g.replays for g in cuda.graphs) == 6 and not run.bad_steps
+        again = trainer("v1", "cuda", use_amp=False, **settings)
+        again.resume(tmp_path / "checkpoints" / "checkpoint_step_5.pth")
         again.fit(make_source(kind, "cuda"), DATA.rows(90, 100))
         for (key, value), other in zip(run.model.state_dict().items(), again.model.state_dict().values(), strict=True):
             assert torch.equal(value.cpu(), other.cpu()), key
-    assert waits
-    run = trainer(name, "cpu", **settings)
+    run = trainer("v1", "cpu", **settings)
     metrics["cpu"] = run.fit(make_source(kind, "cpu"), DATA.rows(90, 100))
     assert metrics["cuda"] == pytest.approx(metrics["cpu"], rel=1e-3, abs=1e-5)

@@ -41,6 +41,7 @@ HOST = torch.device("cpu")
 # Kernels that CUDA has, by what the bindings say, and how many of the arrays they are given lie on the host.
 KERNELS = re.findall(r'm\.def\(\s*"(\w+)_cuda"', (ROOT / "csrc/bindings/kernels.cpp").read_text())
 HOST_ARRAYS = {"fk": 1, "jacobian": 1, "fk_error": 1, "draw_batch": 3, "refine": 3, "solve": 3}
+PLAIN = {int, float, bool, str, type(None), torch.dtype, torch.memory_format}  # what operators take beside tensors
 SMALLEST_ADDRESS = 1 << 32  # larger than any size or seed here
 
 # Operators that look at numbers of the device before they return.
@@ -112,6 +113,8 @@ class CudaTensor(torch.Tensor):
 
 def changed(value: Any, types: Any, change: Callable[[Any], Any]) -> Any:
     """Return nested tuples, lists and dictionaries with what is of some types changed; `pytree` takes long for that."""
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, types):
         return change(value)
     if isinstance(value, (tuple, list)):
@@ -264,8 +267,15 @@ class FakeCuda(TorchDispatchMode):
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on the device, or on the CPU if that is where its tensors are."""
         tensors: list[torch.Tensor] = []
-        arguments = (args, kwargs)
-        changed(arguments, torch.Tensor, lambda x: tensors.append(x) or x)
+
+        def on_host(value: Any) -> Any:
+            """Return what the CPU's operator takes for a tensor or a device."""
+            if isinstance(value, torch.device):
+                return HOST
+            tensors.append(value)
+            return value.memory if isinstance(value, CudaTensor) else value
+
+        given, arguments = (args, kwargs), changed((args, kwargs), (torch.Tensor, torch.device), on_host)
         any_on_device = any(isinstance(x, CudaTensor) for x in tensors)
         if func.namespace == "mfik" and any_on_device:
             with self.again():
@@ -277,19 +287,14 @@ class FakeCuda(TorchDispatchMode):
         if func is torch.ops.aten._efficientzerotensor.default:  # has no memory
             func = torch.ops.aten.zeros.default
         known = {id(x.memory): x for x in tensors if isinstance(x, CudaTensor)}
-        args, kwargs = changed(arguments, (CudaTensor, torch.device), self.on_host)
+        args, kwargs = arguments
         out = self.execute(func, args, kwargs) if any_on_device or result_on_device else func(*args, **kwargs)
         if not result_on_device:
             return out
         if torch.Tag.inplace_view in func.tags:  # the wrapper's shape changes with that of its memory
             with torch._C._DisableTorchDispatch():
-                func(*arguments[0], **arguments[1])
+                func(*given[0], **given[1])
         return changed(out, torch.Tensor, lambda x: known[id(x)] if id(x) in known else CudaTensor(x))
-
-    @staticmethod
-    def on_host(value: Any) -> Any:
-        """Return what the CPU's operator takes for a tensor or a device."""
-        return value.memory if isinstance(value, CudaTensor) else HOST
 
     @contextmanager
     def again(self) -> Iterator[None]:
