@@ -12,8 +12,8 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import onnx
 import onnx_ir as ir
@@ -64,13 +64,16 @@ def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, err
     solver = _Solver(model, robot, refine, errors).eval()
     with torch.no_grad():
         state, target = solver.start(*_example(robot))
-    parts = {"start": _part(solver.start, _example(robot)), "answer": _part(solver.answer, (state, target))}
+    parts = [
+        _Part("start", solver.start, _example(robot)),
+        _Part("answer", solver.answer, (state, target)),
+    ]
     for i, loop in enumerate(solver.loops):
         assert isinstance(loop, _Loop)
-        parts[f"begin{i}"] = _part(loop.begin, (state, state[:, : robot.dof], loop.shifts[0]), per_row=2)
-        parts[f"step{i}"] = _part(loop.step, (state, target))
+        parts.append(_Part(f"begin{i}", loop.begin, (state, state[:, : robot.dof]), (loop.shifts[0],)))
+        parts.append(_Part(f"step{i}", loop.step, (state, target)))
     whole = ir.from_onnx_text(_onnx_text(robot.dof, solver.loops, OUTPUTS if errors else OUTPUTS[:1]))
-    for name, part in parts.items():
+    for name, part in _graphs(parts).items():
         whole.functions["mfik", name, ""] = ir.Function("mfik", name, graph=part, attributes=[])
     inline = (passes.InlinePass(), passes.RemoveUnusedFunctionsPass(), passes.RemoveUnusedOpsetsPass())
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
@@ -83,25 +86,54 @@ def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, err
     return proto
 
 
-def _part(module: nn.Module, example: tuple[Tensor, ...], per_row: int | None = None) -> ir.Graph:
-    """Return a module as an ONNX graph, whose constants are nodes: a function has no initializers.
+class _Part(NamedTuple):
+    """A module without loops and an example of its inputs: those with a row for each pose, then those of all."""
 
-    Args:
-        module: Without loops.
-        example: Its inputs.
-        per_row: How many of them, the first ones, have a row for each pose; default: all.
+    name: str
+    module: nn.Module
+    rows: tuple[Tensor, ...]
+    common: tuple[Tensor, ...] = ()
+
+
+class _SideBySide(nn.Module):
+    """The inputs of several modules, one after the other -> their outputs, likewise."""
+
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(part.module for part in parts)
+        self.counts = [len(part.rows + part.common) for part in parts]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output for outputs in self.each(inputs) for output in outputs)
+
+    def each(self, inputs: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        for part, count in zip(self.parts, self.counts, strict=True):
+            outputs = part(*inputs[:count])
+            yield outputs if isinstance(outputs, tuple) else (outputs,)
+            inputs = inputs[count:]
+
+
+def _graphs(parts: Sequence[_Part]) -> dict[str, ir.Graph]:
+    """Return modules as ONNX graphs, whose constants are nodes: a function has no initializers.
+
+    They are exported as one, as the exporter reads its whole library each time, and then taken apart.
     """
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here uses, is not installed
-    rows = {0: torch.export.Dim("N")}
-    count = len(example) if per_row is None else per_row
+    example: list[Tensor] = []
+    dims: list[dict[int, Any] | None] = []
+    for i, part in enumerate(parts):  # of different numbers of rows, or their sizes would count as the same
+        example += [*(x.repeat(1 + i, *[1] * (x.dim() - 1)) for x in part.rows), *part.common]
+        dims += [*({0: torch.export.Dim(f"N{i}")} for _ in part.rows), *(None for _ in part.common)]
+    module = _SideBySide(parts).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
+        num_outputs = [len(outputs) for outputs in module.each(example)]
         program = torch.onnx.export(
             module,
-            example,
-            dynamic_shapes=(*([rows] * count), *([None] * (len(example) - count))),
+            tuple(example),
+            dynamic_shapes=(tuple(dims),),
             custom_translation_table={torch.ops.aten.atan2.default: _atan2},
             opset_version=_OPSET,
             dynamo=True,
@@ -109,13 +141,18 @@ def _part(module: nn.Module, example: tuple[Tensor, ...], per_row: int | None = 
         )
     logger.setLevel(level)
     assert program is not None  # as dynamo=True gives one
-    graph = program.model.graph
-    for value in list(graph.initializers.values()):
-        constant = ir.node("Constant", [], attributes={"value": value.const_value})
-        graph.insert_before(graph[0], constant)
-        ir.convenience.replace_all_uses_with(value, constant.outputs[0])
-    graph.initializers.clear()
-    return graph
+    whole = program.model.graph
+    inputs, outputs, graphs = list(whole.inputs), list(whole.outputs), {}
+    for part, num_inputs, num in zip(parts, module.counts, num_outputs, strict=True):
+        graph = ir.convenience.extract(whole, inputs[:num_inputs], outputs[:num])
+        inputs, outputs = inputs[num_inputs:], outputs[num:]
+        for value in sorted(graph.initializers.values(), key=lambda value: str(value.name)):  # extract keeps no order
+            constant = ir.node("Constant", [], attributes={"value": value.const_value})
+            graph.insert_before(graph[0], constant)
+            ir.convenience.replace_all_uses_with(value, constant.outputs[0])
+        graph.initializers.clear()
+        graphs[part.name] = graph
+    return graphs
 
 
 def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
@@ -232,11 +269,11 @@ class _Start(nn.Module):
     """(q_ref, target_pose) -> (state, target).
 
     State, [N, 2 J + 1], is where a look is, the best so far, and its squared error; target, [N, J + 24], the fields of
-    `Target`, flat.
+    `Target`, flat; of a graph that compares no pose with it, [N, 0].
     """
 
     def __init__(
-        self, network: nn.Module | None, geometry: _ExactGeometry, limits: tuple[Tensor, Tensor] | None
+        self, network: nn.Module | None, geometry: _ExactGeometry | None, limits: tuple[Tensor, Tensor] | None
     ) -> None:
         super().__init__()
         self.network, self.geometry, self.limits = network, geometry, limits
@@ -248,6 +285,8 @@ class _Start(nn.Module):
         if self.limits is not None:
             q = q.clamp(*self.limits)
         state = torch.cat((q, q, torch.full_like(q[:, :1], torch.inf)), -1)
+        if self.geometry is None:
+            return state, pose[:, :0]
         return state, torch.cat([field.flatten(1) for field in self.geometry.prepare(pose)], -1)
 
 
@@ -357,7 +396,7 @@ class _Solver(nn.Module):
         if refine > 0:
             loops.append(_Loop(_Step(geometry, lower, upper), refine + 1, Starts(lower, upper, 1)))
         network = None if isinstance(model, MeanFlowNet) else SingleStep(model)
-        self.start = _Start(network, geometry, (lower, upper) if loops else None)
+        self.start = _Start(network, geometry if loops or errors else None, (lower, upper) if loops else None)
         self.loops = nn.ModuleList(loops)
         self.answer = _Answer(geometry, lower, upper, errors)
 

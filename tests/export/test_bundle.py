@@ -179,9 +179,10 @@ def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
 
 
 def test_nothing_is_overwritten_unasked(bundle, tmp_path):
-    _, model, _, description = bundle
+    path, model, _, description = bundle
     export_bundle(tmp_path / "b", model, description)
     before = (tmp_path / "b" / NATIVE_FILE).read_bytes()
+    assert (tmp_path / "b" / ONNX_FILE).read_bytes() == (path / ONNX_FILE).read_bytes(), "exports differ"
     other = make_model(encoding="none")
     with pytest.raises(BundleError, match="--overwrite"):
         export_bundle(tmp_path / "b", other, description)
