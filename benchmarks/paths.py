@@ -127,7 +127,7 @@ def is_valid(robot: Robot, urdf: Path | None, poses: np.ndarray, q: np.ndarray, 
     valid = bool((errors <= [TOL_POS + 1e-9, TOL_ROT + 1e-9]).all())
     valid &= bool(((q >= lower) & (q <= upper)).all())
     valid &= bool((np.abs(np.diff(q, axis=0)) <= step_bounds(robot) + 1e-12).all())
-    return valid and (shapes is None or min(clearance(robot, row, shapes) for row in q) >= -1e-9)
+    return valid and (shapes is None or clearance(robot, q, shapes).min() >= -1e-9)
 
 
 def published(problem: Problem, seconds: float) -> dict[str, Any]:

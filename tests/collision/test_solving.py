@@ -51,8 +51,9 @@ def problems(solver, rng, count, margin=0.0):
 
 
 def assert_solves(solver, result, pose, shapes, margin=0.0, self_collision=True):
-    for q in np.atleast_2d(result.q):
-        assert clearance(solver.robot, q, shapes, self_collision, margin) >= margin - ROUNDING
+    rows = np.atleast_2d(result.q)
+    assert clearance(solver.robot, rows, shapes, self_collision, margin).min() >= margin - ROUNDING
+    for q in rows:
         reached = solver.robot.fk(q)
         assert np.linalg.norm(reached[:3] - pose[:3]) <= TOL
         assert 2 * np.arccos(min(1.0, abs(reached[3:] @ pose[3:]))) <= 2e-5

@@ -58,8 +58,8 @@ def assert_path(robot, judge, result, poses, max_step, shapes=None, margin=0.0, 
     assert result.length == pytest.approx(steps.sum(), abs=1e-9)
     if shapes is not None:
         between = [a + (b - a) * k / 8 for a, b in zip(q[:-1], q[1:], strict=True) for k in range(8)] + [q[-1]]
-        assert min(clearance(robot, row, shapes) for row in between) >= margin - 1e-3  # between two checks
-        assert min(clearance(robot, row, shapes) for row in q) >= margin - ROUNDING
+        assert clearance(robot, between, shapes).min() >= margin - 1e-3  # between two checks
+        assert clearance(robot, q, shapes).min() >= margin - ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +114,10 @@ def test_paths_among_obstacles_keep_clear_between_waypoints_too(arm):
         result = arm.solve_path(poses, max_step=STEP, world=world, margin=0.005)
         assert result.status is Status.SOLVED, result.reason
         assert_path(arm.robot, judge, result, poses, STEP)
-        depth = min(clearance(arm.robot, q, shapes, allowance=0.005) for q in result.q)
+        depth = clearance(arm.robot, result.q, shapes, allowance=0.005).min()
         assert depth >= 0.005 - ROUNDING
         between = (result.q[:-1] + result.q[1:]) / 2
-        assert min(clearance(arm.robot, q, shapes, allowance=0.005) for q in between) >= 0.004
+        assert clearance(arm.robot, between, shapes, allowance=0.005).min() >= 0.004
         solved += 1
     assert solved >= 3
 
