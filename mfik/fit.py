@@ -14,14 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.fit needs PyTorch: pip install 'mfik[train]'")
-
-import torch
 
 from mfik import __version__
 from mfik.data import OnlineSource
@@ -30,6 +24,7 @@ from mfik.errors import ArgumentError, MfikError
 from mfik.eval import CURVE_METRICS, model_card, run_protocol
 from mfik.export import NATIVE_FILE, document, export_bundle, write_native
 from mfik.model import NETWORK_TYPES, make_network
+from mfik.needs_torch import torch
 from mfik.progress import ProgressBar
 from mfik.report import cpu_name
 from mfik.robots import Robot

@@ -10,6 +10,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "native": set(),
+    "needs_torch": set(),
     "progress": set(),
     "cluster": set(),
     "writing": set(),
@@ -46,7 +47,7 @@ ALLOWED = {
         "collision",
     },  # fmt: skip
 }
-OPEN = {"errors", "files", "native", "progress", "writing", "_native", "__version__"}
+OPEN = {"errors", "files", "native", "needs_torch", "progress", "writing", "_native", "__version__"}
 MODULES = {
     ".".join(("mfik", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")

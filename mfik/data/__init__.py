@@ -1,10 +1,6 @@
 """Training data: generation from a robot's description, the file format, validation, sources of training's rows."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.data needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.data.dataset import DATA_FORMAT, IKDataset, load_dataset, save_dataset
 from mfik.data.free import free_check
 from mfik.data.generate import COUPLINGS, generate, nearest_equivalent

@@ -1,10 +1,6 @@
 """Measurement of exported networks through the C++ solver."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.eval needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.eval.card import CURVE_METRICS, model_card
 from mfik.eval.evaluate import evaluate, format_table
 from mfik.eval.protocol import run_protocol

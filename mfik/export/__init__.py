@@ -1,10 +1,6 @@
 """Export of trained networks: TorchScript, ONNX and the native engine's safetensors in one bundle."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.export needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.export.bundle import (
     export_bundle,
     load_bundle,

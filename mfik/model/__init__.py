@@ -1,10 +1,6 @@
 """Networks: type v1 learns the robot's geometry from samples, type v2 is given it."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.model needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.model.interface import Network, NetworkConfig, SingleStep
 from mfik.model.registry import NETWORK_TYPES, build_network, make_network, read_config
 

@@ -7,11 +7,7 @@ are constants.
 `geometry` is called there, by a function that takes its gradient from `geometry_backward` and forward mode elsewhere.
 """
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.ops needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.ops._backend import has_kernel
 from mfik.ops._reference import MIN_REMAINING, Batch, SolveRows, draw_normal
 from mfik.ops.adaptive_weight import adaptive_weight

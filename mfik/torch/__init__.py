@@ -1,10 +1,6 @@
 """Inverse kinematics as a differentiable layer of PyTorch programs."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.torch needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.torch.layer import ik
 
 __all__ = ["ik"]

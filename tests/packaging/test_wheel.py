@@ -105,7 +105,7 @@ def test_readme_example_runs_with_numpy_alone(environment):
 def test_what_needs_pytorch_names_its_extra(environment):
     modules = ["data", "eval", "export", "fit", "model", "ops", "torch", "train.v1"]
     out = in_clean(environment, "bin/python", "-c", ASK, *(f"mfik.{name}" for name in modules))
-    assert out.splitlines() == [f"mfik.{name} needs PyTorch: pip install 'mfik[train]'" for name in modules]
+    assert out.splitlines() == ["this needs PyTorch: pip install 'mfik[train]'"] * len(modules)
     in_clean(environment, "bin/mfik", "solve", "panda", "--help")
     result = run(environment / "bin" / "mfik", "evaluate", "--help", expect=2, PYTHONPATH="")
     assert result == "error: this command needs PyTorch: pip install 'mfik[train]'\n"

@@ -1,10 +1,6 @@
 """MeanFlow training, version 1 of its interface; it trains networks of every type."""
 
-from importlib.util import find_spec
-
-if find_spec("torch") is None:
-    raise ImportError("mfik.train.v1 needs PyTorch: pip install 'mfik[train]'")
-
+from mfik import needs_torch  # noqa: F401
 from mfik.train.v1.checkpoint import (
     CheckpointSettings,
     load_checkpoint,
