@@ -229,7 +229,8 @@ TEST(SolveRows, SizesAreFixedOrNotWithTheSameOutcome) {
     search(SearchRobot<7>{fixed_chain<Single, 7>(chain), single_limits(chain)}, fixed.args, first);
     search(SearchRobot<0>{fixed_chain<Single, 0>(chain), single_limits(chain)}, any.args, second);
     EXPECT_EQ(fixed.attempts, any.attempts);
-    EXPECT_EQ(fixed.q_out, any.q_out);
+    // To the bit, where the baseline multiplies and adds in two steps; on aarch64 what is fused differs with the loops.
+    for (std::size_t i = 0; i < fixed.q_out.size(); ++i) ASSERT_NEAR(fixed.q_out[i], any.q_out[i], 1e-4) << i;
 }
 
 TEST(SolveRows, OffsetsPastTwoToThe31AreTheirOwn) {

@@ -1,0 +1,72 @@
+"""The solver on aarch64, cross-compiled and run by an emulator: same answers as on this machine.
+
+Not all of the C++ tests, whose compilation takes eight minutes of a processor: docs/developing.md has the command.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, json_option, run
+
+PREFIX = "aarch64-linux-gnu"
+EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{PREFIX}"]
+SOLVES = 50
+pytestmark = [
+    *NEEDS_CMAKE,
+    pytest.mark.skipif(shutil.which(f"{PREFIX}-g++") is None, reason=f"needs Debian's g++-{PREFIX}"),
+    pytest.mark.skipif(shutil.which(EMULATOR[0]) is None, reason="needs Debian's qemu-user-static"),
+]
+
+
+@pytest.fixture(scope="module")
+def cross(tmp_path_factory) -> Path:
+    """What a controller needs, compiled with little optimization: in half the time, with the same vector types."""
+    folder = tmp_path_factory.mktemp("aarch64")
+    system = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={PREFIX}-g++"]
+    quick = ["-DMFIK_BUILD_TESTS=OFF", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG"]
+    configure(ROOT, folder, *system, *quick, *json_option())
+    assert "warning: " not in run("cmake", "--build", folder, "--target", "mfik_bench", "mfik_c")
+    return folder
+
+
+def counts(report: str) -> dict[str, str]:
+    """What share of each kind of solves succeeded, of mfik-bench's lines."""
+    rows = re.findall(r"^(.{34}) +([\d.]+) % ", report, re.M)
+    assert len(rows) > 10, report
+    return {name.strip(): share for name, share in rows}
+
+
+def test_bench_solves_what_it_solves_here(cross, tmp_path):
+    """The same poses and references; two lanes there, as NEON has."""
+    library = ROOT / "mfik" / "_cpp"
+    options = ["-std=c++17", "-I", library / "include", "-L", library / "lib", "-lmfik_solver", "-pthread"]
+    compiler = os.environ.get("CXX", "c++")
+    run(compiler, ROOT / "csrc" / "tools" / "bench.cpp", *options, "-o", tmp_path / "bench")
+    panda = ROOT / "mfik" / "models" / "panda"
+    emulated = run(*EMULATOR, cross / "csrc" / "tools" / "mfik-bench", panda, SOLVES)
+    assert ", 2 lanes," in emulated.splitlines()[0]
+    assert counts(emulated) == counts(run(tmp_path / "bench", panda, SOLVES))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "program", "library"),
+    [(f"{PREFIX}-g++ -std=c++17", "main.cpp", "mfik_solver"), (f"{PREFIX}-gcc -std=c99", "main.c", "mfik")],
+)
+def test_programs_link_and_call_every_function(cross, tmp_path, compiler, program, library):
+    source = ROOT / "csrc" / "tests" / "consumer" / program
+    folders = ["-I", ROOT / "csrc" / "include", "-L", cross / "csrc", f"-Wl,-rpath,{cross / 'csrc'}"]
+    run(*compiler.split(), source, *folders, f"-l{library}", "-lm", "-pthread", "-o", tmp_path / "program")
+    assert "solved after" in run(*EMULATOR, tmp_path / "program", GOLDEN)
+
+
+def test_the_c_library_exports_what_it_exports_here(cross):
+    def exported(library: Path) -> set[str]:
+        return {line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()}
+
+    assert exported(cross / "csrc" / "libmfik.so") == exported(ROOT / "mfik" / "_cpp" / "lib" / "libmfik.so")
+    machine = subprocess.check_output(["readelf", "-h", cross / "csrc" / "libmfik.so"], text=True)
+    assert "AArch64" in machine
