@@ -12,6 +12,21 @@ from mfik.robots import load_robot
 # The tests' networks are tiny: on busy cores, waiting for a second thread takes longer than its share of the work.
 torch.set_num_threads(1)
 _skipped: list[str] = []
+# Files that take minutes. A worker takes files in this order, then the others: whoever began one of these last would
+# work on alone.
+_LONGEST = (
+    "cpp/test_sanitizers.py",
+    "cpp/test_cpp.py",
+    "test_docs.py",
+    "test_fit.py",
+    "export/test_bundle.py",
+    "cpp/test_consumers.py",
+    "cpp/test_cuda_emulation.py",
+    "scripts/test_scripts.py",
+    "collision/test_tracking.py",
+    "examples/test_graphs.py",
+    "export/test_graphs.py",
+)
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +60,13 @@ def any_robot(request):
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    folder = Path(__file__).parent
+    rank = {folder / name: i for i, name in enumerate(_LONGEST)}
+    assert all(path.is_file() for path in rank), "tests/conftest.py names a file that is gone"
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_runtest_logreport(report):
