@@ -19,6 +19,7 @@ from mfik.solve import BatchResult, Options, Solver
 
 _FIRST_ATTEMPTS = 4  # of the poses that a search begins with
 _NEAR_ATTEMPTS, _NEAR_ITERATIONS = 2, 8  # from the joints of a neighbour, from which most converge in three steps
+_NEAR_TRIES = 3  # of a pose, from three neighbours: half of what one leaves is reached from the others
 
 
 class ReachStatus(IntEnum):
@@ -202,18 +203,19 @@ class _Search:
             wanted: Who may be tried, [N].
             done: Who has succeeded, [N]; the following two add to it.
             front: Rows to begin with.
-            near: Tries rows, each from the joints of another; returns those that succeeded. Each row is tried once.
-            thorough: Tries rows that are left at the border of what is done, each once, likewise.
+            near: Tries rows, each from the joints of another; returns those that succeeded. Each row is tried
+                _NEAR_TRIES times at most.
+            thorough: Tries rows that are left at the border of what is done, likewise, each once.
         """
-        untried, left = wanted & ~done, wanted.copy()
+        tries, left = np.where(wanted & ~done, _NEAR_TRIES, 0), wanted.copy()
         while len(front):
             while len(front):
                 source = np.full(len(done), -1)
                 for step, has in self._beside:
                     rows = front[has[front]]
                     source[rows + step] = rows
-                rows = np.flatnonzero((source >= 0) & untried & ~done)
-                untried[rows] = False
+                rows = np.flatnonzero((source >= 0) & (tries > 0) & ~done)
+                tries[rows] -= 1
                 front = near(rows, source[rows])
             border = np.zeros_like(done)
             rows = np.flatnonzero(done)

@@ -45,7 +45,7 @@ class ReachSettings:
     resolution: float = 0.05
     orientations: int | ArrayLike = 64
     box: ArrayLike | None = None
-    attempts: int = 16
+    attempts: int = 8
     self_collision: bool | None = None
     margin: float = 0.0
     tool: ArrayLike = Options.tool
