@@ -306,6 +306,7 @@ void bind_cpu_robots(py::module_& m) {
 
 #ifdef MFIK_HAS_CUDA
 void bind_cuda(py::module_& m) {
+    m.def("cuda_problem", &cuda::problem);
     m.def("adaptive_weight_cuda", [](bool is_double, Address q, Address q_target, Address weight, std::int64_t n,
                                      std::int64_t dof, double c, double p, std::intptr_t stream) {
         with_type(is_double, [&](auto type) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "kernels/adaptive_weight.hpp"
 #include "kernels/chain.hpp"
@@ -113,6 +114,10 @@ void geometry_backward(const Geometry& geometry, const GeometryBackwardArgs<T>& 
 // Asynchronous on `stream` (a cudaStream_t) of the calling thread's current device; throw std::runtime_error when the
 // launch fails.
 namespace cuda {
+
+/// Why CUDA does not run the kernels on the current device (no driver, one that is too old, a device that they were not
+/// compiled for); empty where it does.
+std::string problem();
 
 template <typename T>
 void adaptive_weight(const AdaptiveWeightArgs<T>& args, std::intptr_t stream);

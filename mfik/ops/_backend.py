@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +21,24 @@ LIBRARY = torch.library.Library("mfik", "DEF")
 
 def has_kernel(name: str, device: torch.device) -> bool:
     """Tell whether an op runs native code on a device; the wrappers call the reference where it does not."""
-    return hasattr(native, f"{name}_{device.type}")
+    return hasattr(native, f"{name}_{device.type}") and (device.type != "cuda" or _cuda_runs_on(device))
+
+
+@functools.cache
+def _cuda_runs_on(device: torch.device) -> bool:
+    """Tell whether CUDA runs the kernels on a device; where it does not, say why, once."""
+    assert native is not None
+    with torch.cuda.device(device):
+        problem = native.cuda_problem()
+    if problem:
+        warnings.warn(
+            f"mfik's CUDA kernels do not run on {device}: {problem}. PyTorch's operators take their place, slower; "
+            "update the NVIDIA driver, or build mfik with a CUDA toolkit no newer than it and a GPU of compute "
+            "capability 8.0 or newer",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return not problem
 
 
 def launch(name: str, like: Tensor, *args: Any) -> Any:

@@ -87,7 +87,8 @@ class CudaSolver:
                 f"{list(q_ref.shape)} {q_ref.dtype} on {q_ref.device}; convert with q_ref.to(pose)"
             )
         self._prepare(pose.device, pose.dtype, options)
-        if not pose.is_cuda or not len(pose):
+        # The reference of the op waits for the device, which a graph cannot.
+        if not pose.is_cuda or not len(pose) or not ops.has_kernel("solve", pose.device):
             return self._run(pose, q_ref, options)
         with torch.cuda.device(pose.device):
             return self._replay(pose, q_ref, options)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from device import FakeCuda
 
+from mfik.ops import _backend
 from mfik.solve import Options, Solver, Status
 from mfik.torch import ik
 
@@ -56,6 +57,20 @@ def test_the_last_graphs_are_kept():
         for n in (*range(1, 10), 9, 1):
             solver.solve_batch(pose[:n].cuda(), q_ref[:n].cuda())
         assert len(cuda.graphs) == 10 and len(solver._cuda._graphs) == 8
+
+
+def test_a_driver_that_refuses_the_kernels_is_named_once_and_pytorch_solves():
+    solver = Solver.from_robot(SOLVERS["v1"].robot)
+    pose, q_ref = targets(solver.robot, 9, torch.float64)
+    with FakeCuda() as cuda:
+        _backend.native.cuda_problem = lambda: "CUDA driver version is insufficient for CUDA runtime version"
+        _backend._cuda_runs_on.cache_clear()
+        arguments = pose.cuda(), q_ref.cuda()
+        with pytest.warns(RuntimeWarning, match="driver version is insufficient.*update the NVIDIA driver") as warned:
+            results = [solver.solve_batch(*arguments) for _ in range(2)]
+        assert len(warned) == 1 and not cuda.launches and not cuda.graphs
+        assert all((result.status == Status.SOLVED).all() for result in results)
+    _backend._cuda_runs_on.cache_clear()
 
 
 def test_the_layer_is_differentiable_on_the_device():

@@ -427,7 +427,7 @@ class FakeCuda(TorchDispatchMode):
         real = _backend.native
         kernels = {f"{name}_cuda": self.kernel(name, getattr(real, f"{name}_cpu")) for name in KERNELS}
         own = {name: getattr(real, name) for name in dir(real) if name.endswith("_cpu")}
-        return SimpleNamespace(**own, **kernels)
+        return SimpleNamespace(**own, **kernels, cuda_problem=lambda: "")
 
     def kernel(self, name: str, on_cpu: Callable[..., Any]) -> Callable[..., None]:
         def launch(*args: Any) -> None:

@@ -208,6 +208,7 @@ void check_and_write(const Call& call) {
 
 int main() {
     const auto stream = reinterpret_cast<cudaStream_t>(std::intptr_t{64});
+    if (!mfik::cuda::problem().empty()) fail("the device is refused");
     try {
         for (int next = std::getchar(); next == '+'; next = std::getchar()) {
             const Call call;
