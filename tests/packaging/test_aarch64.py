@@ -14,6 +14,12 @@ from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, json_option, run
 
 PREFIX = "aarch64-linux-gnu"
 EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{PREFIX}"]
+SYSTEM = [
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    f"-DCMAKE_C_COMPILER={PREFIX}-gcc",
+    f"-DCMAKE_CXX_COMPILER={PREFIX}-g++",
+]
 SOLVES = 50
 pytestmark = [
     *NEEDS_CMAKE,
@@ -26,9 +32,8 @@ pytestmark = [
 def cross(tmp_path_factory) -> Path:
     """What a controller needs, compiled with little optimization: in half the time, with the same vector types."""
     folder = tmp_path_factory.mktemp("aarch64")
-    system = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={PREFIX}-g++"]
     quick = ["-DMFIK_BUILD_TESTS=OFF", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG"]
-    configure(ROOT, folder, *system, *quick, *json_option())
+    configure(ROOT, folder, *SYSTEM, *quick, *json_option())
     assert "warning: " not in run("cmake", "--build", folder, "--target", "mfik_bench", "mfik_c")
     return folder
 
@@ -70,3 +75,24 @@ def test_the_c_library_exports_what_it_exports_here(cross):
     assert exported(cross / "csrc" / "libmfik.so") == exported(ROOT / "mfik" / "_cpp" / "lib" / "libmfik.so")
     machine = subprocess.check_output(["readelf", "-h", cross / "csrc" / "libmfik.so"], text=True)
     assert "AArch64" in machine
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_debian_packages_serve_another_project(cross, tmp_path):
+    run("cpack", "--config", cross / "CPackConfig.cmake", "-G", "DEB", "-B", tmp_path)
+    fields = {}
+    for package in tmp_path.glob("*.deb"):
+        run("dpkg-deb", "-x", package, tmp_path / "root")
+        fields[package.name.partition("_")[0]] = run("dpkg-deb", "-f", package)
+    assert set(fields) == {"libmfik", "libmfik-dev"}
+    assert all("Architecture: arm64" in text for text in fields.values())
+    assert re.search(r"Depends: .*libstdc\+\+6", fields["libmfik"])
+    assert re.search(r"Depends: libmfik \(= [\d.]+\)", fields["libmfik-dev"])
+    prefix = tmp_path / "root" / "usr"
+    consumer = tmp_path / "consumer"
+    configure(
+        ROOT / "csrc" / "tests" / "consumer", consumer, *SYSTEM, f"-Dmfik_DIR={prefix / 'lib' / 'cmake' / 'mfik'}"
+    )
+    run("cmake", "--build", consumer)
+    for program in ("consumer", "consumer_c"):
+        assert "solved after" in run(*EMULATOR, consumer / program, GOLDEN)
