@@ -22,6 +22,8 @@ from mfik.robots import load_robot
 EMULATION = ROOT / "csrc" / "tests" / "cuda_emulation"
 KERNELS = ROOT / "csrc" / "kernels" / "cuda"
 SANITIZERS = {"none": [], "address": ["address,alignment,bounds"], "thread": ["thread"]}
+# AddressSanitizer takes three times as long to compile with -O1; `__restrict__` shows what it does with -O2.
+LEVELS = {"none": "-O2", "address": "-O0", "thread": "-O1"}
 DTYPES = (torch.float32, torch.float64)
 SIZES = (0, 1, 127, 128, 129, 255, 256, 257)  # around tiles of 128 rows and blocks of 256 threads
 SEED, STEP, RANK = 2**62 + 12345, 2**40 + 7, 3
@@ -317,17 +319,11 @@ def compiler(sanitizer):
     flags = [f"-fsanitize={name}" for name in SANITIZERS[sanitizer]]
     if flags:
         flags += ["-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-D__restrict__="]
-    return [
-        *([launcher] if launcher else []),
-        os.environ.get("CXX", "c++"),
-        "-std=c++17",
-        "-O1" if flags else "-O2",
-        *flags,
-    ]
+    return [*([launcher] if launcher else []), os.environ.get("CXX", "c++"), "-std=c++17", LEVELS[sanitizer], *flags]
 
 
-def include(*folders):
-    return [f"-I{folder}" for folder in (*folders, EMULATION, ROOT / "csrc", ROOT / "csrc" / "include")]
+def include():
+    return [f"-I{folder}" for folder in (EMULATION, ROOT / "csrc", ROOT / "csrc" / "include")]
 
 
 def finish(command):
@@ -335,17 +331,10 @@ def finish(command):
     assert result.returncode == 0 and not result.stderr, result.stderr[-5000:]
 
 
-def compile_kernels(source, object_file, sanitizer, *folders):
-    command = [
-        *compiler(sanitizer),
-        "-Wall",
-        "-Wextra",
-        "-Wno-maybe-uninitialized",
-        *include(*folders),
-        "-include",
-        "cuda_runtime.h",
-    ]
-    finish([*command, "-x", "c++", "-c", source, "-o", object_file])
+def compile_kernels(source, object_file, sanitizer, *options):
+    warnings = ["-Wall", "-Wextra", "-Wno-maybe-uninitialized"]
+    command = [*compiler(sanitizer), *warnings, *options, *include(), "-include", "cuda_runtime.h", "-x", "c++"]
+    finish([*command, "-c", source, "-o", object_file])
 
 
 class Program:
@@ -379,7 +368,8 @@ class Program:
                 before = (copy / name).read_text()
                 assert before.count(text) == 1, f"{name}: {text}"
                 (copy / name).write_text(before.replace(text, other))
-        compile_kernels(copy / source, folder / "planted.o", self.sanitizer, folder)
+        level = "-O0" if self.sanitizer == "none" else LEVELS[self.sanitizer]
+        compile_kernels(copy / source, folder / "planted.o", self.sanitizer, level, f"-I{folder}")
         return self.link(folder / "run_kernels", (self.objects | {source: folder / "planted.o"}).values())
 
 
@@ -423,7 +413,7 @@ def check(result, calls):
 
 @pytest.mark.parametrize(
     ("sanitizer", "sizes"),
-    [("none", SIZES), ("address", (1, 128, 129, 257)), ("thread", (257,))],
+    [("none", SIZES), ("address", (1, 129, 257)), ("thread", (257,))],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_kernels_are_their_references(program, sanitizer, sizes):
