@@ -32,6 +32,10 @@ SHORTER = {
     "--num_samples 1000000": "--num_samples 10000",
     "motion.py slack track long nearest": "motion.py slack track long nearest --n 2",
     "--num_epochs 8": "--num_epochs 1",
+    "--resolution 0.05": "--resolution 0.2 --orientations 4",
+    "--resolution 0.04": "--resolution 0.1 --orientations 4",
+    "reach.py --robot panda": "reach.py --robot panda --resolution 0.3 --sample 20",
+    "reach.py --robot ur10 --resolution 0.08": "reach.py --robot ur10 --resolution 0.4 --sample 20",
     "--protocol": "--protocol --num 50",
 }
 # How commands begin that do not run here, and why; their scripts and flags are checked.
