@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mfik.cli import ROBOT, Parser, add_robot_arguments, robot_arguments
 from mfik.collision import World
-from mfik.errors import RobotError
-from mfik.robots import PRESETS
 
 
 def add_arguments(parser: Parser) -> None:
@@ -31,20 +29,15 @@ def run(args: argparse.Namespace, parser: Parser) -> None:
     """Show the viewer until Ctrl-C."""
     from mfik.path import load_joints
     from mfik.reach import ReachMap
-    from mfik.view import Playback, Session, chain_bodies, choose_solver, mesh_bodies
+    from mfik.view import Playback, Session, choose_solver, draw_robot
     from mfik.view.app import Viewer
 
     world = None if args.world is None else World.from_file(args.world)
     description = robot_arguments(args)
     session = Session(choose_solver(args.robot, args.model, spheres=args.spheres, **description), world)
-    robot, note = session.solver.robot, ""
-    bodies = chain_bodies(robot)
-    if args.robot is not None and args.robot not in PRESETS:
-        try:
-            bodies = mesh_bodies(robot, args.robot, description["xacro_args"], description["package_paths"])
-        except RobotError as error:
-            note = f"drawn from its joints: {error}"
-            print(note)
+    robot = session.solver.robot
+    bodies, note = draw_robot(robot, args.robot, description["xacro_args"], description["package_paths"])
+    print(note)
     playback = None
     if args.path is not None:
         playback = Playback(session.solver, *load_joints(args.path, robot.joint_names))

@@ -1,10 +1,10 @@
-"""Collision geometry of a URDF file's links."""
+"""Geometry of a URDF file's links, for collision and to look at."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +16,41 @@ from mfik.robots.urdf import Joint, origin_matrix, read_number, read_vector
 
 @dataclass(frozen=True)
 class Shape:
-    """A collision element of a link.
+    """A collision or visual element of a link.
 
     Attributes:
         kind: "sphere", "box", "cylinder", "capsule" or "mesh".
         transform: T_link_shape, [4, 4].
         size: Radius; edges; radius and length (along z; of a capsule between the centres of its ends); scale [m].
         file: Of a mesh, as written in the URDF file.
+        color: Of a visual element's <material>: red, green and blue, 0 to 255; None where it gives none.
     """
 
     kind: str
     transform: np.ndarray
     size: tuple[float, ...]
     file: str = ""
+    color: tuple[int, int, int] | None = None
 
 
-def read_shapes(path: Path, root: ET.Element) -> dict[str, list[Shape]]:
-    """Read the collision elements of every link of a parsed URDF file, by the link's name.
+def read_shapes(path: Path, root: ET.Element, kind: str = "collision") -> dict[str, list[Shape]]:
+    """Read the collision or visual elements of every link of a parsed URDF file, by the link's name.
 
+    Args:
+        path: The file, for messages.
+        root: Its <robot> element.
+        kind: "collision" or "visual".
     Raises:
         RobotError: An element is malformed, or has a size that is not above 0.
     """
-    return {element.attrib["name"]: _read_link(path, element) for element in root.findall("link")}
+    colors = {}
+    if kind == "visual":
+        colors = {
+            name: color
+            for element in root.iter("material")
+            if (name := element.get("name")) and (color := _read_color(f"{path}: material '{name}'", element))
+        }
+    return {element.attrib["name"]: _read_link(path, element, kind, colors) for element in root.findall("link")}
 
 
 def mesh_path(shape: Shape, folder: Path, package_paths: Iterable[Path] = ()) -> Path:
@@ -67,10 +80,10 @@ def mesh_path(shape: Shape, folder: Path, package_paths: Iterable[Path] = ()) ->
     )
 
 
-def _read_link(path: Path, link: ET.Element) -> list[Shape]:
+def _read_link(path: Path, link: ET.Element, kind: str, colors: Mapping[str, tuple[int, int, int]]) -> list[Shape]:
     shapes = []
-    for index, element in enumerate(link.findall("collision")):
-        where = f"{path}: link '{link.get('name')}': collision number {index}"
+    for index, element in enumerate(link.findall(kind)):
+        where = f"{path}: link '{link.get('name')}': {kind} number {index}"
         geometry = element.find("geometry")
         kinds = [] if geometry is None else list(geometry)
         if len(kinds) != 1:
@@ -102,7 +115,20 @@ def _read_link(path: Path, link: ET.Element) -> list[Shape]:
             raise RobotError(
                 f"{where}: unknown shape <{shape.tag}>; use sphere, box, cylinder, capsule or mesh, or remove it"
             )
+        material = element.find("material")
+        if kind == "visual" and material is not None:
+            color = _read_color(where, material) or colors.get(material.get("name", ""))
+            shapes[-1] = replace(shapes[-1], color=color)
     return shapes
+
+
+def _read_color(where: str, material: ET.Element) -> tuple[int, int, int] | None:
+    """Return the colour that a <material> gives itself."""
+    if material.find("color") is None:
+        return None
+    rgba = read_vector(where, material, "color", "rgba", (), size=4)
+    red, green, blue = (round(255 * min(max(channel, 0.0), 1.0)) for channel in rgba[:3])
+    return red, green, blue
 
 
 def _read_size(where: str, shape: ET.Element, key: str) -> float:

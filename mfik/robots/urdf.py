@@ -126,14 +126,17 @@ def _read_joint(path: Path, element: ET.Element, links: set[str]) -> Joint:
     )
 
 
-def read_vector(where: str, element: ET.Element, tag: str, key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+def read_vector(
+    where: str, element: ET.Element, tag: str, key: str, default: tuple[float, ...], size: int = 3
+) -> tuple[float, ...]:
     child = element.find(tag)
     text = None if child is None else child.get(key)
     if text is None:
         return default
     words = text.split()
-    if len(words) != 3:
-        raise RobotError(f'{where}: <{tag} {key}="{text}"> has {len(words)} values; give three numbers')
+    if len(words) != size:
+        wanted = {3: "three", 4: "four"}[size]
+        raise RobotError(f'{where}: <{tag} {key}="{text}"> has {len(words)} values; give {wanted} numbers')
     return tuple(read_number(where, tag, key, word) for word in words)
 
 

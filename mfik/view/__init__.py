@@ -9,6 +9,7 @@ from mfik.view.bodies import Body, chain_bodies, frames, mesh_bodies, shape_mesh
 from mfik.view.choice import choose_solver
 from mfik.view.playback import Playback
 from mfik.view.session import Mode, Session, State
+from mfik.view.visuals import draw_robot, visual_bodies
 
 # mfik.view.app, which needs viser, is imported by who shows the viewer.
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "State",
     "chain_bodies",
     "choose_solver",
+    "draw_robot",
     "frames",
     "mesh_bodies",
     "shape_mesh",
     "sphere_bodies",
+    "visual_bodies",
 ]

@@ -26,10 +26,11 @@ _UPDATES_HZ = 40  # the browser sends the handle 20 times a second; between, the
 _GLIDE = 0.6  # share of the way to the handle that the target goes in an update
 _ARRIVED = 1e-4  # [m or rad] nearer than this the target is put on the handle
 _PANEL_HZ = 8  # numbers and sliders cost the browser more than moving meshes
+_APART = 2e-3  # [m or rad] an answer before refinement that is nearer to the solution than this is not drawn
 _HANDS_OFF_S = 0.5  # a slider is not written to so long after it was moved by hand
 _GHOSTS = 12
 
-_SPHERES, _SHAPE = (90, 100, 120), (150, 130, 100)
+_BASE, _SPHERES, _SHAPE = (110, 118, 128), (90, 100, 120), (150, 130, 100)
 _NO_SHAPE = "none"
 
 
@@ -178,21 +179,24 @@ class Viewer:
         server.initial_camera.fov = np.radians(42.0)
 
         flat: dict[str, Any] = {"cast_shadow": False, "receive_shadow": False}
-        self._fixed = [body for body in bodies if body.frame == 0]
         self._moving = [body for body in bodies if body.frame > 0]
-        for index, body in enumerate(self._fixed):
-            color = _shaded((110, 118, 128), body.shade)
+        self._own_colors = any(body.color is not None for body in bodies)
+        for index, body in enumerate(body for body in bodies if body.frame == 0):
+            color = body.color or _shaded(_BASE, body.shade)
             scene.add_mesh_simple(f"/base/{index}", body.mesh.vertices, body.mesh.faces, color=color, **flat)
-        self._solution = [
-            scene.add_mesh_simple(f"/solution/{i}", b.mesh.vertices, b.mesh.faces, color=SOLUTION, **flat)
+        # What moves with a frame hangs from one node of the scene, which alone is moved.
+        moved = sorted({body.frame for body in self._moving})
+        self._solution = {frame: scene.add_frame(f"/solution/{frame}", show_axes=False) for frame in moved}
+        self._one_step = {
+            frame: scene.add_frame(f"/one_step/{frame}", show_axes=False, visible=False) for frame in moved
+        }
+        self._colored = [
+            scene.add_mesh_simple(f"/solution/{b.frame}/{i}", b.mesh.vertices, b.mesh.faces, color=SOLUTION, **flat)
             for i, b in enumerate(self._moving)
         ]
-        self._one_step = [
-            scene.add_mesh_simple(
-                f"/one_step/{i}", shrunk(b), b.mesh.faces, color=ONE_STEP, opacity=0.5, visible=False, **flat
-            )
-            for i, b in enumerate(self._moving)
-        ]
+        for i, b in enumerate(self._moving if self.session.has_network else ()):
+            name = f"/one_step/{b.frame}/{i}"
+            scene.add_mesh_simple(name, shrunk(b), b.mesh.faces, color=ONE_STEP, opacity=0.5, **flat)
         # Lines, because instanced meshes cost ten times their time without a GPU; pale, because lines are opaque.
         self._ghosts = scene.add_line_segments(
             "/ghosts", np.zeros((1, 2, 3)), GHOST, thickness=5.0, thickness_units="screen", visible=False
@@ -262,13 +266,17 @@ class Viewer:
         under_way = state.result.status in (Status.SOLVED, Status.JUMP_BOUND)
         held_back = state.result.status is Status.IN_COLLISION  # while tracking, before the margin
         color = SOLUTION if (under_way or held_back) and not state.collide[0] else UNSOLVED
-        for body, solution, one_step in zip(self._moving, self._solution, self._one_step, strict=True):
-            solution.wxyz, solution.position = wxyz[0, body.frame], position[0, body.frame]
-            if color != self._solution_color:
-                solution.color = _shaded(color, body.shade)
-            one_step.visible = state.one_step is not None
-            if state.one_step is not None:
-                one_step.wxyz, one_step.position = wxyz[-1, body.frame], position[-1, body.frame]
+        for frame, node in self._solution.items():
+            node.wxyz, node.position = wxyz[0, frame], position[0, frame]
+        for frame, node in self._one_step.items():
+            apart = np.abs(poses[-1, frame] - poses[0, frame]).max() > _APART
+            node.visible = state.one_step is not None and bool(apart)
+            if node.visible:
+                node.wxyz, node.position = wxyz[-1, frame], position[-1, frame]
+        if color != self._solution_color:
+            for body, mesh in zip(self._moving, self._colored, strict=True):
+                own = body.color if color == SOLUTION else None
+                mesh.color = own or _shaded(color, body.shade)
         self._solution_color = color
         origins = position[1 : 1 + len(state.ghosts)]
         self._ghosts.visible = len(origins) > 0
@@ -435,7 +443,9 @@ class Viewer:
         if now - self._rate_time > 1.0:
             self._rate = (self.updates - self._rate_updates) / (now - self._rate_time)
             self._rate_time, self._rate_updates = now, self.updates
-        self._numbers.content = numbers_html(self.session, state, self._units, self._unit_names, self._rate, self._note)
+        self._numbers.content = numbers_html(
+            self.session, state, self._units, self._unit_names, self._rate, self._note, self._own_colors
+        )
         if self._player is not None:
             self._player.show(state)
         recorded = self.session.recorded

@@ -14,8 +14,9 @@ from mfik.collision.world import Box, Capsule, Cylinder, PointCloud, Shape, Sphe
 from mfik.errors import RobotError
 from mfik.robots import Robot
 from mfik.robots.body import read_tree
+from mfik.robots.geometry import Shape as GeometryShape
 from mfik.robots.meshes import link_mesh
-from mfik.robots.source import read_source
+from mfik.robots.source import Source, read_source
 
 _DARK = 0.72  # shade of joints
 _AXIS_END = 1e-6  # [m] two frames nearer than this have no link between them
@@ -29,11 +30,16 @@ class Body:
         frame: Index into `frames`: 0 the base, j the j-th joint's moved frame.
         shade: Factor on the colour, so that joints can be told from links.
         mesh: Vertices in that frame [m].
+        color: Red, green and blue, 0 to 255, of a solution; None: the viewer's own.
     """
 
     frame: int
     shade: float
     mesh: trimesh.Trimesh
+    color: tuple[int, int, int] | None = None
+
+
+Part = tuple[int, float, "tuple[int, int, int] | None", trimesh.Trimesh]  # of a body: frame, shade, colour, mesh
 
 
 def frames(robot: Robot, q: np.ndarray) -> np.ndarray:
@@ -79,27 +85,29 @@ def chain_bodies(robot: Robot) -> list[Body]:
     """
     radius = 0.028 * reach(robot)
     origins = _origins(robot)
-    parts: list[tuple[int, float, trimesh.Trimesh]] = []
+    parts: list[Part] = []
     for joint, (kind, origin) in enumerate(zip(robot.kinds, origins[:-1], strict=True)):
         size = radius * (1.0 - 0.5 * joint / robot.dof)  # thinner towards the tool
         parts += _rod(joint, origin[:3, 3], size)
         if kind == "prismatic":
             ends = np.array([[0.0, 0.0, float(robot.lower[joint])], [0.0, 0.0, float(robot.upper[joint])]])
             rail = trimesh.creation.cylinder(0.5 * size, segment=ends, sections=24)
-            parts.append((joint, _DARK, rail.apply_transform(origin)))
-            parts.append((joint + 1, _DARK, trimesh.creation.box([2.6 * size] * 3)))
+            parts.append((joint, _DARK, None, rail.apply_transform(origin)))
+            parts.append((joint + 1, _DARK, None, trimesh.creation.box([2.6 * size] * 3)))
         else:
-            parts.append((joint + 1, _DARK, trimesh.creation.cylinder(1.35 * size, height=3.0 * size, sections=32)))
+            parts.append(
+                (joint + 1, _DARK, None, trimesh.creation.cylinder(1.35 * size, height=3.0 * size, sections=32))
+            )
     parts += _rod(robot.dof, origins[-1][:3, 3], 0.5 * radius)
     tip = trimesh.creation.icosphere(subdivisions=2, radius=0.6 * radius)
-    parts.append((robot.dof, _DARK, tip.apply_translation(origins[-1][:3, 3])))
-    parts.append((0, _DARK, trimesh.creation.cylinder(2.2 * radius, height=0.6 * radius, sections=48)))
-    return _merged(parts)
+    parts.append((robot.dof, _DARK, None, tip.apply_translation(origins[-1][:3, 3])))
+    parts.append((0, _DARK, None, trimesh.creation.cylinder(2.2 * radius, height=0.6 * radius, sections=48)))
+    return merged(parts)
 
 
 def mesh_bodies(
     robot: Robot,
-    name_or_path: str | PathLike[str],
+    description: str | PathLike[str] | Source,
     xacro_args: Mapping[str, Any] | None = None,
     package_paths: Iterable[str | PathLike[str]] = (),
 ) -> list[Body]:
@@ -107,24 +115,37 @@ def mesh_bodies(
 
     Args:
         robot: The chain, read from the same description.
-        name_or_path: The description, as of `load_robot`, like the following two.
+        description: What `load_robot` takes, like the following two, or what `read_source` made of it.
         xacro_args: Values of the arguments of a .xacro file.
         package_paths: Folders that hold the packages of meshes.
     Raises:
         RobotError: The description has no collision geometry, or a mesh of it is not found.
     """
-    source = read_source(name_or_path, xacro_args, package_paths)
+    source = as_source(description, xacro_args, package_paths)
     tree = read_tree(source, robot.base_link, robot.tip_link)
-    parts = []
+    parts: list[Part] = []
     for link, shapes in tree.shapes.items():
         for shape in shapes:
-            mesh = link_mesh([shape], source)
-            if mesh is None:
-                mesh = trimesh.creation.icosphere(subdivisions=3, radius=shape.size[0]).apply_transform(shape.transform)
-            parts.append((tree.frames[link], 1.0, mesh.apply_transform(tree.transforms[link])))
+            mesh = sphere_mesh(shape) if shape.kind == "sphere" else link_mesh([shape], source)
+            assert mesh is not None
+            parts.append((tree.frames[link], 1.0, None, mesh.apply_transform(tree.transforms[link])))
     if not parts:
         raise RobotError(f"{source.path}: no <collision> geometry to draw")
-    return _merged(parts)
+    return merged(parts)
+
+
+def as_source(
+    description: str | PathLike[str] | Source,
+    xacro_args: Mapping[str, Any] | None,
+    package_paths: Iterable[str | PathLike[str]],
+) -> Source:
+    """Return the description, read unless it is already."""
+    return description if isinstance(description, Source) else read_source(description, xacro_args, package_paths)
+
+
+def sphere_mesh(shape: GeometryShape) -> trimesh.Trimesh:
+    """Draw a sphere of a description, in its link's frame."""
+    return trimesh.creation.icosphere(subdivisions=3, radius=shape.size[0]).apply_transform(shape.transform)
 
 
 def sphere_bodies(robot: Robot) -> list[Body]:
@@ -133,13 +154,13 @@ def sphere_bodies(robot: Robot) -> list[Body]:
     Args:
         robot: The robot.
     """
-    parts = []
+    parts: list[Part] = []
     for link in robot.body.links if robot.body is not None else ():
         for x, y, z, radius in link.spheres.tolist():
             ball = trimesh.creation.icosphere(subdivisions=1, radius=radius)
             centre = link.transform[:, :3] @ (x, y, z) + link.transform[:, 3]
-            parts.append((link.frame, 1.0, ball.apply_translation(centre)))
-    return _merged(parts)
+            parts.append((link.frame, 1.0, None, ball.apply_translation(centre)))
+    return merged(parts)
 
 
 def shape_mesh(shape: Shape, size: float) -> trimesh.Trimesh:
@@ -168,21 +189,21 @@ def shape_mesh(shape: Shape, size: float) -> trimesh.Trimesh:
     return trimesh.creation.box((size, size, 1e-3 * size)).apply_translation((0.0, 0.0, -0.5e-3 * size))
 
 
-def _rod(frame: int, end: np.ndarray, radius: float) -> list[tuple[int, float, trimesh.Trimesh]]:
+def _rod(frame: int, end: np.ndarray, radius: float) -> list[Part]:
     """Return a rod from a frame's origin to a point in it, or nothing where they meet."""
     if np.linalg.norm(end) < _AXIS_END:
         return []
-    return [(frame, 1.0, trimesh.creation.cylinder(radius, segment=np.stack([np.zeros(3), end]), sections=24))]
+    return [(frame, 1.0, None, trimesh.creation.cylinder(radius, segment=np.stack([np.zeros(3), end]), sections=24))]
 
 
-def _merged(parts: list[tuple[int, float, trimesh.Trimesh]]) -> list[Body]:
-    """Join what moves together: every mesh costs two messages an update."""
-    groups: dict[tuple[int, float], list[trimesh.Trimesh]] = {}
-    for frame, shade, mesh in parts:
-        groups.setdefault((frame, shade), []).append(mesh)
+def merged(parts: list[Part]) -> list[Body]:
+    """Join what moves together and has one colour: every mesh costs a browser time of its own."""
+    groups: dict[tuple[int, float, tuple[int, int, int] | None], list[trimesh.Trimesh]] = {}
+    for frame, shade, color, mesh in parts:
+        groups.setdefault((frame, shade, color), []).append(mesh)
     return [
-        Body(frame, shade, cast(trimesh.Trimesh, trimesh.util.concatenate([_sharp(mesh) for mesh in meshes])))
-        for (frame, shade), meshes in sorted(groups.items(), key=lambda item: item[0])
+        Body(frame, shade, cast(trimesh.Trimesh, trimesh.util.concatenate([_sharp(mesh) for mesh in meshes])), color)
+        for (frame, shade, color), meshes in sorted(groups.items(), key=lambda item: (item[0][:2], item[0][2] or ()))
     ]
 
 

@@ -23,7 +23,13 @@ _STATUS_COLOR = {
 
 
 def numbers_html(
-    session: Session, state: State, units: np.ndarray, unit_names: Sequence[str], rate_hz: float, note: str
+    session: Session,
+    state: State,
+    units: np.ndarray,
+    unit_names: Sequence[str],
+    rate_hz: float,
+    note: str,
+    own_colors: bool,
 ) -> str:
     """Return what the panel says of an update.
 
@@ -34,6 +40,7 @@ def numbers_html(
         unit_names: Their names, [J].
         rate_hz: Updates a second.
         note: A last line.
+        own_colors: Whether a solution is drawn in the robot's own colours.
     """
     result = state.result
     robot = session.solver.robot
@@ -60,10 +67,8 @@ def numbers_html(
         for label, value in rows
         if value
     )
-    legend = "".join(
-        f"<span style='color:rgb{color}'>&#9632;</span>&nbsp;{text}&ensp;"
-        for text, color in (("solution", SOLUTION), ("unsolved", UNSOLVED), ("one step", ONE_STEP))
-    )
+    colors = (*(() if own_colors else (("solution", SOLUTION),)), ("unsolved", UNSOLVED), ("one step", ONE_STEP))
+    legend = "".join(f"<span style='color:rgb{color}'>&#9632;</span>&nbsp;{text}&ensp;" for text, color in colors)
     legend += f"<span style='color:rgb{GHOST}'>&#9632;</span>&nbsp;others"
     if state.collide[1:].any():
         legend += f"&ensp;<span style='color:rgb{COLLIDING_GHOST}'>&#9632;</span>&nbsp;that collide"

@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pinocchio as pin
 import pytest
+import trimesh
 from chromium import DEADLINE_S, NEEDS_CHROMIUM, browser, until
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.by import By
@@ -20,8 +21,9 @@ from selenium.webdriver.common.keys import Keys
 
 import mfik.robots
 from mfik.collision import Box, World
+from mfik.robots import load_robot
 from mfik.solve import Solver, Status
-from mfik.view import Playback, Session, chain_bodies, mesh_bodies
+from mfik.view import Playback, Session, chain_bodies, draw_robot, mesh_bodies
 from mfik.view.app import Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +38,7 @@ class Page:
         browser.get(viewer.url)
         (self.client,) = until(lambda: list(viewer.server.get_clients().values()), "the page to connect")
         until(lambda: "position error" in self.text(), "the panel")
-        until(lambda: self.drawn() > 1000, "the arm to be drawn")
+        until(lambda: self.colored() > 1000, "the arm to be drawn")
 
     def text(self):
         return self.browser.find_element(By.TAG_NAME, "body").text
@@ -51,6 +53,10 @@ class Page:
         path = self.downloads / name
         self.browser.save_screenshot(str(path))
         return matplotlib.image.imread(path)[..., :3]
+
+    def colored(self):
+        """Count the pixels that are not grey, left of the panel."""
+        return int((np.ptp(self.screenshot()[:, :850], axis=-1) > 0.2).sum())
 
     def drawn(self, red=False):
         """Count the blue pixels of a solution, or the red ones of an unsolved target, left of the panel."""
@@ -95,10 +101,10 @@ class Page:
 
 
 @contextmanager
-def opened(session, bodies, tmp_path_factory, playback=None):
+def opened(session, bodies, tmp_path_factory, playback=None, note=""):
     """Open a viewer in a browser of its own."""
     downloads = tmp_path_factory.mktemp("downloads")
-    viewer = Viewer(session, bodies, port=8900, csv=downloads / "written.csv", playback=playback)
+    viewer = Viewer(session, bodies, port=8900, csv=downloads / "written.csv", note=note, playback=playback)
     thread = threading.Thread(target=viewer.run, daemon=True)
     thread.start()
     try:
@@ -312,6 +318,63 @@ def test_a_path_is_played_with_plots_of_joints_and_clearance(panda, tmp_path_fac
         until(lambda: page.viewer._player.playing, "the motion")
         page.press("home")
         until(lambda: not page.viewer._player.playing, "what is under way to end where something else is asked for")
+
+
+COLORED = """
+<robot name="colored">
+  <material name="magenta"><color rgba="0.9 0.1 0.9 1"/></material>
+  <link name="base"/>
+  <link name="first"><visual>
+    <origin xyz="0.4 0 0.3"/><geometry><mesh filename="green.dae" scale="0.2 0.2 0.2"/></geometry>
+  </visual></link>
+  <link name="second"><visual>
+    <origin xyz="0.3 0 0.1"/><geometry><mesh filename="cube.stl" scale="0.2 0.2 0.2"/></geometry>
+    <material name="magenta"/>
+  </visual></link>
+  <link name="green"/><link name="magenta"/><link name="tip"/>
+  <joint name="one" type="revolute"><parent link="base"/><child link="first"/><axis xyz="0 0 1"/>
+    <limit lower="-3" upper="3" velocity="1" effort="1"/></joint>
+  <joint name="two" type="revolute"><parent link="first"/><child link="second"/><axis xyz="0 1 0"/>
+    <origin xyz="0.4 0 0.3" rpy="0 0 0.4"/><limit lower="-3" upper="3" velocity="1" effort="1"/></joint>
+  <joint name="a" type="fixed"><parent link="first"/><child link="green"/><origin xyz="0.4 0 0.3"/></joint>
+  <joint name="b" type="fixed"><parent link="second"/><child link="magenta"/><origin xyz="0.3 0 0.1"/></joint>
+  <joint name="c" type="fixed"><parent link="second"/><child link="tip"/><origin xyz="0.7 0 0"/></joint>
+</robot>
+"""
+
+
+def test_visual_meshes_arrive_in_their_colours_and_places(tmp_path, tmp_path_factory):
+    cube = trimesh.creation.box((1, 1, 1))
+    cube.export(tmp_path / "cube.stl")
+    material = trimesh.visual.material.PBRMaterial(baseColorFactor=[20, 200, 40, 255])
+    cube.visual = trimesh.visual.TextureVisuals(uv=np.zeros((len(cube.vertices), 2)), material=material)
+    (tmp_path / "green.dae").write_bytes(trimesh.exchange.dae.export_collada([cube]))
+    path = tmp_path / "colored.urdf"
+    path.write_text(COLORED)
+    robot = load_robot(path, tip_link="tip")
+    centres = [load_robot(path, tip_link=color) for color in ("green", "magenta")]
+    session = Session(Solver.from_robot(robot))
+    session.num_ghosts = 0
+    bodies, note = draw_robot(robot, path)
+    with opened(session, bodies, tmp_path_factory, note=note) as page:
+
+        def seen():
+            """The colours that are drawn at the middle of the cubes: where forward kinematics has them."""
+            picture, colors = page.screenshot(), []
+            for chain in centres:
+                x, y = page.pixel(chain.fk(session.q[: chain.dof])[:3]).round().astype(int)
+                r, g, b = picture[y, x]
+                shares = {"green": g - max(r, b), "magenta": min(r, b) - g, "red": r - max(g, b)}
+                best = max(shares, key=shares.get)
+                colors.append(best if shares[best] > 0.2 else "none")
+            return colors
+
+        for q in ([0.4, -0.5], [-0.9, 0.3], [0.4, 0.9]):
+            page.do(lambda q=q: session.set_joints(q))
+            until(lambda: seen() == ["green", "magenta"], f"the cubes to be drawn at {q}")
+        assert f"visual meshes of {path}" in page.text().replace("\n", "") and "unsolved" in page.text()
+        page.do(lambda: session.set_target([3, 0, 0, 1, 0, 0, 0]))
+        until(lambda: seen() == ["red", "red"], "the cubes to turn red where the target is out of reach")
 
 
 def test_the_command_listens_on_loopback_only():
