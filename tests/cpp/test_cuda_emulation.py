@@ -342,7 +342,7 @@ class Program:
 
     def __init__(self, folder, sanitizer):
         self.folder, self.sanitizer = folder, sanitizer
-        sources = [*sorted(KERNELS.glob("*.cu")), EMULATION / "run_kernels.cpp"]
+        sources = [*sorted(KERNELS.glob("*.cu")), EMULATION / "emulated.cpp"]
         self.objects = {source.name: folder / f"{source.stem}.o" for source in sources}
         emulation = folder / "emulation.o"
         define = [] if sanitizer == "none" else [f"-DMFIK_{sanitizer.upper()}_SANITIZER"]
@@ -353,7 +353,7 @@ class Program:
             for job in jobs:
                 job.result()
         self.objects["emulation.cpp"] = emulation
-        self.path = self.link(folder / "run_kernels", self.objects.values())
+        self.path = self.link(folder / "emulated", self.objects.values())
 
     def link(self, path, objects):
         finish([*compiler(self.sanitizer), "-pthread", *objects, "-o", path])
@@ -370,7 +370,7 @@ class Program:
                 (copy / name).write_text(before.replace(text, other))
         level = "-O0" if self.sanitizer == "none" else LEVELS[self.sanitizer]
         compile_kernels(copy / source, folder / "planted.o", self.sanitizer, level, f"-I{folder}")
-        return self.link(folder / "run_kernels", (self.objects | {source: folder / "planted.o"}).values())
+        return self.link(folder / "emulated", (self.objects | {source: folder / "planted.o"}).values())
 
 
 @pytest.fixture(scope="module")

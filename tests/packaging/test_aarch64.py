@@ -32,7 +32,9 @@ pytestmark = [
 def cross(tmp_path_factory) -> Path:
     """What a controller needs, compiled with little optimization: in half the time, with the same vector types."""
     folder = tmp_path_factory.mktemp("aarch64")
-    quick = ["-DMFIK_BUILD_TESTS=OFF", "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG"]
+    # Without optimization GCC takes vectors that are filled lane by lane for uninitialized ones.
+    flags = "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG -Wno-maybe-uninitialized"
+    quick = ["-DMFIK_BUILD_TESTS=OFF", flags]
     configure(ROOT, folder, *SYSTEM, *quick, *json_option())
     assert "warning: " not in run("cmake", "--build", folder, "--target", "mfik_bench", "mfik_c")
     return folder

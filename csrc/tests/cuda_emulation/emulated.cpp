@@ -17,7 +17,7 @@
 namespace {
 
 [[noreturn]] void fail(const std::string& what) {
-    std::fprintf(stderr, "run_kernels: %s\n", what.c_str());
+    std::fprintf(stderr, "emulated: %s\n", what.c_str());
     std::exit(1);
 }
 
