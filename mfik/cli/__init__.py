@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,6 +105,35 @@ def program_words(arguments: Sequence[str] | None = None) -> list[str]:
     own = 2 if of_mfik else 1
     words = ["-m", "mfik", *sys.argv[1:own]] if of_mfik else sys.argv[:own]
     return [*words, *(sys.argv[own:] if arguments is None else arguments)]
+
+
+def thread_count(text: str) -> int:
+    """Return the number of threads that an argument gives, at least 1; `type` of --threads."""
+    if not (text.strip().isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text.strip()}; leave it out for all cores")
+    return int(text)
+
+
+def claim_folder(output: Path, names: Sequence[str], what: str, overwrite: bool) -> None:
+    """See that a folder holds nothing of earlier work of a command.
+
+    Args:
+        output: The folder, which may not be there.
+        names: Files and folders that the command writes to it.
+        what: What they are together, for the message.
+        overwrite: Whether to remove them.
+
+    Raises:
+        ArgumentError: There are some, and they are not to be removed.
+    """
+    held = [output / name for name in names if (output / name).exists()]
+    if held and not overwrite:
+        raise ArgumentError(
+            f"--output {output}: holds a {what} already; continue it with --resume {output}, give another folder, or "
+            "--overwrite"
+        )
+    for path in held:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def run_script(main: Callable[[], int | None]) -> None:

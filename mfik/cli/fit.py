@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mfik.cli import INTERRUPTED, ROBOT, Parser, add_robot_arguments, program_words, robot_arguments
+from mfik.cli import INTERRUPTED, ROBOT, Parser, add_robot_arguments, claim_folder, program_words, robot_arguments
 from mfik.data import COUPLINGS
 from mfik.errors import ArgumentError
 from mfik.eval import format_protocol
@@ -64,14 +63,7 @@ def run(args: argparse.Namespace, parser: Parser) -> int | None:
         raise ArgumentError("expected ROBOT and --output DIR, or --resume DIR; see --help")
     robot = load_robot(args.robot, **robot_arguments(args))
     settings = FitSettings(**{field.name: getattr(args, field.name) for field in fields(FitSettings)})
-    held = [args.output / name for name in _OWN_FILES if (args.output / name).exists()]
-    if held and not args.overwrite:
-        raise ArgumentError(
-            f"--output {args.output}: holds a run already; continue it with --resume {args.output}, give another "
-            "folder, or --overwrite"
-        )
-    for path in held:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    claim_folder(args.output, _OWN_FILES, "run", args.overwrite)
     return _fit(robot, args.output, settings, command=program_words())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mfik.robots import Robot, load_robot
 from mfik.robots.source import is_robot
 from mfik.solve import Solver, pretrained_names
 
+FREE_ROTATION = (0.0, 0.0, 0.0, math.inf, math.inf, math.inf)  # slack that leaves a position alone
 _MODELS = Path(__file__).resolve().parents[1] / "models"
 
 

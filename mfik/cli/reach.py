@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import sys
 import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mfik.cli import INTERRUPTED, Parser, program_words
-from mfik.cli.load import add_solver_arguments, load_solver
+from mfik.cli import INTERRUPTED, Parser, claim_folder, program_words, thread_count
+from mfik.cli.load import FREE_ROTATION, add_solver_arguments, joint_indices, load_solver
 from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.progress import ProgressBar
@@ -22,10 +21,10 @@ from mfik.reach.block import ReachTask
 from mfik.reach.report import draw_map, save_picture
 from mfik.reach.run import MAP_FILE, RECORD_FILE, Record, check_memory, needed_bytes, read_record
 from mfik.report import Page, cpu_name, has_matplotlib
+from mfik.robots import Robot
 
 _PICTURE_FILE, _PAGE_FILE = "reach.png", "index.html"
 _OWN_FILES = (RECORD_FILE, MAP_FILE, "blocks", _PICTURE_FILE, _PAGE_FILE, "pictures")
-_FREE_ROTATION = (0.0, 0.0, 0.0, float("inf"), float("inf"), float("inf"))  # slack
 _WITH_RESUME = ("resume", "threads", "ray", "json")
 
 
@@ -61,7 +60,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--tol_pos", type=float, default=defaults.tol_pos, help="largest error of the position [m]")
     parser.add_argument("--tol_rot", type=float, default=defaults.tol_rot, help="largest error of the rotation [rad]")
-    parser.add_argument("--threads", type=int, help="default: one for each core")
+    parser.add_argument("--threads", type=thread_count, help="default: one for each core")
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="Ray cluster to use instead: auto for this machine's, local to start one"
     )
@@ -70,8 +69,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace, parser: Parser) -> int | None:
     """Start or continue a map, and show it."""
-    if args.threads is not None and args.threads < 1:
-        raise ArgumentError(f"--threads: expected at least 1, got {args.threads}; leave it out for all cores")
     if args.resume is not None:
         given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
         if other := [name for name in given if name not in _WITH_RESUME]:
@@ -84,27 +81,18 @@ def run(args: argparse.Namespace, parser: Parser) -> int | None:
         raise ArgumentError("expected ROBOT and --output DIR, or --resume DIR; see --help")
     robot = load_solver(args).robot
     world = None if args.world is None else World.from_file(args.world)
-    settings = _settings(args, robot.joint_names)
+    settings = _settings(args, robot)
     record = Record(robot, settings, world, ["python", *program_words()])
     check_memory(ReachTask(robot, settings, world).grid)  # before anything is removed
-    held = [args.output / name for name in _OWN_FILES if (args.output / name).exists()]
-    if held and not args.overwrite:
-        raise ArgumentError(
-            f"--output {args.output}: holds a map already; continue it with --resume {args.output}, give another "
-            "folder, or --overwrite"
-        )
-    for path in held:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    claim_folder(args.output, _OWN_FILES, "map", args.overwrite)
     return _map(record, args.output, args)
 
 
-def _settings(args: argparse.Namespace, joint_names: tuple[str, ...]) -> ReachSettings:
-    if unknown := [name for name in args.locked if name not in joint_names]:
-        raise ArgumentError(f"--locked: expected joints of the robot, got '{unknown[0]}'; use {', '.join(joint_names)}")
+def _settings(args: argparse.Namespace, robot: Robot) -> ReachSettings:
     given = {field.name: getattr(args, field.name) for field in fields(ReachSettings) if hasattr(args, field.name)}
-    given["locked"] = tuple(joint_names.index(name) for name in args.locked)
+    given["locked"] = tuple(joint_indices("--locked", args.locked, robot))
     if args.position_only:
-        given |= {"orientations": 1, "slack": _FREE_ROTATION}
+        given |= {"orientations": 1, "slack": FREE_ROTATION}
     if args.ignore_self_collision:
         given["self_collision"] = False
     return ReachSettings(**{name: value for name, value in given.items() if value is not None})

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from mfik.cli import INTERRUPTED, NOT_DONE, Parser, program_words
-from mfik.cli.load import add_solver_arguments, joint_indices, load_solver
+from mfik.cli import INTERRUPTED, NOT_DONE, Parser, program_words, thread_count
+from mfik.cli.load import FREE_ROTATION, add_solver_arguments, joint_indices, load_solver
 from mfik.collision import World
 from mfik.errors import ArgumentError
 from mfik.robots import Robot
 from mfik.solve import BatchResult, Options, Result, Solver, Status
 
-_FREE_ROTATION = (0.0, 0.0, 0.0, float("inf"), float("inf"), float("inf"))  # slack
 _ROUNDED = 0.01  # from 1, of the norm of a quaternion typed with few digits
 _CHUNK = 20_000  # rows that are solved between two looks at Ctrl-C, and on one worker of a cluster
 
@@ -63,7 +62,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tol_pos", type=float, default=1e-5, help="largest error of the position [m]")
     parser.add_argument("--tol_rot", type=float, default=1e-5, help="largest error of the rotation [rad]")
     parser.add_argument("--output", type=Path, metavar="FILE", help=".npz file to write for --poses")
-    parser.add_argument("--threads", type=int, help="for --poses; default: one for each core")
+    parser.add_argument("--threads", type=thread_count, help="for --poses; default: one for each core")
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="for --poses, a Ray cluster: auto for this machine's, local to start one"
     )
@@ -110,7 +109,7 @@ def _solve_one(solver: Solver, args: argparse.Namespace) -> int | None:
     if len(pose) == 3:
         if args.slack is not None:
             raise ArgumentError("--slack: expected --pose of 7 numbers, whose axes it is about, got 3; add a rotation")
-        pose, slack = [*pose, 1.0, 0.0, 0.0, 0.0], _FREE_ROTATION
+        pose, slack = [*pose, 1.0, 0.0, 0.0, 0.0], FREE_ROTATION
     if len(pose) != 7:
         raise ArgumentError(
             f"--pose: expected x y z qw qx qy qz, or x y z alone, got {len(pose)} numbers; correct them"

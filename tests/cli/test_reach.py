@@ -90,8 +90,11 @@ def test_what_ctrl_c_ends_is_continued_as_the_message_says(reach, panda, tmp_pat
         (("panda", "--output", "{}", "--world", "none.yml"), "none.yml: cannot read the file"),
         (("panda", "--output", "{}", "--resolution", 0), "resolution: expected a finite number above 0"),
         (("panda", "--output", "{}", "--resolution", 1e-4), "323,337,366,443,456 poses at 5,052,146,350,679 positions"),
-        (("panda", "--output", "{}", "--locked", "elbow"), "--locked: expected joints of the robot, got 'elbow'"),
-        (("panda", "--output", "{}", "--threads", 0), "--threads: expected at least 1, got 0"),
+        (("panda", "--output", "{}", "--locked", "elbow"), "--locked: expected joints of panda, got 'elbow'"),
+        (
+            ("panda", "--output", "{}", "--threads", 0),
+            "--threads: expected at least 1, got 0; leave it out for all cores",
+        ),
         (("--resume", "{}"), "holds no map of reach (no reach.json)"),
         (("--resume", "{}", "--margin", 0.1), "--resume: expected none but --threads, --ray, --json beside it"),
     ],
