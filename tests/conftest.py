@@ -26,6 +26,13 @@ _LONGEST = (
     "collision/test_tracking.py",
     "examples/test_graphs.py",
     "export/test_graphs.py",
+    "eval/test_peers.py",
+    "packaging/test_aarch64.py",
+    "test_fake_cuda.py",
+    "train/test_loss.py",
+    "test_site.py",
+    "test_typing.py",
+    "test_cluster.py",
 )
 
 

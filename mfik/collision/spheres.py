@@ -142,8 +142,10 @@ def parse(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         pass
-    import yaml
-
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(f"YAML needs PyYAML ({error}): pip install 'mfik[collision]', or write JSON") from None
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -381,3 +382,14 @@ def test_documents_without_a_body_solve_as_before(panda):
 
     assert not load_native().Solver.from_description(json.dumps(document)).has_body
     assert Robot.from_dict(document["robot"]).body is None
+
+
+def test_shapes_in_yaml_without_pyyaml_name_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    file = tmp_path / "world"
+    shape = {"type": "sphere", "radius": 0.1, "pose": [1, 0, 0, 1, 0, 0, 0], "name": "ball"}
+    file.write_text(json.dumps([shape]))
+    assert len(World.from_file(file)) == 1  # JSON needs nothing
+    file.write_text("- type: sphere\n")
+    with pytest.raises(ImportError, match=r"pip install 'mfik\[collision\]', or write JSON"):
+        World.from_file(file)
