@@ -211,13 +211,18 @@ PySolver made(const Make& make) {
     }
 }
 
-/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason, pair).
-py::tuple as_tuple(const Result& result, const Doubles& q) {
-    if (result.status == Status::kInvalidInput) throw py::value_error(result.reason);
+/// (q, status, pos_error, rot_error, iterations, attempts, time_us, reason, pair), of invalid input, too.
+py::tuple fields(const Result& result, const Doubles& q) {
     py::object pair = py::none();
     if (result.first != nullptr) pair = py::make_tuple(result.first, result.second);
     return py::make_tuple(q, static_cast<int>(result.status), result.pos_error_m, result.rot_error_rad,
                           result.iterations, result.attempts, result.time_us, result.reason, pair);
+}
+
+/// The same of valid input.
+py::tuple as_tuple(const Result& result, const Doubles& q) {
+    if (result.status == Status::kInvalidInput) throw py::value_error(result.reason);
+    return fields(result, q);
 }
 
 py::tuple solve(PySolver& self, const py::handle& pose, const py::handle& q_ref, const py::handle& options) {
@@ -312,9 +317,7 @@ py::tuple step(Tracker& self, const py::handle& pose, const py::handle& options)
     return with_options(options, [&](const Options& read) {
         const Result result = self.step(target, read);
         const Span<const double> q = self.q();
-        return py::make_tuple(Doubles(static_cast<py::ssize_t>(q.size()), q.data()), static_cast<int>(result.status),
-                              result.pos_error_m, result.rot_error_rad, result.iterations, result.attempts,
-                              result.time_us, result.reason);
+        return fields(result, Doubles(static_cast<py::ssize_t>(q.size()), q.data()));
     });
 }
 

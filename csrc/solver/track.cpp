@@ -84,10 +84,7 @@ Result Solver::track(const Pose& T_base_tool, Span<const double> q_prev, Span<co
     }
     if (result.status != Status::kSolved && damping != Damping::kNone) {
         result.status = Status::kInCollision;
-        result.reason =
-            damping == Damping::kSlowed
-                ? "the step is shortened to keep the margin"
-                : "q_prev is nearer to something than the margin; the answer is on the way out, if there is one";
+        result.reason = reason_of(damping);
         name_nearest(*impl_, problem.obstacles, options, q, result);
     }
     from_units(impl_->units, q, q_out);

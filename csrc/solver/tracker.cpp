@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "kernels/pursuit.hpp"
+#include "solver/collision/damper.hpp"
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 #include "solver/problem.hpp"
 #include "solver/verdict.hpp"
@@ -17,6 +19,10 @@ namespace {
 constexpr double kGoalStep = 0.1;
 /// Share of a joint's acceleration, and of its velocity, for motion in the null space. The rest is the path's.
 constexpr double kPostureShare = 0.25;
+
+/// Parts of a change of velocity that are tried where the whole would not let the joints come to rest clear of
+/// obstacles: 1, 1/2, 1/4 and 1/8.
+constexpr int kParts = 4;
 
 // Rounding of a command, in units of the last place of its largest value: a difference of two commands per sample time
 // may be wrong by one of them. Braking is planned with some to spare, and uses them where rounding asks for it.
@@ -37,6 +43,24 @@ std::string text(double value) {
 
 }  // namespace
 
+/// Velocities that the next sample may have.
+struct NextVelocity {
+    double brake[kMaxJoints];  // change of velocity a sample
+    VelocityBox boxes[kMaxJoints];
+
+    [[nodiscard]] bool holds(int dof, const double* v) const {
+        for (int j = 0; j < dof; ++j)
+            if (!(v[j] >= boxes[j].low && v[j] <= boxes[j].high)) return false;
+        return true;
+    }
+    /// The largest velocity, in brakes: after so many samples all joints may be at rest, slowed down together.
+    [[nodiscard]] double in_brakes(int dof, const double* v) const {
+        double most = 0.0;
+        for (int j = 0; j < dof; ++j) most = std::max(most, std::abs(v[j]) / brake[j]);
+        return most;
+    }
+};
+
 /// Everything in the robot's own units, but for what is handed out.
 struct Tracker::Impl {
     explicit Impl(const Core& solver) : core(solver), scratch(solver.scratch_size(1)) {}
@@ -48,6 +72,7 @@ struct Tracker::Impl {
     double q[kMaxJoints]{}, dq[kMaxJoints]{};
     double goal[kMaxJoints]{};
     double posture_speed = 0.0;  // of the goal in the null space, [acceleration * dt]
+    bool keeps_clear = false;    // of obstacles, in the last sample
     double q_out[kMaxJoints]{}, dq_out[kMaxJoints]{}, goal_out[kMaxJoints]{};
 
     [[nodiscard]] int dof() const { return core.chain().dof; }
@@ -68,47 +93,129 @@ struct Tracker::Impl {
         from_units(core.units, goal, {goal_out, n});
     }
 
-    FollowOutcome move_goal(const Problem& problem);
-    void pursue_goal(const double* goal_v);
+    FollowOutcome move_goal(const Problem& problem, Damping& damping);
+    [[nodiscard]] NextVelocity next_velocity() const;
+    void pursue_goal(const double* last_goal, const NextVelocity& next, double* v) const;
+    void brake(const NextVelocity& next, double* v) const;
+    [[nodiscard]] double end_of(const NextVelocity& next, const double* v, double* end) const;
+    [[nodiscard]] bool give_way(const Obstacles& obstacles, const NextVelocity& next, double* v);
+    void advance(const double* v);
 };
 
 /// Let the goal follow the target. Its motion in the null space, which has time, stays within shares of the bounds.
-FollowOutcome Tracker::Impl::move_goal(const Problem& problem) {
+/// Beside obstacles it moves as `track` would, and no faster than the joints may, so that these go where it went.
+FollowOutcome Tracker::Impl::move_goal(const Problem& problem, Damping& damping) {
     const Options& options = problem.options;
     StepBounds bounds;
     double fastest = kInfinity;  // [acceleration * dt]
     const double speed = std::max(posture_speed, kPostureShare);
     for (int j = 0; j < dof(); ++j) {
-        bounds.low[j] = goal[j] - kGoalStep;
-        bounds.high[j] = goal[j] + kGoalStep;
+        const double most = problem.keeps_clear ? std::min(kGoalStep, velocity[j] * dt) : kGoalStep;
+        bounds.low[j] = goal[j] - most;
+        bounds.high[j] = goal[j] + most;
         bounds.posture[j] = speed * acceleration[j] * dt * dt;
         fastest = std::min(fastest, kPostureShare * velocity[j] / (acceleration[j] * dt));
     }
-    double posture[kMaxJoints];
+    double posture[kMaxJoints], last_goal[kMaxJoints];
+    std::copy_n(goal, dof(), last_goal);
     const Constraints constraints = with_path_posture(problem.constraints, *problem.chain, options, goal, posture);
     const FollowOutcome outcome =
         core.kernels.follow(*problem.chain, constraints, bounds, problem.T_target, goal, options.max_iterations,
                             kInside * options.tol_pos_m, kInside * options.tol_rot_rad);
     posture_speed = std::min({speed * outcome.posture_moved + kPostureShare, fastest,
                               largest_stoppable(speed * outcome.posture_left, kPostureShare)});
+    if (problem.keeps_clear)
+        damping = damp(core, problem.obstacles, problem.constraints, bounds, last_goal, goal, kRoom);
     return outcome;
 }
 
-/// Move the joints towards the goal, which moves with goal_v [dof].
-void Tracker::Impl::pursue_goal(const double* goal_v) {
+NextVelocity Tracker::Impl::next_velocity() const {
     const Chain& chain = core.chain();
-    VelocityBox boxes[kMaxJoints];
-    double way[kMaxJoints], brake[kMaxJoints], v[kMaxJoints];
+    NextVelocity next;
     for (int j = 0; j < chain.dof; ++j) {
         const bool free = chain.kind[j] == JointKind::kContinuous;
         const double change = (1.0 - 4.0 * kEpsilon) * acceleration[j] * dt, round = rounding(j);
-        brake[j] = change - kPlanned * round;
-        boxes[j] = velocity_box(dq[j], (1.0 - 4.0 * kEpsilon) * velocity[j] - kOfVelocity * round, brake[j],
-                                change - kHardest * round, free ? -kInfinity : (chain.lower[j] - q[j]) / dt,
-                                free ? kInfinity : (chain.upper[j] - q[j]) / dt);
+        next.brake[j] = change - kPlanned * round;
+        next.boxes[j] = velocity_box(dq[j], (1.0 - 4.0 * kEpsilon) * velocity[j] - kOfVelocity * round, next.brake[j],
+                                     change - kHardest * round, free ? -kInfinity : (chain.lower[j] - q[j]) / dt,
+                                     free ? kInfinity : (chain.upper[j] - q[j]) / dt);
+    }
+    return next;
+}
+
+/// Velocities v [dof] towards the goal, which has moved on from last_goal [dof].
+void Tracker::Impl::pursue_goal(const double* last_goal, const NextVelocity& next, double* v) const {
+    double goal_v[kMaxJoints], way[kMaxJoints];
+    double share = 1.0;  // a goal that is faster than the joints is expected to move on no faster than they can
+    for (int j = 0; j < dof(); ++j) {
+        goal_v[j] = (goal[j] - last_goal[j]) / dt;
+        if (std::abs(goal_v[j]) > velocity[j]) share = std::min(share, velocity[j] / std::abs(goal_v[j]));
+    }
+    for (int j = 0; j < dof(); ++j) {
+        goal_v[j] *= share;
         way[j] = (goal[j] - q[j]) / dt - goal_v[j];
     }
-    pursue(chain.dof, way, goal_v, brake, boxes, v);
+    pursue(dof(), way, goal_v, next.brake, next.boxes, v);
+}
+
+/// Velocities v [dof] that slow all joints down together, in a straight line.
+void Tracker::Impl::brake(const NextVelocity& next, double* v) const {
+    const double samples = next.in_brakes(dof(), dq), share = samples > 1.0 ? 1.0 - 1.0 / samples : 0.0;
+    for (int j = 0; j < dof(); ++j) v[j] = std::clamp(share * dq[j], next.boxes[j].low, next.boxes[j].high);
+}
+
+/// Where joints that move with v [dof] in the next sample, and then brake together, come to rest; returns how many
+/// times as far as in that sample they go.
+double Tracker::Impl::end_of(const NextVelocity& next, const double* v, double* end) const {
+    const double brakes = next.in_brakes(dof(), v);
+    const double samples = brakes > 0.0 ? 1.0 + stopping_way(brakes, 1.0) / brakes : 1.0;
+    for (int j = 0; j < dof(); ++j) end[j] = q[j] + dt * samples * v[j];
+    return samples;
+}
+
+/// Take v [dof] only as far as the joints could come to rest in the end, in a straight line that is clear. So they can
+/// after every sample, as what they do if nothing else is clear is to go on braking. Where something is taken back the
+/// goal begins anew where they would stop, and true is returned.
+///
+/// (Planning with a way to stop at the end of each command: Petti and Fraichard 2005, "Safe motion planning in dynamic
+/// environments".)
+bool Tracker::Impl::give_way(const Obstacles& obstacles, const NextVelocity& next, double* v) {
+    const Chain& chain = core.chain();
+    double stopping[kMaxJoints], tried[kMaxJoints], end[kMaxJoints];
+    brake(next, stopping);
+    const auto take = [&](double share_of_velocity, double share_of_way) {
+        for (int j = 0; j < chain.dof; ++j) {
+            v[j] = share_of_velocity * tried[j];
+            goal[j] = q[j] + share_of_way * (end[j] - q[j]);
+            if (chain.kind[j] != JointKind::kContinuous) goal[j] = std::clamp(goal[j], chain.lower[j], chain.upper[j]);
+        }
+        return true;
+    };
+    std::copy_n(v, chain.dof, tried);
+    for (int i = 0; i < kParts; ++i) {
+        const double samples = end_of(next, tried, end);
+        const ClearWay way = clear_way(core, obstacles, q, end);
+        if (i == 0 && way.whichever) return false;
+        double share = way.share;
+        for (int j = 0; j < chain.dof && !way.whichever; ++j) {
+            if (chain.kind[j] == JointKind::kContinuous) continue;
+            const double room = (end[j] > q[j] ? chain.upper[j] : chain.lower[j]) - q[j];
+            if (std::abs(end[j] - q[j]) > std::abs(room)) share = std::min(share, room / (end[j] - q[j]));
+        }
+        if (share >= 1.0) return i > 0 ? take(1.0, 1.0) : false;
+        const double brakes = next.in_brakes(chain.dof, tried);
+        const double slower = largest_stoppable(share * samples * brakes, 1.0) / brakes;
+        for (int j = 0; j < chain.dof; ++j) v[j] = slower * tried[j];
+        if (next.holds(chain.dof, v)) return take(slower, share);
+        for (int j = 0; j < chain.dof; ++j) tried[j] = stopping[j] + 0.5 * (tried[j] - stopping[j]);
+    }
+    std::copy_n(stopping, chain.dof, tried);
+    (void)end_of(next, tried, end);
+    return take(1.0, 1.0);
+}
+
+void Tracker::Impl::advance(const double* v) {
+    const Chain& chain = core.chain();
     for (int j = 0; j < chain.dof; ++j) {
         double next = q[j] + dt * v[j];
         if (chain.kind[j] != JointKind::kContinuous) next = std::clamp(next, chain.lower[j], chain.upper[j]);
@@ -179,30 +286,37 @@ Result Tracker::step(const Pose& T_base_tool, const Options& options) noexcept {
     Problem problem;
     read_problem(state.core, T_base_tool, {state.goal_out, static_cast<std::size_t>(dof)}, options, &state.scratch,
                  problem);
-    FollowOutcome followed{};
-    double goal_v[kMaxJoints] = {}, last_goal[kMaxJoints];
+    const NextVelocity next = state.next_velocity();
+    double v[kMaxJoints], last_goal[kMaxJoints];
     std::copy_n(state.goal, dof, last_goal);
-    if (problem.error == nullptr && problem.keeps_clear)
-        problem.error = "world: a tracker does not keep clear of obstacles; Solver::track does";
+    FollowOutcome followed{};
+    Damping damping = Damping::kNone;
     if (problem.error == nullptr) {
-        followed = state.move_goal(problem);
-        double share = 1.0;  // a goal that is faster than the joints is expected to move on no faster than they can
-        for (int j = 0; j < dof; ++j) {
-            goal_v[j] = (state.goal[j] - last_goal[j]) / state.dt;
-            if (std::abs(goal_v[j]) > state.velocity[j])
-                share = std::min(share, state.velocity[j] / std::abs(goal_v[j]));
-        }
-        for (int j = 0; j < dof; ++j) goal_v[j] *= share;
+        followed = state.move_goal(problem, damping);
+        state.keeps_clear = problem.keeps_clear;
     }
-    state.pursue_goal(goal_v);
+    if (problem.error != nullptr && state.keeps_clear) {
+        state.brake(next, v);
+    } else {
+        state.pursue_goal(last_goal, next, v);
+    }
+    if (problem.keeps_clear && problem.error == nullptr && state.give_way(problem.obstacles, next, v))
+        damping = std::max(damping, Damping::kSlowed);
+    state.advance(v);
     state.hand_out();
     if (problem.error != nullptr) return invalid(problem.error);
     Result result = verdict(state.core, problem, state.q, false);
-    if (result.status != Status::kSolved) {
+    if (result.status != Status::kSolved && damping != Damping::kNone) {
+        result.status = Status::kInCollision;
+        result.reason = reason_of(damping);
+        name_nearest(state.core, problem.obstacles, options, state.q, result);
+    } else if (result.status != Status::kSolved) {
         const Result at_goal = verdict(state.core, problem, state.goal, followed.last_share > kStalled * kStalled);
-        const bool solved = at_goal.status == Status::kSolved;
-        result.status = solved || followed.bounded ? Status::kJumpBound : at_goal.status;
-        result.reason = solved || followed.bounded ? "the joints are on their way to the target" : at_goal.reason;
+        const bool on_their_way = at_goal.status == Status::kSolved || followed.bounded;
+        result.status = on_their_way ? Status::kJumpBound : at_goal.status;
+        result.reason = on_their_way ? "the joints are on their way to the target" : at_goal.reason;
+        result.first = on_their_way ? nullptr : at_goal.first;
+        result.second = on_their_way ? nullptr : at_goal.second;
     }
     result.iterations = followed.iterations;
     result.attempts = 1;

@@ -102,6 +102,12 @@ inline World around_two_balls() {
     return world;
 }
 
+/// A tracker of two_balls(), between what is around them.
+inline Tracker tracker_of_two_balls(const Solver& solver) {
+    const std::vector<double> velocity(2, 1.0), acceleration(2, 10.0);
+    return {solver, std::vector<double>{-0.2, 0.2}, 0.01, velocity, acceleration};
+}
+
 /// A ball that the tip of two_balls() holds.
 inline Attachments held_by_two_balls(const Solver& solver) {
     Attachments held(solver);
@@ -112,8 +118,10 @@ inline Attachments held_by_two_balls(const Solver& solver) {
 /// Make the calls of two_balls() around_two_balls(), whose ball moves, half of them with what is held, which moves,
 /// too, and hand each result with its joints, its bound of iterations and what was held to `check(result, q, bound,
 /// held)`.
+/// @param[in,out] tracker  That of two_balls().
 template <class Check>
-void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& world, Attachments& held, Check check) {
+void calls_beside_obstacles(const Solver& solver, Workspace& workspace, Tracker& tracker, World& world,
+                            Attachments& held, Check check) {
     std::array<double, 2> q, far{};
     std::array<double, 2 * 4> all;
     for (int i = -60; i < 60; ++i) {
@@ -132,6 +140,9 @@ void calls_beside_obstacles(const Solver& solver, Workspace& workspace, World& w
         check(solver.track(pose, q_ref, 0.05, q, workspace, options), q.data(), options.max_iterations,
               options.attached);
         check(solver.solve_all(pose, q_ref, all, workspace, 0.05, options), all.data(), bound, options.attached);
+        for (int sample = 0; sample < 20; ++sample) {
+            check(tracker.step(pose, options), tracker.q().data(), options.max_iterations, options.attached);
+        }
     }
 }
 

@@ -219,6 +219,7 @@ TEST(RealTimeCollision, WhatIsHeldIsTakenUpMovedAndLaidDownWithoutMemory) {
 TEST(RealTimeCollision, NoCallBesideObstaclesTakesMemoryOrMoreStepsThanPromised) {
     const Solver solver = two_balls();
     Workspace workspace = solver.make_workspace();
+    Tracker tracker = tracker_of_two_balls(solver);
     World world = around_two_balls();
     Attachments held = held_by_two_balls(solver);
     const long before = allocations;
@@ -234,7 +235,7 @@ TEST(RealTimeCollision, NoCallBesideObstaclesTakesMemoryOrMoreStepsThanPromised)
         EXPECT_GE(solver.clearance({q, 2}, nullptr, true, attached).distance_m, 0.0);
         if (attached != nullptr) ++held_free;
     };
-    calls_beside_obstacles(solver, workspace, world, held, check);
+    calls_beside_obstacles(solver, workspace, tracker, world, held, check);
     EXPECT_EQ(allocations, before);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kSolved)], 50);
     EXPECT_GT(seen[static_cast<std::size_t>(Status::kInCollision)], 50);

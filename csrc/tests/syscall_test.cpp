@@ -208,11 +208,12 @@ TEST_P(SystemCallsOf, NoCallEntersTheKernelTakesMemoryOrLocks) {
 TEST(SystemCalls, NoCallBesideObstaclesMakesOneTakesMemoryOrLocks) {
     const Solver solver = two_balls();
     Workspace workspace = solver.make_workspace();
+    Tracker tracker = tracker_of_two_balls(solver);
     World world = around_two_balls();
     Attachments held = held_by_two_balls(solver);
     Count count;
     const int status = run_watched(count, [&](Count& counted) {
-        calls_beside_obstacles(solver, workspace, world, held, [&](const Result& result, auto...) {
+        calls_beside_obstacles(solver, workspace, tracker, world, held, [&](const Result& result, auto...) {
             ++counted.seen[static_cast<std::size_t>(result.status)];
         });
         std::array<unsigned char, 2> free;

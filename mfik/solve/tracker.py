@@ -31,6 +31,11 @@ class Tracker:
     they go straight to the target; while they still move elsewhere, each turns as fast as it can. They come to rest at
     a target that rests.
 
+    With a `world` in the options, or `self_collision=True`, each command also leaves room to come to rest clear of all
+    that stands: the joints slow down towards obstacles as those of `Solver.track` do, and no command comes nearer than
+    the margin, whatever the target does. A millimetre before it they stop. From an obstacle that comes nearer they go
+    away as fast as the bounds let them.
+
     Args:
         solver: Of the robot.
         q: Joints now, at rest [rad or m], within the limits, [J].
@@ -77,10 +82,11 @@ class Tracker:
 
         Returns:
             The joints, as `q`, and their errors. JUMP_BOUND: the pose can be reached, and the joints are on their way.
+            IN_COLLISION: obstacles hold them back, the nearest of them in `pair`.
 
         Raises:
             ArgumentError: An argument has the wrong shape or value. The joints go on to the last pose, as a sudden stop
-                would break the bounds: command `q`.
+                would break the bounds, or, where the last step kept clear of obstacles, come to rest: command `q`.
         """
         try:
             asked = self._defaults if options is None else self._solver._checked(options)
@@ -93,5 +99,5 @@ class Tracker:
             raise
         if fields[1] == Status.INVALID_INPUT:
             as_poses("pose", pose, (7,))
-            raise ArgumentError(fields[-1])
+            raise ArgumentError(fields[-2])
         return _as_result(fields)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from mfik.collision import Box, Sphere, World
-from mfik.errors import ArgumentError
 
 pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
-from mfik.solve import Options, Status, Tracker
+from mfik.solve import Status
 
 ROUNDING = 1e-9  # [m]: the judge, too, works in float64
 
@@ -173,9 +172,3 @@ def test_a_world_out_of_reach_changes_nothing(panda):
         np.testing.assert_array_equal(without.q, beside.q)
         assert without.status is beside.status
         q = without.q
-
-
-def test_a_tracker_refuses_a_world_by_name(panda):
-    tracker = Tracker(panda, Q, 0.001, acceleration=np.full(7, 5.0))
-    with pytest.raises(ArgumentError, match="world: a tracker does not keep clear"):
-        tracker.step(panda.robot.fk(Q), Options(world=World()))

@@ -191,7 +191,9 @@ MFIK_API mfik_tracker* mfik_tracker_create(const mfik_solver* solver, const doub
 MFIK_API void mfik_tracker_destroy(mfik_tracker* tracker) MFIK_NOEXCEPT;
 
 /** Move the joints on by one sample towards a target. Real-time safe, else as mfik_track. Whatever the status, command
- * mfik_tracker_q: after invalid input the joints go on to the last target, as a sudden stop would break the bounds. */
+ * mfik_tracker_q: after invalid input the joints go on to the last target, as a sudden stop would break the bounds, or,
+ * where the last step kept clear of obstacles, come to rest. With a world or self-collision in the options, each
+ * command also leaves room to come to rest before the margin. */
 MFIK_API mfik_status mfik_tracker_step(mfik_tracker* tracker, const double T_base_tool[7], const mfik_options* options,
                                        mfik_result* result) MFIK_NOEXCEPT;
 

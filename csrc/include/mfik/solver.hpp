@@ -344,6 +344,10 @@ class Solver {
 /// bounded. A path within the bounds is followed without delay. Where they bind, all joints are slowed down together,
 /// so that they go straight to the target; while they still move elsewhere, each turns as fast as it can. They come to
 /// rest at a target that rests.
+///
+/// Where the options ask for collision, each command also leaves room to come to rest clear of all that stands: none is
+/// nearer than the margin, before which the joints stop by 1 mm. From what comes nearer they go away as fast as the
+/// bounds let them.
 class Tracker {
   public:
     /// Begin at rest. Allocates all memory.
@@ -363,8 +367,9 @@ class Tracker {
     /// Move q() and dq() on by one sample towards a target. Real-time safe as Solver::track is, with the same bound of
     /// iterations.
     /// @param[in] options  As of Solver::track.
-    /// @return  Errors are those of q(). kJumpBound: the target can be reached, and the joints are on their way. On
-    ///     kInvalidInput they go on to the last target, as a sudden stop would break the bounds.
+    /// @return  Errors are those of q(). kJumpBound: the target can be reached, and the joints are on their way.
+    ///     kInCollision: obstacles hold them back. On kInvalidInput they go on to the last target, as a sudden stop
+    ///     would break the bounds, or, where the last step kept clear of obstacles, come to rest.
     Result step(const Pose& T_base_tool, const Options& options = {}) noexcept;
 
     [[nodiscard]] Span<const double> q() const noexcept;   ///< Joints to command [rad or m], dof() values.

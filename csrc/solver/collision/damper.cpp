@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "solver/collision/obstacles.hpp"
 #include "solver/core.hpp"
 
 namespace mfik {
@@ -18,10 +19,14 @@ constexpr double kInfluence = 0.1;
 constexpr int kPlaces = 8;
 /// How much nearer than the margin something may come between two of them [m].
 constexpr double kBetween = 1e-3;
-/// Pieces, with so many places each, of a step that is too long for that; a step that is still too long is shortened.
+/// The same where a motion begins close to the margin [m].
+constexpr double kBetweenNear = 1e-4;
+/// Pieces of a step out of collision, with so many places each; a step that is too long for them is shortened.
 constexpr int kPieces = 8;
-/// How often a step that is too long is looked at more closely: to 1/7, 1/49, 1/343 and 1/2401 of its length.
-constexpr int kLooks = 3;
+/// How closely a place is looked for where a step has to end: to 1/7, 1/49, 1/343 and 1/2401 of its length.
+constexpr int kDeepest = 3;
+/// How many stretches of a step are looked at more closely; one that takes more is shortened.
+constexpr int kLooks = 12;
 /// Contacts that push the joints out reach so far beyond the margin [m].
 constexpr double kOutwards = 1e-3;
 
@@ -48,6 +53,13 @@ struct Step {
         return clearance;
     }
 
+    /// Whether nothing is nearer than `least` [m] where the step begins: what takes a tenth of the time of clearances.
+    [[nodiscard]] bool begins_beyond(double least) const {
+        Obstacles farther = obstacles;
+        farther.margin = least;
+        return is_clear(core, farther, from);
+    }
+
     [[nodiscard]] static double place(int i) { return static_cast<double>(i) / (kPlaces - 1); }
     [[nodiscard]] double at(double share, int j) const {
         return share <= 0.0 ? from[j] : share >= 1.0 ? to[j] : from[j] + share * (to[j] - from[j]);
@@ -66,13 +78,6 @@ double longest_way(const Obstacles& obstacles, const double* from, const double*
         if (slides) lever += std::max(std::fabs(from[j]), std::fabs(to[j])) * obstacles.unit[j];
     }
     return way;
-}
-
-/// The first place on a step that is nearer than `least`, or kPlaces.
-int first_below(const std::array<double, kPlaces>& clearance, double least) {
-    return static_cast<int>(
-        std::find_if(clearance.begin(), clearance.end(), [least](double c) { return !(c >= least); }) -
-        clearance.begin());
 }
 
 /// Step dq [dof] that pushes the joints at q out of what is within the margin.
@@ -116,26 +121,31 @@ struct Pieces {
     [[nodiscard]] double begin_of(int piece) const { return end * piece / count; }
 };
 
-/// The share of a step that may be taken, all along which the clearance is at least `least`.
-/// @param[in] whole  Clearances along the whole step.
-double share_above(const Step& step, const std::array<double, kPlaces>& whole, double way, double least) {
-    const Pieces pieces(way, std::max(least - step.obstacles.margin, kBetween));
-    for (int piece = 0; piece < pieces.count; ++piece) {
-        double low = pieces.begin_of(piece), high = pieces.begin_of(piece + 1);
-        int below = first_below(low == 0.0 && high == 1.0 ? whole : step.clearances(low, high), least);
-        if (below == kPlaces) continue;
-        // The beginning is far enough; look closer and closer at what lies before the first place that is not.
-        for (int look = 0; look <= kLooks; ++look) {
-            const int closer = std::clamp(below, 1, kPlaces - 1);
-            const double length = high - low;
-            high = low + length * Step::place(closer);
-            low += length * Step::place(closer - 1);
-            if (look < kLooks) below = first_below(step.clearances(low, high), least);
+/// Looks for the share of a step that may be taken.
+struct Lookout {
+    const Step& step;
+    double way;      // bound of how far any sphere moves along the whole step [m]
+    double least;    // clearance at the places that are looked at [m]
+    double between;  // and between two of them
+    int looks = kLooks;
+
+    /// The share up to which all is clear, of the stretch from share `low` to `high`, whose beginning is. Between two
+    /// places with clearances a and b, a distance w apart, none is less than (a + b - w) / 2, as no sphere comes nearer
+    /// to anything faster than it moves.
+    /// @param[in] clearance  At the places along the stretch.
+    [[nodiscard]] double clear_until(double low, double high, const std::array<double, kPlaces>& clearance, int depth) {
+        for (int i = 1; i < kPlaces; ++i) {
+            const double begin = low + (high - low) * Step::place(i - 1), end = low + (high - low) * Step::place(i);
+            const double a = clearance[static_cast<std::size_t>(i - 1)], b = clearance[static_cast<std::size_t>(i)];
+            if (b >= least && a + b - way * (end - begin) >= 2.0 * between) continue;
+            if (depth == kDeepest || looks == 0) return begin;
+            --looks;
+            const double reached = clear_until(begin, end, step.clearances(begin, end), depth + 1);
+            if (reached < end) return reached;
         }
-        return low;
+        return high;
     }
-    return pieces.end;
-}
+};
 
 /// The share of a step that leads out: to the margin, or as far as it gets, never deeper than `depth`, the clearance
 /// where it begins.
@@ -158,19 +168,23 @@ double share_outwards(const Step& step, double way, double depth) {
 }  // namespace
 
 Damping damp(const Core& core, const Obstacles& obstacles, const Constraints& constraints, const StepBounds& bounds,
-             const double* q_prev, double* q) {
+             const double* q_prev, double* q, double room) {
     const int dof = obstacles.chain->dof;
     double to[kMaxJoints];
     std::copy_n(q, dof, to);
     const Step step{core, obstacles, q_prev, to};
+    const double way = longest_way(obstacles, q_prev, to), margin = obstacles.margin;
+    if (step.begins_beyond(margin + room + way / kApproach)) return Damping::kNone;  // whatever is in the way
     const std::array<double, kPlaces> whole = step.clearances(0.0, 1.0);
-    const double clearance = whole[0], margin = obstacles.margin;
+    const double clearance = whole[0];
     const auto move = [&](double share) {
         for (int j = 0; j < dof; ++j) q[j] = std::clamp(step.at(share, j), bounds.low[j], bounds.high[j]);
     };
     if (clearance >= margin) {
-        const double least = margin + (1.0 - kApproach) * (clearance - margin);
-        const double share = share_above(step, whole, longest_way(obstacles, q_prev, to), least);
+        const double kept = clearance >= margin + 0.5 * room ? std::min(clearance, margin + room) : margin;
+        const double least = kept + (1.0 - kApproach) * (clearance - kept);
+        Lookout lookout{step, way, least, std::min(margin, least - kBetween)};
+        const double share = lookout.clear_until(0.0, 1.0, whole, 0);
         if (share == 1.0) return Damping::kNone;
         move(share);
         return Damping::kSlowed;
@@ -179,6 +193,27 @@ Damping damp(const Core& core, const Obstacles& obstacles, const Constraints& co
     for (int j = 0; j < dof; ++j) to[j] = std::clamp(q_prev[j] + to[j], bounds.low[j], bounds.high[j]);
     move(share_outwards(step, longest_way(obstacles, q_prev, to), clearance));
     return Damping::kLeadOut;
+}
+
+const char* reason_of(Damping damping) {
+    return damping == Damping::kSlowed ? "the motion is slowed down to keep the margin"
+                                       : "the joints are nearer to something than the margin, and on the way out, if "
+                                         "there is one";
+}
+
+ClearWay clear_way(const Core& core, const Obstacles& obstacles, const double* from, const double* to) {
+    const Step step{core, obstacles, from, to};
+    const double way = longest_way(obstacles, from, to), margin = obstacles.margin;
+    if (step.begins_beyond(margin + way)) return {1.0, true};
+    const std::array<double, kPlaces> whole = step.clearances(0.0, 1.0);
+    const double begin = whole[0];
+    Lookout lookout{step, way, margin, margin - kBetweenNear};
+    if (begin < margin) {
+        lookout.least = begin, lookout.between = begin - kBetween;
+    } else if (begin >= margin + 0.5 * kRoom) {
+        lookout.least = margin + (begin >= margin + kRoom ? kRoom : 0.5 * kRoom), lookout.between = margin;
+    }
+    return {lookout.clear_until(0.0, 1.0, whole, 0), false};
 }
 
 }  // namespace mfik
