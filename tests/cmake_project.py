@@ -38,9 +38,17 @@ def configure(source: Path, build: Path, *options: str) -> None:
 
 
 def json_option() -> list[str]:
-    """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's."""
-    spec = importlib.util.find_spec("nlohmann_json")
-    return [] if spec is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(spec.origin).parent / 'include'}"]
+    """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's.
+
+    To the copy beside the extension's build, if there is one: a compiler cache then has what that build compiled.
+    """
+    kept = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}" / "packages" / "nlohmann_json"
+    if not kept.is_dir():
+        spec = importlib.util.find_spec("nlohmann_json")
+        if spec is None:
+            return []
+        kept = Path(spec.origin).parent
+    return [f"-DMFIK_JSON_INCLUDE_DIR={kept / 'include'}"]
 
 
 def gtest_option() -> list[str]:
