@@ -82,7 +82,7 @@ def test_random_targets_break_neither_bound_nor_margin(name, request):
     """Targets that jump, free ones and others, far and near, and some that are refused, at any pace."""
     solver, rng = request.getfixturevalue(name), np.random.default_rng(5)
     robot, scenes, seen = solver.robot, beside_spheres(solver, rng), set()
-    for _ in range(25):
+    for _ in range(10):
         shapes, world, margin, free = next(scenes)
         dt, options = 10 ** rng.uniform(-3.3, -1.7), Options(world=world, margin=margin)
         velocity, acceleration = 10 ** rng.uniform(-0.5, 0.6, robot.dof), 10 ** rng.uniform(0, 1.8, robot.dof)
@@ -158,7 +158,7 @@ def test_an_obstacle_that_comes_near_pushes_the_arm_away_within_its_bounds(panda
 def test_a_start_in_collision_is_led_out_and_hardly_deeper(panda):
     robot, rng = panda.robot, np.random.default_rng(1)
     tried = out = 0
-    while tried < 12:
+    while tried < 8:
         shapes, q = random_spheres(rng, 1.0), robot.sample(1, rng)[0]
         depth = beyond(robot, q[None], shapes, 0.01)[0]
         if not -0.05 < depth < 0 or beyond(robot, q[None], [], 0.0)[0] < 5e-3:
@@ -166,7 +166,7 @@ def test_a_start_in_collision_is_led_out_and_hardly_deeper(panda):
         tried += 1
         tracker, pose = Tracker(panda, q, DT, acceleration=np.full(7, 20.0)), robot.fk(q)
         options = Options(world=World(shapes), margin=0.01)
-        joints = np.array([q] + [tracker.step(pose, options).q for _ in range(800)])
+        joints = np.array([q] + [tracker.step(pose, options).q for _ in range(500)])
         check(robot, joints, robot.velocity, 20.0)
         room = beyond(robot, joints, shapes, 0.01)
         assert room.min() >= depth - 1e-3 - ROUNDING
@@ -225,7 +225,7 @@ def test_links_keep_clear_of_each_other(panda):
     assert not panda.is_free(folded[None])[0], "not what this test is about"
     tracker = Tracker(panda, Q, DT, acceleration=np.full(7, 20.0))
     joints = [Q]
-    for _ in range(3000):
+    for _ in range(1500):
         result = tracker.step(panda.robot.fk(folded), Options(self_collision=True))
         joints.append(result.q)
     assert beyond(panda.robot, np.array(joints), [], 0.0).min() >= 0
