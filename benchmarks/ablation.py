@@ -80,6 +80,7 @@ TABLES = {
         Trial("reflow at once, seeding (fit.py)", _ENDPOINTS, "seeding", 0.0),
         Trial("regression, mixed", _ENDPOINTS, "mixed", jvp=False),
         Trial("regression, seeding", _ENDPOINTS, "seeding", jvp=False),
+        Trial("regression, then reflow, seeding", _ENDPOINTS, "seeding", 0.5, jvp=False),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (

@@ -91,7 +91,7 @@ def every(name):
     Scaling of the loss in float16 knows nothing of networks.
     """
     precisions = ("float32", "bfloat16", "float16") if name == "v1" else ("float32", "bfloat16")
-    settings = list(itertools.product(("meanflow", "residual"), precisions, (0, 1)))
+    settings = list(itertools.product(("meanflow", "residual", "regression"), precisions, (0, 1)))
     if name == "v1":
         return [(name, *case, kind) for case in settings for kind in KINDS]
     return [(name, *case, KINDS[i % len(KINDS)]) for i, case in enumerate(settings)]

@@ -157,6 +157,15 @@ def linear_model(gain):
     return model
 
 
+def test_regression_is_the_loss_without_a_derivative(panda, monkeypatch):
+    batch = batch_of(panda, 16, 16, 8)
+    monkeypatch.setattr("mfik.train.v1.loss.total_derivative", None)  # called by nothing
+    config = TrainConfig(loss_type="regression", loss_weight_type="uniform", fk_loss_weight=0.0)
+    output = meanflow_loss(linear_model(2.0), batch, 16, 8, config, panda)
+    torch.testing.assert_close(output.loss, (2.0 * batch.q - batch.v).square().sum(-1).mean())
+    assert output.jvp_norm == 0
+
+
 @pytest.mark.parametrize(("tangent", "along"), [("conditional", lambda b: b.v), ("predicted", lambda b: 2.0 * b.q)])
 def test_the_jvp_runs_along_the_chosen_velocity(panda, tangent, along):
     batch = batch_of(panda, 16, 16, 0)

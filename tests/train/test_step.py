@@ -75,6 +75,7 @@ class NoScalars(torch.utils._python_dispatch.TorchDispatchMode):
     [
         {}, {"reference_noise": 0.1, "curriculum_steps": 20}, {"jvp_tangent": "predicted", "jvp_clip": 0.5},
         {"loss_weight_type": "error", "hard_ratio": 0.5}, {"gradient_clip": 0.0}, {"loss_type": "residual"},
+        {"loss_type": "regression"},
         {"reflow_start": 1, "limit_loss_weight": 1.0},
     ],
 )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from mfik.errors import ArgumentError
 
 SCHEDULERS = ("cosine", "linear")
-LOSS_TYPES = ("meanflow", "residual")
+LOSS_TYPES = ("meanflow", "regression", "residual")
 BEST_BY = ("loss", "success")
 WEIGHT_TYPES = ("adaptive", "uniform", "error")
 TANGENTS = ("conditional", "predicted")
@@ -36,8 +36,9 @@ class TrainConfig:
         use_amp: Automatic mixed precision on CUDA (bf16, or fp16 with loss scaling where bf16 is missing); the CPU
             trains in float32.
         compile: On CUDA, compile the network with `torch.compile`, which fuses what lies between the matrix products.
-        loss_type: "meanflow", or "residual", the degenerate literal formula kept for ablation
-            (docs/explanation/concepts.md).
+        loss_type: "meanflow"; "regression", the same without D, whose rows cost a quarter and whose network answers
+            with the mean of what it was shown, until reflow shows it one answer; or "residual", the degenerate literal
+            formula kept for ablation (docs/explanation/concepts.md).
         loss_weight_type: "adaptive" 1/(||q_target - q||^2 + c)^p, "uniform" 1, or "error", the adaptive form on the
             squared residual of the loss itself (Geng et al. 2025, "Mean Flows for One-step Generative Modeling").
         adaptive_weight_c: c of the weight.

@@ -112,6 +112,8 @@ def meanflow_loss(
         u, derivative = (x.to(v.dtype) for x in pair)  # under autocast they are rounded
         residual_of = (derivative, torch.zeros_like(v), v[:0])
     else:
+        if config.loss_type == "regression":
+            num_jvp = 0
         tangent = v[:num_jvp]
         if config.jvp_tangent == "predicted" and num_jvp:
             with torch.no_grad():
