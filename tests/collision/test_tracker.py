@@ -3,6 +3,8 @@
 import clearance_judge
 import numpy as np
 import pytest
+from command_judge import check
+from random_spheres import random_spheres
 
 from mfik.collision import Box, Sphere, World
 from mfik.errors import ArgumentError
@@ -15,16 +17,6 @@ Q = np.array([0.0, -0.5, 0.0, -2.0, 0.0, 1.6, 0.8])
 ROUNDING = 1e-9  # [m]: the judge, too, works in float64
 
 
-def check(robot, joints, velocity, acceleration, dt=DT) -> np.ndarray:
-    """Assert that commands [N, J], the first at rest, keep to bounds and limits; return their velocities."""
-    moves = np.diff(joints, axis=0) / dt
-    assert (np.abs(moves) <= velocity).all()
-    assert (np.abs(np.diff(moves, axis=0, prepend=0 * moves[:1]) / dt) <= acceleration).all()
-    limited = np.array(robot.kinds) != "continuous"
-    assert ((joints >= robot.lower) & (joints <= robot.upper))[:, limited].all()
-    return moves
-
-
 def beyond(robot, joints, shapes, margin) -> np.ndarray:
     """Return the clearances of commands above the margin."""
     return clearance_judge.clearance(robot, joints, shapes, allowance=margin) - margin
@@ -34,15 +26,6 @@ def reversals(moves: np.ndarray) -> int:
     """Return how often a joint turns back, its velocities beyond 1e-3 of a unit a second."""
     signs = np.sign(moves) * (np.abs(moves) > 1e-3)
     return int((signs[1:] * signs[:-1] < 0).sum())
-
-
-def random_spheres(rng, size, count=8):
-    shapes = []
-    for i in range(count):
-        angle = rng.uniform(-np.pi, np.pi)
-        place = size * np.array([0.6 * np.cos(angle), 0.6 * np.sin(angle), rng.uniform(0.0, 0.9)])
-        shapes.append(Sphere(rng.uniform(0.03, 0.12), [*place, 1, 0, 0, 0], f"ball {i}"))
-    return shapes
 
 
 def beside_spheres(solver, rng):

@@ -3,6 +3,7 @@
 import clearance_judge
 import numpy as np
 import pytest
+from random_spheres import random_spheres
 
 from mfik.collision import Box, Sphere, World
 
@@ -90,15 +91,6 @@ def test_the_approach_is_slowed_down_as_a_damper_does(panda):
         path.append(panda.track(moved(pose, [0.4, 0, 0]), path[-1], 0.05, world=World([wall]), margin=0.01).q)
     beyond = clearance(panda.robot, path, [wall], 0.01) - 0.01
     assert (beyond[1:] >= 0.8 * np.minimum(beyond[:-1], 0.1) - ROUNDING).all()
-
-
-def random_spheres(rng, size, count=8):
-    shapes = []
-    for i in range(count):
-        angle = rng.uniform(-np.pi, np.pi)
-        place = size * np.array([0.6 * np.cos(angle), 0.6 * np.sin(angle), rng.uniform(0.0, 0.9)])
-        shapes.append(Sphere(rng.uniform(0.03, 0.12), [*place, 1, 0, 0, 0], f"ball {i}"))
-    return shapes
 
 
 @pytest.mark.parametrize("name", ["panda", "ur10"])

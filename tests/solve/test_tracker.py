@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command_judge import check
 
 from mfik.errors import ArgumentError
 from mfik.robots import Robot, load_robot
@@ -22,16 +23,6 @@ def panda() -> Solver:
 @pytest.fixture(scope="module", params=["panda", "ur10"])
 def solver(request) -> Solver:
     return Solver.from_robot(load_robot(request.param))
-
-
-def check(robot: Robot, joints: np.ndarray, velocity, acceleration, dt: float = DT) -> np.ndarray:
-    """Assert that commands [N, J], the first at rest, keep to bounds and limits; return their velocities."""
-    moves = np.diff(joints, axis=0) / dt
-    assert (np.abs(moves) <= velocity).all()
-    assert (np.abs(np.diff(moves, axis=0, prepend=0 * moves[:1]) / dt) <= acceleration).all()
-    limited = np.array(robot.kinds) != "continuous"
-    assert ((joints >= robot.lower) & (joints <= robot.upper))[:, limited].all()
-    return moves
 
 
 def drive(tracker: Tracker, poses, options: Options | None = None) -> tuple[np.ndarray, list[Status]]:

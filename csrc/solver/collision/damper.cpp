@@ -53,7 +53,7 @@ struct Step {
         return clearance;
     }
 
-    /// Whether nothing is nearer than `least` [m] where the step begins: what takes a tenth of the time of clearances.
+    /// Whether nothing is nearer than `least` [m] where the step begins, in a small part of the time of clearances.
     [[nodiscard]] bool begins_beyond(double least) const {
         Obstacles farther = obstacles;
         farther.margin = least;
