@@ -129,21 +129,37 @@ struct Lookout {
     double between;  // and between two of them
     int looks = kLooks;
 
-    /// The share up to which all is clear, of the stretch from share `low` to `high`, whose beginning is. Between two
-    /// places with clearances a and b, a distance w apart, none is less than (a + b - w) / 2, as no sphere comes nearer
-    /// to anything faster than it moves.
-    /// @param[in] clearance  At the places along the stretch.
-    [[nodiscard]] double clear_until(double low, double high, const std::array<double, kPlaces>& clearance, int depth) {
-        for (int i = 1; i < kPlaces; ++i) {
-            const double begin = low + (high - low) * Step::place(i - 1), end = low + (high - low) * Step::place(i);
-            const double a = clearance[static_cast<std::size_t>(i - 1)], b = clearance[static_cast<std::size_t>(i)];
+    /// A part of the step whose beginning is clear, and the clearance at the places along it.
+    struct Stretch {
+        double low, high;  // shares of the step
+        std::array<double, kPlaces> clearance;
+        int next;  // place at which the next look ends
+    };
+
+    /// The share up to which all of the step is clear, whose beginning is. Between two places with clearances a and b,
+    /// a distance w apart, none is less than (a + b - w) / 2, as no sphere comes nearer to anything faster than it
+    /// moves. Where that does not tell, the stretch between the two is looked at in turn.
+    /// @param[in] whole  Clearance at the places along the whole step [m].
+    [[nodiscard]] double clear_until(const std::array<double, kPlaces>& whole) {
+        std::array<Stretch, kDeepest + 1> within;  // each lies between two places of the one before
+        within[0] = {0.0, 1.0, whole, 1};
+        for (std::size_t depth = 0;;) {
+            Stretch& stretch = within[depth];
+            if (stretch.next == kPlaces) {
+                if (depth == 0) return 1.0;
+                --depth;
+                continue;
+            }
+            const int i = stretch.next++;
+            const double begin = stretch.low + (stretch.high - stretch.low) * Step::place(i - 1);
+            const double end = stretch.low + (stretch.high - stretch.low) * Step::place(i);
+            const double a = stretch.clearance[static_cast<std::size_t>(i - 1)];
+            const double b = stretch.clearance[static_cast<std::size_t>(i)];
             if (b >= least && a + b - way * (end - begin) >= 2.0 * between) continue;
             if (depth == kDeepest || looks == 0) return begin;
             --looks;
-            const double reached = clear_until(begin, end, step.clearances(begin, end), depth + 1);
-            if (reached < end) return reached;
+            within[++depth] = {begin, end, step.clearances(begin, end), 1};
         }
-        return high;
     }
 };
 
@@ -184,7 +200,7 @@ Damping damp(const Core& core, const Obstacles& obstacles, const Constraints& co
         const double kept = clearance >= margin + 0.5 * room ? std::min(clearance, margin + room) : margin;
         const double least = kept + (1.0 - kApproach) * (clearance - kept);
         Lookout lookout{step, way, least, std::min(margin, least - kBetween)};
-        const double share = lookout.clear_until(0.0, 1.0, whole, 0);
+        const double share = lookout.clear_until(whole);
         if (share == 1.0) return Damping::kNone;
         move(share);
         return Damping::kSlowed;
@@ -213,7 +229,7 @@ ClearWay clear_way(const Core& core, const Obstacles& obstacles, const double* f
     } else if (begin >= margin + 0.5 * kRoom) {
         lookout.least = margin + (begin >= margin + kRoom ? kRoom : 0.5 * kRoom), lookout.between = margin;
     }
-    return {lookout.clear_until(0.0, 1.0, whole, 0), false};
+    return {lookout.clear_until(whole), false};
 }
 
 }  // namespace mfik
