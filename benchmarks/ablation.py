@@ -54,7 +54,6 @@ class Trial(NamedTuple):
         network: Its type.
         hidden: Parts of `FEATURES` that the network does not see; without the step it takes none either.
         looks: `training_passes` and `passes` of type v2; none: the preset's.
-        jvp: Whether D is computed at all; without it, rows at (0, 1) are plain regression.
     """
 
     name: str
@@ -65,11 +64,11 @@ class Trial(NamedTuple):
     network: str = "v2"
     hidden: tuple[str, ...] = ()
     looks: tuple[int, int] | None = None
-    jvp: bool = True
 
 
 _ENDPOINTS = {"flow_matching_ratio": 0.0, "endpoint_ratio": 1.0}
 _RECIPE = {**_ENDPOINTS, "jvp_clip": 0.3}
+_REGRESSION = {**_ENDPOINTS, "loss_type": "regression"}
 FEATURES = ("angles", "wanted frame", "own frame", "difference", "step")
 TABLES = {
     "objectives": (
@@ -77,10 +76,10 @@ TABLES = {
         Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
         Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
         Trial("MeanFlow, then reflow, seeding", _RECIPE, "seeding", 0.1),
-        Trial("reflow at once, seeding (fit.py)", _ENDPOINTS, "seeding", 0.0),
-        Trial("regression, mixed", _ENDPOINTS, "mixed", jvp=False),
-        Trial("regression, seeding", _ENDPOINTS, "seeding", jvp=False),
-        Trial("regression, then reflow, seeding", _ENDPOINTS, "seeding", 0.5, jvp=False),
+        Trial("reflow at once, seeding", _ENDPOINTS, "seeding", 0.0),
+        Trial("regression, mixed", _REGRESSION, "mixed"),
+        Trial("regression, seeding", _REGRESSION, "seeding"),
+        Trial("regression, then reflow (fit.py)", _REGRESSION, "seeding", 0.5),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
@@ -168,11 +167,7 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
             network.config.training_passes, network.config.passes = trial.looks
         if trial.hidden:
             network.geometry = PartialGeometry(robot, trial.hidden)
-        made = MeanFlowTrainer(network, config, robot)
-        if not trial.jvp:
-            sample = made._sampler.training_sample
-            made._sampler.training_sample = lambda *arguments: sample(*arguments)._replace(num_jvp=0)
-        return made
+        return MeanFlowTrainer(network, config, robot)
 
     source = OnlineSource(robot, _BATCH, coupling=trial.coupling, seed=seed)
 
