@@ -1,16 +1,12 @@
-"""Which pairs of links are worth checking: sampled configurations, SRDF files."""
+"""Which pairs of links are worth checking, by sampled configurations."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
-from os import PathLike
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from mfik.collision.body import ALWAYS, CHECKED, NEVER, Link, LinkPair
-from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 
 ALWAYS_SHARE = 0.95  # of sampled configurations: a pair in contact in so many cannot be kept apart by solving
@@ -139,44 +135,3 @@ def classify(
         sampled.append(LinkPair(first.name, second.name, reason, int(touching[index]), int(samples[index])))
     remaining = iter(sampled)
     return tuple(next(remaining) if pair is None else pair for pair in known)
-
-
-def parse_srdf(path: str | PathLike[str]) -> ET.Element:
-    """Return the root element of an SRDF file.
-
-    Raises:
-        ArgumentError: It cannot be read.
-    """
-    path = Path(path)
-    try:
-        root = ET.fromstring(path.read_bytes())
-    except OSError as error:
-        raise ArgumentError(f"srdf: {path}: cannot read the file ({error.strerror}); check the path") from None
-    except (ET.ParseError, ValueError, LookupError) as error:
-        raise ArgumentError(f"srdf: {path}: malformed XML ({error}); correct it there") from None
-    if root.tag != "robot":
-        raise ArgumentError(f"srdf: {path}: expected root element <robot>, got <{root.tag}>; give an SRDF file")
-    return root
-
-
-def read_srdf(path: str | PathLike[str], links: Iterable[str]) -> set[frozenset[str]]:
-    """Read the pairs of links that an SRDF file disables (`<disable_collisions link1 link2>`).
-
-    Args:
-        path: The file.
-        links: Names that it may mention.
-    Raises:
-        ArgumentError: It cannot be read, or names an unknown link.
-    """
-    root = parse_srdf(path)
-    known, pairs = set(links), set()
-    for element in root.findall("disable_collisions"):
-        names = [element.get("link1"), element.get("link2")]
-        for name in names:
-            if name not in known:
-                raise ArgumentError(
-                    f"srdf: {path}: <disable_collisions>: link {name!r} does not exist; "
-                    f"use one of {', '.join(sorted(known))}"
-                )
-        pairs.add(frozenset(str(name) for name in names))
-    return pairs

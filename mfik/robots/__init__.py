@@ -44,9 +44,9 @@ def load_robot(
             gripper's fingers, the TIAGo's head. This and the following as of `Robot.from_urdf`.
         spheres: Spheres on the links, the path of a YAML file with them, or one of SPHERES; default a preset's own, or
             a file's collision geometry.
-        srdf: SRDF file with groups, and pairs of links that are not checked against each other; default for groups
-            that of robot_descriptions.
-        xacro_args: Values of the arguments of a .xacro file, by name.
+        srdf: SRDF file, or .xacro file of one, with groups, and pairs of links that are not checked against each other;
+            default for groups that of robot_descriptions.
+        xacro_args: Values of the arguments of .xacro files, by name.
         package_paths: Folders that hold the packages of `$(find package)` in .xacro files; then the folders above the
             file are searched, those of ROS_PACKAGE_PATH, and `share` in those of AMENT_PREFIX_PATH.
     Returns:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from mfik.collision.body import ADJACENT, DISABLED, FIXED, Body, Link, LinkPair
-from mfik.collision.pairs import ALWAYS_SAMPLES, Sampler, classify, read_srdf
+from mfik.collision.pairs import ALWAYS_SAMPLES, Sampler, classify
 from mfik.collision.spheres import as_spheres, read_ignored
 from mfik.errors import ArgumentError
 from mfik.kinematics.chain import Chain
 from mfik.robots.geometry import Shape, read_shapes
 from mfik.robots.serial_chain import align_z, find_path
 from mfik.robots.source import Source
+from mfik.robots.srdf import read_disabled
 from mfik.robots.urdf import MOVING_TYPES, Joint, origin_matrix, read_joints, read_links
 
 
@@ -117,7 +118,7 @@ def read_body(
         RobotError: The file cannot be used.
     """
     tree = read_tree(source, *ends, joint_positions)
-    disabled = set(source.excluded) | (set() if srdf is None else read_srdf(srdf, tree.frames))
+    disabled = set(source.excluded) | (set() if srdf is None else read_disabled(source, srdf, tree.frames))
     if spheres is not None:
         by_link = as_spheres(spheres)
         if not by_link:

@@ -116,7 +116,8 @@ class Robot:
             spheres: Spheres on the links, centre in the link's frame and radius [m], [S, 4] by link, or the path of a
                 YAML file with them (scripts/fit_spheres.py); default the file's collision geometry, if it consists of
                 spheres.
-            srdf: SRDF file, whose disabled pairs of links are not checked against each other.
+            srdf: SRDF file, or .xacro file of one, whose disabled pairs of links are not checked against each other;
+                a chain with mimic joints has no body, and none are.
         Returns:
             The robot, named as in the file.
         Raises:
@@ -131,8 +132,8 @@ class Robot:
         ends = description.base_link, description.tip_link
         body = None
         if description.mimics:
-            if joint_positions is not None or spheres is not None or srdf is not None:
-                chain.check_no_mimics("joint_positions, spheres and srdf")
+            if joint_positions is not None or spheres is not None:
+                chain.check_no_mimics("joint_positions and spheres")
         else:
             body = read_body(source, chain, (lower, upper), ends, joint_positions, spheres, srdf)
         names = description.joint_names

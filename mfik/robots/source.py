@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from mfik.errors import ArgumentError, RobotError
-from mfik.robots.packages import check_package_paths, find_package
-from mfik.robots.urdf import parse, parse_text
+from mfik.robots.packages import check_package_paths
+from mfik.robots.urdf import parse
+from mfik.robots.xacro import expand
 
 _PRESET_ENDS = {"panda": ("panda_link0", "panda_link8"), "ur10": ("base_link", "tool0")}
 PRESETS = tuple(_PRESET_ENDS)
@@ -37,6 +37,7 @@ class Source:
         excluded: Pairs of links that the description says are not checked against each other.
         srdf: The SRDF file that comes with it.
         ends: base_link and tip_link where none are given.
+        xacro_args: Values of the arguments of .xacro files, by name.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Source:
     excluded: frozenset[frozenset[str]] = frozenset()
     srdf: Path | None = None
     ends: tuple[str | None, str | None] = (None, None)
+    xacro_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_source(
@@ -97,7 +99,7 @@ def _read_file(
 ) -> Source:
     root = parse(path)
     if path.suffix.lower() == ".xacro":
-        root = _expand(path, arguments, folders, packages or {})
+        root = expand(path, arguments, folders, packages or {})
     elif arguments:
         raise ArgumentError(
             f"xacro_args: expected none, as {path} is no .xacro file, got {', '.join(map(str, arguments))}; "
@@ -112,39 +114,7 @@ def _read_file(
         raise RobotError(
             f"{path}: expected root element <robot>, got <{root.tag}>; give a URDF file, or MJCF as .xml or .mjcf"
         )
-    return Source(path, root, folders)
-
-
-def _expand(
-    path: Path, arguments: dict[str, Any], folders: tuple[Path, ...], packages: Mapping[str, str]
-) -> ET.Element:
-    """Return the root element of a xacro file after its expansion; `packages` are folders by the package's name."""
-    from unittest import mock  # slow to import
-
-    try:
-        import xacro
-    except ImportError as error:
-        raise ImportError(f"{path}: .xacro files need xacro ({error}): pip install 'mfik[xacro]'") from None
-
-    def share(package: str) -> str:
-        return packages.get(package) or str(find_package(package, path.parent, folders))
-
-    # xacro asks ament_index_python, of ROS 2, for the folder of a package.
-    module = SimpleNamespace(get_package_share_directory=share)
-    ament: dict[str, Any] = {
-        "ament_index_python": SimpleNamespace(packages=module),
-        "ament_index_python.packages": module,
-    }
-    mappings = {str(key): str(value) for key, value in arguments.items()}
-    try:
-        with mock.patch.dict(sys.modules, ament):
-            text = xacro.process_file(str(path), mappings=mappings).toxml()
-    except Exception as error:  # whatever an expression in the file raises
-        raise RobotError(
-            f"{path}: xacro cannot expand it ({str(error) or type(error).__name__}); correct it there, or give what it "
-            "lacks in xacro_args or package_paths"
-        ) from None
-    return parse_text(path, text.encode())
+    return Source(path, root, folders, xacro_args=arguments)
 
 
 def _read_description(name: str, arguments: dict[str, Any], folders: tuple[Path, ...]) -> Source:

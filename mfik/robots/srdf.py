@@ -1,16 +1,40 @@
-"""Planning groups of SRDF files (http://wiki.ros.org/srdf): which chain of a robot a group means."""
+"""SRDF files (http://wiki.ros.org/srdf): the chains that groups mean, and pairs of links that are not checked."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from os import PathLike
+from collections.abc import Iterable
+from os import PathLike, fspath
 from pathlib import Path
 
-from mfik.collision.pairs import parse_srdf
-from mfik.errors import ArgumentError
+from mfik.errors import ArgumentError, RobotError
 from mfik.robots.serial_chain import find_path, joints_above
 from mfik.robots.source import Source
 from mfik.robots.urdf import Joint, read_joints, read_links
+from mfik.robots.xacro import expand
+
+
+def read_disabled(source: Source, srdf: str | PathLike[str], links: Iterable[str]) -> set[frozenset[str]]:
+    """Read the pairs of links that an SRDF file disables (`<disable_collisions link1 link2>`).
+
+    Args:
+        source: The robot's description.
+        srdf: SRDF file, or .xacro file of one.
+        links: Names that it may mention.
+    Raises:
+        ArgumentError: It cannot be read, or names an unknown link.
+    """
+    known, pairs = set(links), set()
+    for element in _parse(source, srdf).findall("disable_collisions"):
+        names = [element.get("link1"), element.get("link2")]
+        for name in names:
+            if name not in known:
+                raise ArgumentError(
+                    f"srdf: {fspath(srdf)}: <disable_collisions>: link {name!r} does not exist; "
+                    f"use one of {', '.join(sorted(known))}"
+                )
+        pairs.add(frozenset(str(name) for name in names))
+    return pairs
 
 
 def group_ends(source: Source, srdf: str | PathLike[str], group: str) -> tuple[str, str]:
@@ -21,12 +45,12 @@ def group_ends(source: Source, srdf: str | PathLike[str], group: str) -> tuple[s
 
     Args:
         source: The robot's description.
-        srdf: SRDF file.
+        srdf: SRDF file, or .xacro file of one.
         group: The group's name.
     Raises:
         ArgumentError: The file cannot be read, has no such group, or the group is no chain of the robot.
     """
-    root = parse_srdf(srdf)
+    root = _parse(source, srdf)
     groups = {element.get("name"): element for element in root.findall("group")}
     if group not in groups:
         names = ", ".join(sorted(str(name) for name in groups)) or "none: it has no <group>"
@@ -37,6 +61,24 @@ def group_ends(source: Source, srdf: str | PathLike[str], group: str) -> tuple[s
     if len(chains) == 1 and len(groups[group]) == 1:
         return members.chain_ends(group, chains[0])
     return members.ends(group, members.joints_of(group, groups, ()))
+
+
+def _parse(source: Source, srdf: str | PathLike[str]) -> ET.Element:
+    """Return the root element of an SRDF file; a .xacro file takes the arguments and packages of the robot's."""
+    path = Path(srdf)
+    try:
+        root = ET.fromstring(path.read_bytes())
+        if path.suffix.lower() == ".xacro":
+            root = expand(path, source.xacro_args, source.package_paths, {})
+    except OSError as error:
+        raise ArgumentError(f"srdf: {path}: cannot read the file ({error.strerror}); check the path") from None
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise ArgumentError(f"srdf: {path}: malformed XML ({error}); correct it there") from None
+    except RobotError as error:
+        raise ArgumentError(f"srdf: {error}") from None
+    if root.tag != "robot":
+        raise ArgumentError(f"srdf: {path}: expected root element <robot>, got <{root.tag}>; give an SRDF file")
+    return root
 
 
 class _Members:

@@ -151,7 +151,7 @@ def test_what_does_not_support_mimics_says_so(example_robots, tmp_path):
             robot.name, robot.base_link, robot.tip_link, robot.chain, robot.joint_names, robot.lower, robot.upper,
             body=Body((Link("hand", 1, np.eye(4)[:3], np.array([[0, 0, 0, 0.1]])),), ()),
         )  # fmt: skip
-    with pytest.raises(RobotError, match="joint_positions, spheres and srdf: mimic joints are not supported"):
+    with pytest.raises(RobotError, match="joint_positions and spheres: mimic joints are not supported"):
         load(tmp_path, joint("j", "a", "b"), joint("k", "b", "c", '<mimic joint="j"/>'), spheres={"b": [[0, 0, 0, 1]]})
     with pytest.raises(RobotError, match="mimics: expected a joint before it"):
         Chain(robot.chain.origins, robot.chain.kinds, (None,) * 9 + ((20, 1.0),))

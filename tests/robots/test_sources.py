@@ -306,6 +306,46 @@ def test_groups_of_a_real_robot(example_robots):
     assert robot.dof == 7 and robot.base_link == "panda_link0"
 
 
+def test_srdf_is_expanded_with_the_arguments_of_the_robot(grouped):
+    urdf, srdf = grouped
+    macro = srdf.with_name("r.srdf.xacro")
+    macro.write_text(
+        '<robot name="r" xmlns:xacro="http://www.ros.org/wiki/xacro"><xacro:arg name="tip" default="hand"/>'
+        '<xacro:property name="tip" value="$(arg tip)"/>'
+        '<group name="arm"><chain base_link="base" tip_link="${tip}"/></group>'
+        '<xacro:if value="true"><disable_collisions link1="base" link2="${tip}"/></xacro:if></robot>'
+    )
+    described = urdf.with_name("r.urdf.xacro")
+    described.write_text(TREE)
+    robot = load_robot(
+        described, group="arm", srdf=macro, xacro_args={"tip": "tool"},
+        spheres={name: [[0, 0, 0, 0.01]] for name in ("base", "tool")},
+    )  # fmt: skip
+    assert robot.tip_link == "tool"
+    (pair,) = robot.body.pairs
+    assert {pair.first, pair.second} == {"base", "tool"} and pair.reason == "disabled"
+    with pytest.raises(ArgumentError, match=r"<chain tip_link>: expected one of .*, got 'hand'"):
+        load_robot(described, group="arm", srdf=macro)
+    macro.write_text(macro.read_text().replace('value="$(arg tip)"', 'value="${nothing}"'))
+    with pytest.raises(ArgumentError, match=r"srdf: .*r.srdf.xacro: xacro cannot expand it .*nothing"):
+        load_robot(described, group="arm", srdf=macro)
+
+
+def test_a_group_may_have_mimic_joints(tmp_path):
+    (tmp_path / "r.urdf").write_text(
+        '<robot name="r"><link name="a"/><link name="b"/><link name="c"/>'
+        '<joint name="j" type="revolute"><parent link="a"/><child link="b"/><limit lower="-1" upper="1"/></joint>'
+        '<joint name="k" type="revolute"><parent link="b"/><child link="c"/><origin xyz="1 0 0"/><mimic joint="j"/>'
+        '<limit lower="-1" upper="1"/></joint></robot>'
+    )
+    (tmp_path / "r.srdf").write_text(
+        '<robot name="r"><group name="finger"><joint name="j"/><joint name="k"/></group>'
+        '<disable_collisions link1="a" link2="b"/></robot>'
+    )
+    robot = load_robot(tmp_path / "r.urdf", group="finger", srdf=tmp_path / "r.srdf")
+    assert robot.dof == 1 and (robot.base_link, robot.tip_link) == ("a", "c")
+
+
 def test_scripts_take_groups_arguments_and_packages(grouped, xacro_file, tmp_path):
     urdf, srdf = grouped
 
