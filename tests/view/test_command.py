@@ -49,3 +49,17 @@ def test_a_world_that_cannot_be_read_is_named(text, message, tmp_path):
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert out.returncode != 0 and message.format(file=file) in out.stderr, out.stderr
     assert "Traceback" not in out.stderr
+
+
+def test_a_chain_with_mimic_joints_is_refused_by_name(tmp_path):
+    file = tmp_path / "finger.urdf"
+    file.write_text(
+        '<robot name="finger"><link name="a"/><link name="b"/><link name="c"/>'
+        '<joint name="j" type="revolute"><parent link="a"/><child link="b"/><limit lower="-1" upper="1"/></joint>'
+        '<joint name="k" type="revolute"><parent link="b"/><child link="c"/><origin xyz="1 0 0"/><mimic joint="j"/>'
+        '<limit lower="-1" upper="1"/></joint></robot>'
+    )
+    command = [sys.executable, "scripts/view.py", "--robot", str(file)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert out.returncode != 0 and "mimic joints are not supported" in out.stderr, out.stderr
+    assert "Traceback" not in out.stderr
