@@ -359,7 +359,7 @@ class Program:
         finish([*compiler(self.sanitizer), "-pthread", *objects, "-o", path])
         return path
 
-    def planted(self, folder, source, changes):
+    def planted(self, folder, source, changes, level=None):
         """Return a program with one source from a changed copy of the kernels: changes = {file: [(text, other)]}."""
         copy = folder / "kernels" / "cuda"
         shutil.copytree(KERNELS, copy)
@@ -368,7 +368,7 @@ class Program:
                 before = (copy / name).read_text()
                 assert before.count(text) == 1, f"{name}: {text}"
                 (copy / name).write_text(before.replace(text, other))
-        level = "-O0" if self.sanitizer == "none" else LEVELS[self.sanitizer]
+        level = level or ("-O0" if self.sanitizer == "none" else LEVELS[self.sanitizer])
         compile_kernels(copy / source, folder / "planted.o", self.sanitizer, level, f"-I{folder}")
         return self.link(folder / "emulated", (self.objects | {source: folder / "planted.o"}).values())
 
@@ -432,6 +432,35 @@ def test_no_array_is_read_after_what_overlaps_it_is_written(program):
     calls = list(all_calls((129,)))
     plain, without = (run(program(sanitizer).path, calls) for sanitizer in ("none", "address"))
     assert plain.returncode == without.returncode == 0 and plain.stdout == without.stdout
+
+
+# Weights are written where the kernel reads joints, which it was promised not to be the same.
+OVERLAP = {
+    "adaptive_weight.cu": [
+        (
+            "if (args.dof == 6) return launch_tiles<AdaptiveWeightTile<6>>(kName, args, args.n, stream);",
+            "AdaptiveWeightArgs<T> overlapping = args;\noverlapping.q = args.weight;\n"
+            "if (args.dof == 6) return launch_tiles<AdaptiveWeightTile<6>>(kName, overlapping, args.n, stream);",
+        ),
+        (
+            "__shared__ T q[kTile * kDof]",
+            "const std::int64_t row = first + threadIdx.x;\nif (static_cast<int>(threadIdx.x) >= rows) return;\n"
+            "args.weight[row] = T(3);\nconst T seen = args.q[row];\nargs.weight[row] = seen;\nreturn;\n"
+            "__shared__ T q[kTile * kDof]",
+        ),
+    ]
+}
+
+
+def test_a_planted_overlap_changes_the_bits(program, tmp_path):
+    """So that the test before would see one."""
+    calls = [adaptive_weight_call(129, 6, torch.float32)]
+    ended = [
+        run(program(sanitizer).planted(tmp_path / sanitizer, "adaptive_weight.cu", OVERLAP, level), calls)
+        for sanitizer, level in (("none", "-O2"), ("address", "-O0"))
+    ]
+    assert [process.returncode for process in ended] == [0, 0], [process.stderr.decode() for process in ended]
+    assert ended[0].stdout != ended[1].stdout
 
 
 NEXT_TILE = "__syncthreads();  // before the next tile overwrites what is staged"
