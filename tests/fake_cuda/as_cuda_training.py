@@ -82,22 +82,16 @@ def check_steps(name, kind, amp, **changes):
     if amp == "float32":
         run = trainer(name, "cpu", **changes)
         expected = take_steps(run, run._advance, make_source(kind, "cpu"), 2).tolist()
-        assert losses == pytest.approx(expected, rel=1e-4)
+        # Refinement, which reflow takes its targets from, ends within 1e-4 of a solution, wherever rounding leads it.
+        assert losses == pytest.approx(expected, rel=1e-3 if changes.get("reflow_start") else 1e-4)
 
 
-def every(name):
-    """Return every loss, precision and reflow of a network, v1 with every kind of rows, v2 with each in turn.
-
-    Scaling of the loss in float16 knows nothing of networks.
-    """
-    precisions = ("float32", "bfloat16", "float16") if name == "v1" else ("float32", "bfloat16")
-    settings = list(itertools.product(("meanflow", "residual", "regression"), precisions, (0, 1)))
-    if name == "v1":
-        return [(name, *case, kind) for case in settings for kind in KINDS]
-    return [(name, *case, KINDS[i % len(KINDS)]) for i, case in enumerate(settings)]
+EVERY = tuple(
+    itertools.product(SIZES, ("meanflow", "residual", "regression"), ("float32", "bfloat16", "float16"), (0, 1), KINDS)
+)
 
 
-@pytest.mark.parametrize(("name", "loss", "amp", "reflow", "kind"), every("v1") + every("v2"))
+@pytest.mark.parametrize(("name", "loss", "amp", "reflow", "kind"), EVERY)
 def test_a_step_is_launched_captured_and_replayed(name, loss, amp, reflow, kind):
     check_steps(name, kind, amp, loss_type=loss, reflow_start=reflow)
 
