@@ -119,11 +119,12 @@ def main() -> None:
     parser.add_argument("--preset", default="nano", help="size of the network")
     parser.add_argument("--minutes", type=float, default=1.0, help="CPU time of each training")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--num", type=int, default=10_000, help="poses of each set that is measured")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     args = parser.parse_args()
     torch.set_num_threads(1)
     robot = load_robot(args.robot)
-    truths = true_solutions(robot)
+    truths = true_solutions(robot, min(_DIVERSITY_POSES, args.num))
     print(f"{robot.name}, {args.preset}, {args.minutes:g} minutes of CPU time on {cpu_name()}, {args.seeds} seeds")
     print(
         f"{args.table:38} {'steps':>5} | {'samples':>8} | mm, deg (mean)   | 5 mm, 5 deg   | one attempt   |"
@@ -135,7 +136,7 @@ def main() -> None:
         for seed in range(args.seeds):
             model, samples = train(robot, args.preset, trial, args.minutes, seed)
             for steps in trial.steps:
-                found[steps].append({"samples": samples, **measure(robot, model, steps, truths)})
+                found[steps].append({"samples": samples, **measure(robot, model, steps, truths, args.num)})
         for steps, rows in found.items():
             means = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
             halves = {key: 0.5 * (max(row[key] for row in rows) - min(row[key] for row in rows)) for key in rows[0]}
@@ -198,11 +199,13 @@ def answer(model: nn.Module, q: Tensor, pose: Tensor, steps: int) -> Tensor:
     return q
 
 
-def measure(robot: Robot, model: nn.Module, steps: int, truths: dict[int, tuple[np.ndarray, np.ndarray]]) -> dict:
+def measure(
+    robot: Robot, model: nn.Module, steps: int, truths: dict[int, tuple[np.ndarray, np.ndarray]], num: int
+) -> dict:
     """Return errors, success rate and diversity of a network's answers."""
     row: dict[str, float] = {}
     for kind, prefix in (("global", ""), ("local", "local_")):
-        targets = make_targets(robot, 10_000, kind=kind, sigma=0.1)
+        targets = make_targets(robot, num, kind=kind, sigma=0.1)
         pose, q_ref = torch.from_numpy(targets.pose), torch.from_numpy(targets.q_ref)
         q = answer(model, q_ref.float(), pose.float(), steps).double()
         reached = robot.fk(q)
@@ -223,10 +226,10 @@ def measure(robot: Robot, model: nn.Module, steps: int, truths: dict[int, tuple[
     return {**row, **{key: compared[key] for key in ("spread", "reached", "mmd2")}}
 
 
-def true_solutions(robot: Robot) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Return poses by number, with true solutions of each."""
+def true_solutions(robot: Robot, num: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Return up to `num` poses by number, with true solutions of each."""
     rng, solver = random_numbers(0, 2), Solver.from_robot(robot)
-    poses = robot.fk(uniform_joints(robot, _DIVERSITY_POSES, rng)).numpy()
+    poses = robot.fk(uniform_joints(robot, num, rng)).numpy()
     samples = [(pose, sample_solutions(solver, pose, _DIVERSITY_REFERENCES, rng)) for pose in poses]
     return {i: sample for i, sample in enumerate(samples) if len(sample[1]) >= 4}
 

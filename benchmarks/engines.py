@@ -10,7 +10,6 @@ Batches are shared out among the threads that call; within a call every engine r
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from native import build
 
 from mfik.export import ONNX_FILE, document, export_bundle
 from mfik.model import NETWORK_TYPES, make_network
@@ -26,22 +26,6 @@ from mfik.robots import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {name: tuple(entry.config.SIZES) for name, entry in NETWORK_TYPES.items()}
-
-
-def build(folder: Path, onnxruntime: str | None) -> Path:
-    json = importlib.util.find_spec("nlohmann_json")
-    options = [] if json is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(json.origin).parent / 'include'}"]
-    options += [] if onnxruntime is None else [f"-DONNXRuntime_ROOT={onnxruntime}"]
-    configure = [
-        "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF",
-        "-DMFIK_TORCHSCRIPT=ON", "-DMFIK_ONNX=ON", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}", *options,
-    ]  # fmt: skip
-    subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(
-        ["cmake", "--build", folder, "--target", "mfik_bench_engines"], check=True, stdout=subprocess.DEVNULL
-    )
-    return folder / "csrc" / "mfik_bench_engines"
 
 
 def time_python_onnxruntime(bundle: Path, rows: int, seconds: float) -> list[float]:
@@ -77,7 +61,9 @@ def main() -> None:
     titles = f"{'network':>22} {'engine':<24} {'rows':>5} {'threads':>7}"
     print(f"{titles} {'10 %':>10} {'median':>10} {'90 %':>10} {'calls':>7}")
     with tempfile.TemporaryDirectory() as name:
-        program = build(Path(name) / "build", args.onnxruntime)
+        options = ["-DMFIK_TORCHSCRIPT=ON", "-DMFIK_ONNX=ON", f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"]
+        options += [] if args.onnxruntime is None else [f"-DONNXRuntime_ROOT={args.onnxruntime}"]
+        program = build("mfik_bench_engines", Path(name) / "build", *options)
         networks = [(kind, preset) for kind in args.networks for preset in SIZES[kind]]
         for kind, preset in networks:
             if args.presets is not None and preset not in args.presets:

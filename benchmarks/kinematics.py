@@ -12,9 +12,7 @@ not. Programs take turns, and the table has medians.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 import peers
 import torch
+from native import build
 from report import report_header, write_report
 
 from mfik import ops
@@ -35,20 +34,6 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 ROUNDS = 5
 ROWS_A_ROUND = 60_000  # of each program and batch size
-
-
-def build() -> Path:
-    """Compile benchmarks/kinematics.cpp as the Python extension is compiled."""
-    folder = ROOT / "build" / "benchmarks" / "kinematics"
-    found = importlib.util.find_spec("nlohmann_json")
-    options = [] if found is None else [f"-DMFIK_JSON_INCLUDE_DIR={Path(found.origin).parent / 'include'}"]
-    configure = [
-        "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
-        "-DMFIK_BUILD_BENCHMARKS=ON", "-DMFIK_BUILD_TESTS=OFF", "-DMFIK_BUILD_TOOLS=OFF", *options,
-    ]  # fmt: skip
-    for command in (configure, ["cmake", "--build", folder, "--target", "mfik_bench_kinematics"]):
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / "csrc" / "mfik_bench_kinematics"
 
 
 def time_op(op: Callable[[], Any], repeats: int) -> np.ndarray:
@@ -130,7 +115,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    robot, program = load_robot(args.robot), build()
+    robot = load_robot(args.robot)
+    program = build("mfik_bench_kinematics", ROOT / "build" / "benchmarks" / "kinematics")
     report = {**report_header("cpu"), "robot": robot.name}
     report["results"] = [row for batch in args.batch for row in measure(robot, program, batch)]
     print(f"{report['hardware']}; 1 thread; torch {report['torch']}; commit {report['commit'][:12]}")

@@ -1,6 +1,5 @@
 """Run programs and CMake for the tests that build C++."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -35,20 +34,6 @@ def run(*command, expect: int = 0, **environment: str) -> str:
 
 def configure(source: Path, build: Path, *options: str) -> None:
     run("cmake", "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", *options)
-
-
-def json_option() -> list[str]:
-    """Point CMake to PyPI's nlohmann_json where it is installed, else leave it to find the system's.
-
-    To the copy beside the extension's build, if there is one: a compiler cache then has what that build compiled.
-    """
-    kept = ROOT / "build" / f"python-{sys.version_info.major}.{sys.version_info.minor}" / "packages" / "nlohmann_json"
-    if not kept.is_dir():
-        spec = importlib.util.find_spec("nlohmann_json")
-        if spec is None:
-            return []
-        kept = Path(spec.origin).parent
-    return [f"-DMFIK_JSON_INCLUDE_DIR={kept / 'include'}"]
 
 
 def gtest_option() -> list[str]:

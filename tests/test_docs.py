@@ -37,6 +37,7 @@ SHORTER = {
     "reach.py --robot panda": "reach.py --robot panda --resolution 0.3 --sample 20",
     "reach.py --robot ur10 --resolution 0.08": "reach.py --robot ur10 --resolution 0.4 --sample 20",
     "--protocol": "--protocol --num 50",
+    "--report outputs/panda/page": "--report outputs/panda/page --num 50",
 }
 # How commands begin that do not run here, and why; their scripts and flags are checked.
 NOT_RUN = {

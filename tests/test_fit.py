@@ -170,7 +170,7 @@ def test_a_run_is_interrupted_in_every_phase_and_continued_by_what_it_says(tmp_p
 
 
 @pytest.mark.slow
-def test_sizes_and_objectives_are_compared(tmp_path):
+def test_sizes_objectives_and_starts_are_compared(tmp_path):
     benchmarks = Path(__file__).resolve().parents[1] / "benchmarks"
 
     def run(script, *args):
@@ -180,21 +180,13 @@ def test_sizes_and_objectives_are_compared(tmp_path):
     text = run("pareto.py", "--presets", "nano", "--minutes", "0.02", "--num", "100", "--output", "pareto")
     (row,) = json.loads((tmp_path / "pareto" / "pareto.json").read_text())["networks"]
     assert row["preset"] == "nano" and f"{row['solved']:.2%}" in text and (tmp_path / "pareto" / "pareto.png").exists()
-    arguments = [
-        "--table",
-        "features",
-        "--only",
-        "no step, no difference",
-        "--minutes",
-        "0.01",
-        "--seeds",
-        "1",
-        "--json",
-        "a.json",
-    ]
-    text = run("ablation.py", *arguments)
+    arguments = "--table features --minutes 0.01 --seeds 1 --num 20 --json a.json".split()
+    text = run("ablation.py", *arguments, "--only", "no step, no difference")
     (row,) = json.loads((tmp_path / "a.json").read_text())
     assert row["name"] == "no step, no difference" and f"{row['mean']['solved']:.1%}" in text
+    text = run("network.py", "panda", "--num", "20", "--json", "n.json")
+    row = json.loads((tmp_path / "n.json").read_text())["sets"]["near_limits"]["panda"]
+    assert row["solve"]["success"] == 1 and f"| panda | {row['answer']['success']:.1%}" in text
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ template <class T>
 
 template <int kDof, class T>
 void expect_solved(const Chain& chain, double tolerance) {
-    constexpr std::size_t kRows = 2000;
+    constexpr std::size_t kRows = 2000 / MFIK_TEST_SHARE;
     const SearchRobot<kDof> robot{fixed_chain<Single, kDof>(chain), single_limits(chain)};
     Problems<T> all(chain, kRows, 63, tolerance), shared(chain, kRows, 63, tolerance);
     std::vector<std::int64_t> order(kRows);

@@ -361,8 +361,8 @@ class Robot:
 
         Args:
             name: The object's name, for messages and `detach`; no link of the body may have it.
-            spheres: Centre in the object's frame and radius of each [m], [S, 4]; `collision.box_spheres` and the like
-                make them.
+            spheres: Centre in the object's frame and radius of each [m], [S, 4];
+                `mfik.collision.fitting.fit_spheres(mesh).spheres` contain a mesh.
             link: Link that holds it; default the tip.
             pose: T_link_object [x, y, z, qw, qx, qy, qz], [m].
             touching: Links that it may touch.

@@ -1,19 +1,15 @@
 """Fitted spheres against what they stand for: the meshes of a URDF file, judged by Pinocchio and coal."""
 
-import sys
-
 import numpy as np
 import pytest
-from cmake_project import ROOT
 
 from mfik.collision import Box, Cylinder, Sphere, World
 from mfik.robots import load_robot
 
 pytest.importorskip("mfik._native", reason="needs the native extension: pip install -e .", exc_type=ImportError)
-from mfik.solve import Solver, Status
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 from coal_scene import CoalScene
+
+from mfik.solve import Solver, Status
 
 FINGERS = {"panda_finger_joint1": 0.04, "panda_finger_joint2": 0.04}
 SHAPES = [

@@ -11,7 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cmake_project import NEEDS_CMAKE, ROOT, json_option, run
+from cmake_project import NEEDS_CMAKE, ROOT, run
+from native import json_option
 
 DUMP = Path(__file__).with_name("libmfik.abi")
 BROKEN = 8  # bit of abidiff's exit status: programs must be compiled anew

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from cmake_project import NEEDS_CMAKE, ROOT, json_option, run, serve_another_project
+from cmake_project import NEEDS_CMAKE, ROOT, run, serve_another_project
+from native import json_option
 
 pytestmark = NEEDS_CMAKE
 

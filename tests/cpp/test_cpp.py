@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, gtest_option, json_option, run, serve_another_project
+from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, gtest_option, run, serve_another_project
+from native import json_option
 
 from mfik.export import export_bundle, load_bundle
 

@@ -1,7 +1,8 @@
 """The C++ tests under sanitizers."""
 
 import pytest
-from cmake_project import NEEDS_CMAKE, ROOT, configure, gtest_option, json_option, run
+from cmake_project import NEEDS_CMAKE, ROOT, configure, gtest_option, run
+from native import json_option
 
 pytestmark = NEEDS_CMAKE
 

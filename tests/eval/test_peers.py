@@ -5,11 +5,12 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import peers
 import pytest
+import solve
 import torch
 from programs import python
 
@@ -22,9 +23,6 @@ from mfik.robots import load_robot
 
 ROOT = Path(__file__).resolve().parents[2]
 ROBOTS = ("panda", "ur10")
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import peers  # noqa: E402
-import solve  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ROBOTS)

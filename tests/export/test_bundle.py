@@ -27,6 +27,7 @@ from mfik.export import (
     document,
     export_bundle,
     load_bundle,
+    write_native,
 )
 from mfik.kinematics import fk, position_error_m, rotation_error_rad
 from mfik.model import NETWORK_TYPES, SingleStep, v2
@@ -166,8 +167,8 @@ def test_load_bundle_gives_back_network_robot_and_document(bundle):
 def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
     robot = load_robot("panda")
     model = v2.MeanFlowNet(v2.ModelConfig(width=24, num_blocks=2), robot)
-    export_bundle(tmp_path / "b", model, document(model, robot))
-    loaded, loaded_robot, description = load_bundle(tmp_path / "b")
+    write_native(tmp_path / NATIVE_FILE, model, document(model, robot))
+    loaded, loaded_robot, description = load_bundle(tmp_path)
     assert loaded.config == model.config and loaded_robot.fingerprint() == robot.fingerprint()
     assert description["model"] == {
         "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 4, "training_passes": 4,
@@ -200,13 +201,13 @@ def test_a_full_disk_is_named_and_what_killed_exports_left_is_removed(tmp_path):
     left.mkdir()
     (left / NATIVE_FILE).write_bytes(b"half")
     script = Path(__file__).parents[2] / "scripts" / "export.py"
-    for limit in (100_000, resource.RLIM_INFINITY):
+    for limit in (10_000, resource.RLIM_INFINITY):
         out = subprocess.run(
-            [sys.executable, str(script), "--model", "ur10", "--output", str(tmp_path / "run")],
+            [sys.executable, str(script), "--robot", "ur10", "--output", str(tmp_path / "run")],
             capture_output=True, text=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),  # noqa: B023
         )  # fmt: skip
-        if limit == 100_000:
+        if limit == 10_000:
             last = out.stderr.strip().splitlines()[-1]
             assert last.startswith(f"error: {tmp_path / 'run'}: cannot be written, after 1"), out.stderr
             assert "File too large" in last and not list(tmp_path.iterdir())

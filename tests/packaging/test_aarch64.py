@@ -10,7 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, json_option, run
+from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, run
+from native import json_option
 
 PREFIX = "aarch64-linux-gnu"
 EMULATOR = ["qemu-aarch64-static", "-L", f"/usr/{PREFIX}"]

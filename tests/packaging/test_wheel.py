@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, json_option, run, serve_another_project
+from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, run, serve_another_project
+from native import json_option
 
 MACHINE = platform.machine()
 MAX_WHEEL_MB = 10

@@ -3,10 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import kernels
 import pytest
+import roofline
 import torch
 from programs import python
 from torch import nn
@@ -18,10 +19,6 @@ from mfik.robots import load_robot
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "gpu_checks.sh"
 ROWS = 1000
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import kernels  # noqa: E402
-import roofline  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,7 @@ def children_s() -> float:
 
 @pytest.mark.parametrize("command", ["-m mfik", *(f"scripts/{p.name}" for p in sorted(SCRIPTS.glob("*.py")))])
 def test_help_reads(command):
-    out = subprocess.run(
-        [sys.executable, *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([python(), *command.split(), "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     usage, purpose, *groups = out.stdout.split("\n\n")
     assert usage.startswith("usage: ") and purpose.strip().endswith(".") and len(purpose.splitlines()) <= 2
     assert "None)" not in out.stdout and "False)" not in out.stdout, "a default that says nothing"
