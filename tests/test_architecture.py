@@ -4,7 +4,13 @@ import ast
 import importlib
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1] / "mfik"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "mfik"
+LONGEST = 450  # lines of a source
+# One public class each: half of its lines are docstrings and typed keywords, and its methods share all of its state.
+LONGER = {"mfik/solve/solver.py", "mfik/train/v1/trainer.py"}
+SOURCES = (".py", ".cpp", ".hpp", ".h", ".c", ".cu", ".cuh", ".js", ".mjs", ".ts")
+FOLDERS = (".ci", "benchmarks", "cmake", "csrc", "examples", "mfik", "scripts", "tests", "web")
 # A package may import itself and what stands here; every one may import those of OPEN.
 ALLOWED = {
     "errors": set(),
@@ -152,3 +158,10 @@ def test_every_name_in_all_exists():
         module = importlib.import_module(name)
         for public in getattr(module, "__all__", ()):
             assert hasattr(module, public), f"{name}.__all__ names {public}, which does not exist"
+
+
+def test_sources_are_short_enough_to_read():
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES]
+    own = [path.relative_to(ROOT) for path in files if not {"node_modules", "dist", "_cpp"} & set(path.parts)]
+    longer = {path.as_posix() for path in own if len((ROOT / path).read_text().splitlines()) > LONGEST}
+    assert len(own) > 300 and longer == LONGER

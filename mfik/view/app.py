@@ -15,7 +15,8 @@ import viser.transforms as tf
 
 from mfik.reach import ReachMap
 from mfik.solve import Status
-from mfik.view.bodies import Body, frames, ground_grid, reach, shape_mesh, shrunk, sphere_bodies
+from mfik.view.bodies import Body, frames, ground_grid, reach, shrunk
+from mfik.view.obstacles import NO_SHAPE, Obstacles
 from mfik.view.panel import COLLIDING_GHOST, GHOST, ONE_STEP, SOLUTION, UNSOLVED, numbers_html
 from mfik.view.playback import Playback
 from mfik.view.player import Player
@@ -30,8 +31,7 @@ _APART = 2e-3  # [m or rad] an answer before refinement that is nearer to the so
 _HANDS_OFF_S = 0.5  # a slider is not written to so long after it was moved by hand
 _GHOSTS = 12
 
-_BASE, _SPHERES, _SHAPE = (110, 118, 128), (90, 100, 120), (150, 130, 100)
-_NO_SHAPE = "none"
+_BASE = (110, 118, 128)
 
 
 class Viewer:
@@ -202,7 +202,7 @@ class Viewer:
             "/ghosts", np.zeros((1, 2, 3)), GHOST, thickness=5.0, thickness_units="screen", visible=False
         )
         self._solution_color: tuple[int, int, int] | None = None
-        self._build_obstacles()
+        self.obstacles = Obstacles(server, self.session, lambda pose: self.call(lambda: self.drag_shape(pose)))
         self.handle = scene.add_transform_controls("/target", scale=0.16 * size, line_width=3.0, depth_test=False)
 
         # Callbacks are coroutines: viser runs them in order, and plain functions in threads.
@@ -212,49 +212,14 @@ class Viewer:
             phase = event.phase
             self.call(lambda: self.drag(pose) if phase == "update" else self._hold(phase == "start"))
 
-    def _build_obstacles(self) -> None:
-        """Add the robot's spheres, hidden, and the shapes of the world, with a handle for one of them."""
-        scene, robot = self.server.scene, self.session.solver.robot
-        flat: dict[str, Any] = {"cast_shadow": False, "receive_shadow": False}
-        self._sphere_bodies = sphere_bodies(robot)
-        self._spheres = [
-            scene.add_mesh_simple(
-                f"/spheres/{i}", b.mesh.vertices, b.mesh.faces, color=_SPHERES, opacity=0.45, visible=False, **flat
-            )
-            for i, b in enumerate(self._sphere_bodies)
-        ]
-        self._shapes: list[Any] = []
-        for index, shape in enumerate(self.session.world.shapes):
-            mesh = shape_mesh(shape, 4.0 * reach(robot))
-            self._shapes.append(
-                scene.add_mesh_simple(
-                    f"/world/{index}", mesh.vertices, mesh.faces, color=_SHAPE, opacity=0.75, side="double", **flat
-                )
-            )
-        self.shape_handle = scene.add_transform_controls(
-            "/shape", scale=0.12 * reach(robot), line_width=3.0, depth_test=False, visible=False
-        )
-        self._held_shape: str | None = None  # the one that the handle moves
-
-        @self.shape_handle.on_update
-        async def _(event: viser.TransformControlsEvent) -> None:
-            pose = np.concatenate([event.target.position, event.target.wxyz])
-            if event.phase == "update":
-                self.call(lambda: self.drag_shape(pose))
-
     def choose_shape(self, name: str) -> None:
         """Put the handle on a shape of the world, or on none; `call` this from other threads."""
-        self._held_shape = None if name == _NO_SHAPE else name
-        self.shape_handle.visible = self._held_shape is not None
-        if self._held_shape is not None:
-            pose = np.asarray(self.session.world.shapes[self.session.world.names.index(name)].pose)
-            self.shape_handle.position, self.shape_handle.wxyz = pose[:3], pose[3:]
+        self.obstacles.choose(name)
 
     def drag_shape(self, pose: np.ndarray) -> None:
         """Move the chosen shape to a pose [7], as when its handle is dragged; `call` this from other threads."""
         self._replay_start = None
-        if self._held_shape is not None:
-            self.session.move_shape(self._held_shape, pose)
+        self.obstacles.drag(pose)
 
     def _place(self, state: State) -> None:
         """Move everything in the scene to an update's joints."""
@@ -285,10 +250,7 @@ class Viewer:
             colors = np.where(state.collide[1:, None], COLLIDING_GHOST, GHOST).astype(np.uint8)
             lines = origins.shape[1] - 1
             self._ghosts.colors = np.broadcast_to(colors[:, None, None], (len(colors), lines, 2, 3)).reshape(-1, 2, 3)
-        for body, spheres in zip(self._sphere_bodies, self._spheres, strict=True):
-            spheres.wxyz, spheres.position = wxyz[0, body.frame], position[0, body.frame]
-        for shape, pose in zip(self._shapes, state.shape_poses, strict=True):
-            shape.position, shape.wxyz = pose[:3], pose[3:]
+        self.obstacles.place(state, wxyz[0], position[0])
         if self._goal is None and not self._held:
             self.handle.position, self.handle.wxyz = state.target[:3], state.target[3:]
 
@@ -389,7 +351,7 @@ class Viewer:
             self._on_change(keep_clear, lambda value: setattr(session, "keep_clear", value))
             self._on_change(margin, lambda value: setattr(session, "margin", 1e-3 * value))
             if session.world.names:
-                move = gui.add_dropdown("move", (_NO_SHAPE, *session.world.names), hint="shape that gets a handle")
+                move = gui.add_dropdown("move", (NO_SHAPE, *session.world.names), hint="shape that gets a handle")
 
                 @move.on_update
                 async def _(event: viser.GuiEvent) -> None:
@@ -397,8 +359,7 @@ class Viewer:
 
         @spheres.on_update
         async def _(event: viser.GuiEvent) -> None:
-            for handle in self._spheres:
-                handle.visible = spheres.value
+            self.obstacles.show_spheres(spheres.value)
 
     async def _on_slider(self, event: viser.GuiEvent) -> None:
         if event.client is None:  # written by _show_panel

@@ -275,9 +275,9 @@ def test_an_obstacle_is_dragged_and_what_collides_with_it_turns_red(panda, tmp_p
         until(lambda: (np.abs(page.screenshot() - picture)[:, :850].max(-1) > 0.1).sum() > 2000, "the spheres")
         box.click()
         page.do(lambda: page.viewer.choose_shape("crate"))
-        until(lambda: page.viewer.shape_handle.visible, "the handle of the crate")
+        until(lambda: page.viewer.obstacles.handle.visible, "the handle of the crate")
         red = page.drawn(red=True)
-        page.drag(axis=0, distance=-0.4, handle=page.viewer.shape_handle)
+        page.drag(axis=0, distance=-0.4, handle=page.viewer.obstacles.handle)
         assert session.world.shapes[0].pose[0] == pytest.approx(0.45, abs=0.05)
         until(lambda: session.state.result.status is Status.IN_COLLISION, "a collision")
         assert session.state.clearance.distance < 0 < before
