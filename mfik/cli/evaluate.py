@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +36,8 @@ from mfik.robots import Robot
 from mfik.solve import Solver, model_path
 from mfik.train.v1 import load_model
 
+_STDOUT = Path("-")  # of --json without a file
+
 
 def add_arguments(parser: Parser) -> None:
     """Add the command's arguments."""
@@ -59,11 +63,25 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the drawn poses")
     parser.add_argument("--refine", type=int, default=10, help="largest number of refinements K")
     parser.add_argument("--reliability", type=Path, help="calibrate the one-step error estimate; draw this PNG")
-    parser.add_argument("--json", type=Path, help="also write the report here")
+    parser.add_argument(
+        "--json", type=Path, nargs="?", const=_STDOUT, metavar="FILE", help="print JSON, or also write it to FILE"
+    )
 
 
 def run(args: argparse.Namespace, parser: Parser) -> None:
     """Measure, and report."""
+    # Beside the JSON nothing is printed to standard output.
+    with contextlib.redirect_stdout(sys.stderr if args.json == _STDOUT else sys.stdout):
+        report = _report(args, parser)
+    if args.json == _STDOUT:
+        print(json.dumps(report, indent=1))
+    elif args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _report(args: argparse.Namespace, parser: Parser) -> dict:
+    """Measure, and print what was found."""
     if args.protocol or args.report:
         flag = "--protocol" if args.protocol else "--report"
         for name in ("targets", "kind", "sigma", "refine", "reliability"):
@@ -84,9 +102,7 @@ def run(args: argparse.Namespace, parser: Parser) -> None:
         print(f"{args.report / 'index.html'}: {num:,} poses a set, seed {args.seed}; open it in a browser")
     else:
         report = _measure(args, solver)
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+    return report
 
 
 def _measure(args: argparse.Namespace, solver: Solver) -> dict:
