@@ -4,15 +4,17 @@
     python benchmarks/network.py --chains 8 12 16 --ranges 2.5 0.6 --minutes 8 --output outputs/chains
 
 A chain has revolute joints with arbitrary axes some 0.4 m apart, each of which turns by the given range to either side.
-For a network and each set of poses (mfik.eval): one attempt from its answer, and the attempts without it that take no
-longer in the mean; `solve` with its defaults and with the network first; rows a second of `throughput`. All one after
-the other in one run, on one core.
+For a network and each set of poses (mfik.eval): one evaluation, and that of the same network before training, which is
+as many steps of damped least squares; one attempt from its answer, and the attempts without it that take no longer in
+the mean; `solve` with its defaults and with the network first; rows a second of `throughput`. All one after the other
+in one run, on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ from report import report_header, write_report
 
 from mfik.cli import HelpFormatter, run_script
 from mfik.eval import Targets, make_targets
+from mfik.export import NATIVE_FILE, document, write_native
 from mfik.fit import FitSettings, fit
 from mfik.kinematics import Chain
+from mfik.model import build_network
 from mfik.robots import Robot
-from mfik.solve import Seed, Solver, pretrained_names
+from mfik.solve import Seed, Solver, model_path
 
 SETS = ("global", "near_limits")
 _ATTEMPTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160)
@@ -47,7 +51,7 @@ def make_chain(joints: int, half_range: float) -> Robot:
 
 def solvers(args: argparse.Namespace) -> dict[str, Solver]:
     """Return the solvers to measure by name; chains are trained first."""
-    found = {name: Solver.pretrained(name) for name in args.models}
+    found = {name: Solver.load(model_path(name)) for name in args.models}
     for joints in args.chains:
         for half_range in args.ranges:
             name = f"{joints} joints, {half_range:g} rad"
@@ -56,6 +60,14 @@ def solvers(args: argparse.Namespace) -> dict[str, Solver]:
             fit(make_chain(joints, half_range), folder, settings, command=sys.argv)
             found[name] = Solver.load(folder / "bundle")
     return found
+
+
+def untrained(solver: Solver) -> Solver:
+    """Return a solver with the network as it was before training."""
+    network = build_network(solver.metadata["model"], solver.robot)
+    with tempfile.TemporaryDirectory() as folder:
+        write_native(Path(folder) / NATIVE_FILE, network, document(network, solver.robot))
+        return Solver.load(folder)
 
 
 def solve(solver: Solver, targets: Targets, **options: Any) -> dict[str, float]:
@@ -85,10 +97,11 @@ def throughput(solver: Solver, targets: Targets, seed: Seed) -> float:
 def measure(solver: Solver, kind: str, num: int) -> dict[str, Any]:
     """Return all rows of one solver on one set."""
     targets = make_targets(solver.robot, num, kind=kind)
-    answer = solve(solver, targets, seed=Seed.NETWORK, max_attempts=1, max_iterations=0, tol_pos=5e-3, tol_rot=0.0873)
+    raw = {"seed": Seed.NETWORK, "max_attempts": 1, "max_iterations": 0, "tol_pos": 5e-3, "tol_rot": np.radians(5)}
     attempt = solve(solver, targets, seed=Seed.NETWORK, max_attempts=1, max_iterations=_REFINEMENTS)
     return {
-        "answer": answer,
+        "answer": solve(solver, targets, **raw),
+        "untrained": solve(untrained(solver), targets, **raw),
         "attempt": attempt,
         "equal_time": equal_time(solver, targets, attempt["mean"]),
         "solve": solve(solver, targets),
@@ -102,7 +115,7 @@ def line(name: str, row: dict[str, Any]) -> str:
     attempt, free, rows = row["attempt"], row["equal_time"], row["rows"]
     cells = [
         name,
-        f"{row['answer']['success']:.1%}, {row['answer']['mean']:.0f}",
+        *(f"{x['success']:.1%}, {x['mean']:.0f}" for x in (row["answer"], row["untrained"])),
         f"{attempt['success']:.2%}, {attempt['mean']:.0f}",
         f"{free['success']:.2%}, {free['mean']:.0f} ({free['attempts']})",
         *(f"{x['success']:.2%}, {x['p50']:.1f}, {x['p99']:.0f}" for x in (row["solve"], row["network_first"])),
@@ -113,7 +126,7 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=HelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(pretrained_names())}")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="bundles, or names of models that ship")
     parser.add_argument("--chains", type=int, nargs="*", default=[], help="numbers of joints")
     parser.add_argument("--ranges", type=float, nargs="+", default=[2.5], help="of their joints, to either side [rad]")
     parser.add_argument("--minutes", type=float, default=8.0, help="time for each training")
@@ -126,9 +139,9 @@ def main() -> None:
     print(f"{report['hardware']}; {report['command']}")
     for kind in SETS:
         print(
-            f"\n{kind}, {args.num:,} poses\n| robot | one evaluation: within 5 mm and 5 deg, us | one attempt from it: "
-            "solved, us | without it, as long: solved, us (attempts) | `solve`: solved, p50, p99 us | network first | "
-            "thousand rows/s: without, with |\n|---|---:|---:|---:|---:|---:|---:|"
+            f"\n{kind}, {args.num:,} poses\n| robot | one evaluation: within 5 mm and 5 deg, us | untrained | one "
+            "attempt from it: solved, us | without it, as long: solved, us (attempts) | `solve`: solved, p50, p99 us | "
+            "network first | thousand rows/s: without, with |\n|---|---:|---:|---:|---:|---:|---:|---:|"
         )
         report["sets"][kind] = {}
         for name, solver in ready.items():
