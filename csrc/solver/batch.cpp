@@ -126,8 +126,9 @@ void hand_out(const Core& core, const Batch& batch, std::size_t i, const SearchR
 }
 
 /// Rows [begin, end), a row in each lane.
-void solve_in_lanes(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, ThreadMemory& memory) {
-    const Clock::time_point start = Clock::now();
+/// @param[in] start  When the work on them began.
+void solve_in_lanes(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, Clock::time_point start,
+                    ThreadMemory& memory) {
     const Options& options = batch.own_options;
     Transform T_tip_tool;
     const bool refused = refusal(batch.options, batch.dof) != nullptr || !read_tool(options, T_tip_tool);
@@ -157,9 +158,10 @@ void solve_in_lanes(const Core& core, const Batch& batch, std::size_t begin, std
 
 /// Rows [begin, end).
 void solve_chunk(const Core& core, const Batch& batch, std::size_t begin, std::size_t end, ThreadMemory& memory) {
+    const Clock::time_point start = Clock::now();
     if (batch.together) seed_rows(core, batch, begin, end, memory);
     if (batch.throughput) {
-        solve_in_lanes(core, batch, begin, end, memory);
+        solve_in_lanes(core, batch, begin, end, start, memory);
     } else {
         for (std::size_t i = begin; i < end; ++i) {
             solve_row(core, batch, i, batch.together ? memory.seeds.data() + (i - begin) * batch.dof : nullptr, memory);

@@ -1,5 +1,7 @@
 """solve_batch for throughput: what it answers is judged by Pinocchio, what it promises by other batches."""
 
+import time
+
 import numpy as np
 import pytest
 from judge import Judge
@@ -44,3 +46,14 @@ def test_a_batch_of_any_size_is_answered():
         assert part.q.shape == (n, 7) and (part.q == whole.q[:n]).all()
     assert (whole.time_us > 0).all()
     assert solver.solve_batch(targets.pose, targets.q_ref, throughput=True, time_each=False).time_us is None
+
+
+@pytest.mark.parametrize("seed", ["reference", "network"])
+def test_the_times_of_rows_are_what_the_call_took(seed):
+    """The evaluation of the network included."""
+    solver = Solver.pretrained("panda")
+    targets = make_targets(solver.robot, 3000)
+    begin = time.thread_time()
+    out = solver.solve_batch(targets.pose, targets.q_ref, throughput=True, seed=seed)
+    took_us = 1e6 * (time.thread_time() - begin)
+    assert out.time_us.sum() > 0.7 * took_us

@@ -85,7 +85,7 @@ class Sampler:
         v, t, q_target = batch.v, batch.t, batch.q_target
         if phase.reflow:
             start = q_target - v
-            q_target = torch.where(*self._reflow(start, batch.target_pose), q_target)
+            q_target = self._reflow(start, batch.target_pose, q_target)
             v = q_target - start
             num_jvp = 0  # one solution to each start: lines do not cross, so u = v and D = 0 on all of them
         if config.reference_noise:  # a function of (seed, step, rank), as the rows and times are
@@ -103,8 +103,9 @@ class Sampler:
         return Sample(batch, num_jvp, num_endpoint)
 
     @torch.no_grad()
-    def _reflow(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether refinement leads from the averaged network to a target, [B, 1], and to which, [B, J]."""
+    def _reflow(self, q_ref: Tensor, target_pose: Tensor, q_own: Tensor) -> Tensor:
+        """Return the solution that each row shall lead to, [B, J]: that which refinement reaches from the averaged
+        network's answer, where it reaches one and the row's own is not nearer to the reference."""
         with self._autocast():
             q = SingleStep(self._average)(q_ref, target_pose).float()
         q = torch.where(q.isfinite(), q, q_ref)
@@ -118,5 +119,7 @@ class Sampler:
         )
         if self._is_free is not None:
             converged = converged & self._is_free(q)
-        self.accepted.copy_(converged.float().mean())
-        return converged.unsqueeze(-1), q
+        way, own_way = ((solution - q_ref).norm(dim=-1) for solution in (q, q_own))
+        taken = converged & (way <= own_way)
+        self.accepted.copy_(taken.float().mean())
+        return torch.where(taken.unsqueeze(-1), q, q_own)
