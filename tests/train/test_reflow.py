@@ -34,14 +34,13 @@ def test_targets_become_the_solutions_that_the_network_leads_to(panda, trainer):
     solution, converged, _ = ops.refine(
         panda, answer, before.target_pose, max_iterations=10, tol_pos=1e-4, tol_rot=1e-4
     )
-    nearer = (solution - start).norm(dim=-1) <= before.v.norm(dim=-1)
-    taken = converged & nearer
+    taken = converged & ((solution - start).norm(dim=-1) <= 2 * before.v.norm(dim=-1))
     assert 0.2 < taken.double().mean() < converged.double().mean() < 1
     torch.testing.assert_close(after.q_target[taken], solution[taken])
     torch.testing.assert_close(after.q_target[~taken], before.q_target[~taken])
     assert not torch.allclose(after.q_target[taken], before.q_target[taken], atol=0.1)
     assert trainer._sampler.accepted.item() == pytest.approx(taken.double().mean().item())
-    assert (after.v.norm(dim=-1) <= before.v.norm(dim=-1) + 1e-5).all(), "no way gets longer"
+    assert (after.v.norm(dim=-1) <= 2 * before.v.norm(dim=-1) + 1e-5).all(), "no far solution for a near one"
 
 
 def test_reflow_leads_to_no_target_in_self_collision(ur10):

@@ -19,6 +19,7 @@ from mfik.train.v1.step import Sample
 _NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
 _REFLOW_REFINEMENTS = 10  # at most, from the network's answer to the solution that becomes the target
 _REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
+_REFLOW_WAY = 2.0  # times as far from the reference as the row's own solution, at most (docs/measurements/training.md)
 
 
 class Phase(NamedTuple):
@@ -105,7 +106,7 @@ class Sampler:
     @torch.no_grad()
     def _reflow(self, q_ref: Tensor, target_pose: Tensor, q_own: Tensor) -> Tensor:
         """Return the solution that each row shall lead to, [B, J]: that which refinement reaches from the averaged
-        network's answer, where it reaches one and the row's own is not nearer to the reference."""
+        network's answer, where it reaches one and the row's own is not nearer to the reference by far."""
         with self._autocast():
             q = SingleStep(self._average)(q_ref, target_pose).float()
         q = torch.where(q.isfinite(), q, q_ref)
@@ -120,6 +121,6 @@ class Sampler:
         if self._is_free is not None:
             converged = converged & self._is_free(q)
         way, own_way = ((solution - q_ref).norm(dim=-1) for solution in (q, q_own))
-        taken = converged & (way <= own_way)
+        taken = converged & (way <= _REFLOW_WAY * own_way)
         self.accepted.copy_(taken.float().mean())
         return torch.where(taken.unsqueeze(-1), q, q_own)
