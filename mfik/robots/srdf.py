@@ -72,10 +72,10 @@ def _parse(source: Source, srdf: str | PathLike[str]) -> ET.Element:
             root = expand(path, source.xacro_args, source.package_paths, {})
     except OSError as error:
         raise ArgumentError(f"srdf: {path}: cannot read the file ({error.strerror}); check the path") from None
+    except RobotError as error:  # a ValueError, too
+        raise ArgumentError(f"srdf: {error}") from None
     except (ET.ParseError, ValueError, LookupError) as error:
         raise ArgumentError(f"srdf: {path}: malformed XML ({error}); correct it there") from None
-    except RobotError as error:
-        raise ArgumentError(f"srdf: {error}") from None
     if root.tag != "robot":
         raise ArgumentError(f"srdf: {path}: expected root element <robot>, got <{root.tag}>; give an SRDF file")
     return root

@@ -82,8 +82,9 @@ def check_steps(name, kind, amp, **changes):
     if amp == "float32":
         run = trainer(name, "cpu", **changes)
         expected = take_steps(run, run._advance, make_source(kind, "cpu"), 2).tolist()
-        # Refinement, which reflow takes its targets from, ends within 1e-4 of a solution, wherever rounding leads it.
-        assert losses == pytest.approx(expected, rel=1e-3 if changes.get("reflow_start") else 1e-4)
+        # The residual is a derivative, of which targets that refinement ends at within 1e-4 take another last digit.
+        rough = changes.get("loss_type") == "residual" and changes.get("reflow_start")
+        assert losses == pytest.approx(expected, rel=1e-3 if rough else 1e-4)
 
 
 EVERY = tuple(
