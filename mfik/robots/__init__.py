@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mfik.errors import ArgumentError
 from mfik.robots.robot import Robot
 from mfik.robots.source import PRESETS, read_source
+from mfik.robots.srdf import group_ends
 
 __all__ = ["PRESETS", "SPHERES", "Robot", "load_robot"]
 
@@ -63,8 +64,6 @@ def load_robot(
     if isinstance(spheres, str) and spheres in SPHERES:
         spheres = Path(__file__).parent / "spheres" / f"{spheres}.yml"
     if group is not None:
-        from mfik.robots.srdf import group_ends  # slow to import
-
         groups = srdf or source.srdf
         if groups is None:
             raise ArgumentError(f"group: expected an SRDF file with group '{group}', got none; give srdf (--srdf)")

@@ -21,6 +21,8 @@ from mfik.robots.body import read_body
 from mfik.robots.document import fingerprint, read_document, write_document
 from mfik.robots.serial_chain import read_chain
 from mfik.robots.source import Source, read_source
+from mfik.robots.srdf import read_disabled
+from mfik.robots.urdf import read_links
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +136,8 @@ class Robot:
         if description.mimics:
             if joint_positions is not None or spheres is not None:
                 chain.check_no_mimics("joint_positions and spheres")
+            if srdf is not None:  # a mistake in it is one here, too
+                read_disabled(source, srdf, read_links(source.path, source.root))
         else:
             body = read_body(source, chain, (lower, upper), ends, joint_positions, spheres, srdf)
         names = description.joint_names

@@ -344,6 +344,8 @@ def test_a_group_may_have_mimic_joints(tmp_path):
     )
     robot = load_robot(tmp_path / "r.urdf", group="finger", srdf=tmp_path / "r.srdf")
     assert robot.dof == 1 and (robot.base_link, robot.tip_link) == ("a", "c")
+    with pytest.raises(ArgumentError, match=r"^srdf: \S*none.srdf: cannot read the file"):
+        load_robot(tmp_path / "r.urdf", srdf=tmp_path / "none.srdf")
 
 
 def test_scripts_take_groups_arguments_and_packages(grouped, xacro_file, tmp_path):
