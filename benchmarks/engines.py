@@ -1,15 +1,20 @@
 """Time one evaluation of the network in every engine, beside reading its weights once, all in one run.
 
     python benchmarks/engines.py [--networks v1 v2] [--presets tiny] [--onnxruntime FOLDER] [--seconds 20]
+    python benchmarks/engines.py --models panda ur10 tiago
 
 Builds benchmarks/engines.cpp with the engines that can be built here, and random weights in the sizes of the presets.
 Where ONNX Runtime's C headers are not found, PyPI's onnxruntime is timed from Python instead, and the table says so.
 Batches are shared out among the threads that call; within a call every engine runs on one thread.
+
+With --models the graphs of models that ship are timed instead, from any reference to any pose, on one thread: one pose
+a call and what a look takes of it, and rows of a call of 1,000.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import subprocess
 import tempfile
@@ -20,8 +25,9 @@ import numpy as np
 import torch
 from native import build
 
-from mfik.export import ONNX_FILE, document, export_bundle
-from mfik.model import NETWORK_TYPES, make_network
+from mfik.export import ONNX_FILE, document, export_bundle, load_bundle
+from mfik.export.graphs import onnx_model, torchscript
+from mfik.model import NETWORK_TYPES, Network, SingleStep, make_network
 from mfik.robots import load_robot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,14 +54,74 @@ def time_python_onnxruntime(bundle: Path, rows: int, seconds: float) -> list[flo
     return sorted(times)
 
 
+def looks_of(model: Network, q_ref: torch.Tensor, pose: torch.Tensor) -> np.ndarray:
+    """Return how often the network looks at the geometry in each row's evaluation."""
+    looks, look = 0, model.look
+
+    def counted(q: torch.Tensor, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal looks
+        looks += len(q)
+        return look(q, *inputs)
+
+    model.look, counts = counted, []
+    network = SingleStep(model)
+    for i in range(len(q_ref)):
+        looks = 0
+        network(q_ref[i : i + 1], pose[i : i + 1])
+        counts.append(looks)
+    del model.look
+    return np.array(counts)
+
+
+@torch.no_grad()
+def time_graphs(name: str, num: int = 1000) -> None:
+    """Print what evaluations of a shipped model's graphs take."""
+    import onnxruntime
+
+    options, torch_rows = onnxruntime.SessionOptions(), torch.Generator().manual_seed(1)
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    torch.set_num_threads(1)
+    model, robot, text = load_bundle(ROOT / "mfik" / "models" / name)
+    onnx = onnx_model(model, robot, "{}").SerializeToString()
+    session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    script = torch.jit.load(io.BytesIO(torchscript(model, robot, "{}")))
+    q_ref, pose = robot.sample(num, torch_rows), robot.fk(robot.sample(num, torch_rows, torch.float64)).float()
+    engines = {
+        "ONNX Runtime": lambda q, x: session.run(None, {"q_ref": q.numpy(), "target_pose": x.numpy()}),
+        "TorchScript": script,
+    }
+    looks = looks_of(model, q_ref, pose)
+    for engine, run in engines.items():
+        singles, batches = [], []
+        for rows, times in ((1, singles), (num, batches)):
+            for repeat in range(-1, 3):  # the first one warms up
+                for i in range(0, num, rows):
+                    start = time.perf_counter()
+                    run(q_ref[i : i + rows], pose[i : i + rows])
+                    if repeat >= 0:
+                        times.append(time.perf_counter() - start)
+        single = np.median(np.reshape(singles, (3, num)), 0)
+        each, fixed = np.polyfit(looks, single, 1) * 1e6
+        print(
+            f"{name:>8} {engine:<14} one pose {np.median(single) * 1e6:7.0f} us of {np.median(looks):.0f} looks "
+            f"(p50; {fixed:.0f} us and {each:.0f} a look), rows of {num} {np.median(batches) / num * 1e6:6.1f} us"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnxruntime", help="folder with ONNX Runtime's include/ and lib/")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each preset")
     parser.add_argument("--networks", nargs="+", choices=NETWORK_TYPES, default=tuple(NETWORK_TYPES), help="types")
     parser.add_argument("--presets", nargs="+", choices=sorted(set().union(*SIZES.values())), help="default: all")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="time the graphs of models that ship instead")
     args = parser.parse_args()
 
+    if args.models is not None:
+        print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        for name in args.models:
+            time_graphs(name)
+        return
     robot = load_robot("panda")
     print(f"torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; time per row [us]")
     titles = f"{'network':>22} {'engine':<24} {'rows':>5} {'threads':>7}"

@@ -134,7 +134,7 @@ def _graphs(parts: Sequence[_Part]) -> dict[str, ir.Graph]:
             module,
             tuple(example),
             dynamic_shapes=(tuple(dims),),
-            custom_translation_table={torch.ops.aten.atan2.default: _atan2},
+            custom_translation_table={torch.ops.aten.atan2.default: _atan2, torch.ops.aten.atan.default: _atan},
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -205,10 +205,7 @@ def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
         unsettled (state) => (rows, some) {{
             last = Constant<value_int: int = {2 * dof}>()
             least = Gather<axis = 1>(state, last)
-            nothing = Constant<value_float: float = 0.0>()
-            settled = Equal(least, nothing)
-            open = Not(settled)
-            row = NonZero(open)
+            row = NonZero(least)
             rows = Transpose(row)
             count = Size(rows)
             none = Constant<value_int: int = 0>()
@@ -235,6 +232,12 @@ def _atan2(y: Any, x: Any) -> Any:
     return angle + (y * cos - x * sin) / radius
 
 
+def _atan(x: Any) -> Any:
+    """aten.atan of float64 for ONNX, to single precision: ONNX Runtime has Atan in float32 alone."""
+    op: Any = opset18
+    return op.Cast(op.Atan(op.Cast(x, to=onnx.TensorProto.FLOAT)), to=onnx.TensorProto.DOUBLE)
+
+
 def _rounded_inwards(robot: Robot) -> tuple[Tensor, Tensor]:
     """Return the limits in float32, infinite for continuous joints."""
     (lower, upper), endless = robot.limits(), torch.tensor([kind == "continuous" for kind in robot.kinds])
@@ -244,31 +247,27 @@ def _rounded_inwards(robot: Robot) -> tuple[Tensor, Tensor]:
     return low.masked_fill(endless, -torch.inf), high.masked_fill(endless, torch.inf)
 
 
-class _ExactGeometry(nn.Module):
-    """`Geometry` of states in float32 and targets, computed in float64."""
+class _ExactGeometry(Geometry):
+    """`Geometry` in float64."""
+
+    above_one: Tensor
 
     def __init__(self, robot: Robot) -> None:
-        super().__init__()
-        self.geometry = Geometry(robot).double()
-        for name, value in self.geometry.reference_constants(robot).items():
-            setattr(self.geometry, name, value)
+        super().__init__(robot)
+        for name, value in self.reference_constants(robot).items():
+            setattr(self, name, value)
+        self.register_buffer("above_one", torch.tensor([1 + 1e-12], dtype=torch.float64), persistent=False)
 
-    def prepare(self, target_pose: Tensor) -> Target:
-        return self.geometry.prepare(target_pose)
-
-    def forward(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        features, error2 = self.geometry.reference(q.double(), target)
-        return features.float(), error2.float()
-
-    def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        distance, angle = self.geometry.errors(q.double(), target)
-        return distance.float(), angle.float()
+    def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:
+        """Return angles by the tangent of their half: to the seven digits that ONNX Runtime's Atan, of float32 alone,
+        gives; within 1e-6 rad of pi no nearer than that."""
+        return 2 * torch.atan(sine / (cosine + self.above_one))
 
 
 class _Start(nn.Module):
     """(q_ref, target_pose) -> (state, target).
 
-    State, [N, 2 J + 1], is where a look is, the best so far, and its squared error; target, [N, J + 24], the fields of
+    State, [N, 2 J + 1], is where a look is, the best so far, and its squared error; target, [N, J + 35], the fields of
     `Target`, flat; of a graph that compares no pose with it, [N, 0].
     """
 
@@ -306,13 +305,22 @@ class _Look(nn.Module):
 
     def __init__(self, network: MeanFlowNet, geometry: _ExactGeometry) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network)
-        self.network.geometry = geometry  # type: ignore[assignment]  # the same function
+        self.network, self.geometry = copy.deepcopy(network), geometry
+        # The first layer takes what the features are taken from, in that order, and its bias contains r = 0 and t = 1.
+        layer = self.network.input
+        weight, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
+        size = 4 * network.config.dof + 51
+        self.network.input = nn.Linear(size, network.config.width)
+        with torch.no_grad():
+            self.network.input.weight.copy_(weight.new_zeros(len(weight), size).index_copy(1, geometry.order, weight))
+            self.network.input.bias.copy_(layer.bias + by_t)
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor:
         at, best, least = _parts(state)
-        r = torch.zeros_like(least)
-        return torch.cat(self.network.judged_look(at, best, least, _target(target), r, torch.ones_like(r)), -1)
+        parts, error2 = self.geometry.parts(at.double(), _target(target))
+        seen, error2 = parts.float(), error2.float()
+        ahead = self.network.step(at, seen, seen[:, -at.shape[1] :], error2)
+        return torch.cat((ahead, *judged(at, error2, best, least)), -1)
 
 
 class _Step(nn.Module):
@@ -329,9 +337,9 @@ class _Step(nn.Module):
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor:
         at, best, least = _parts(state)
-        features, error2 = self.geometry(at, _target(target))
-        ahead = (at + features[:, -at.shape[1] :]).clamp(self.lower, self.upper)
-        return torch.cat((ahead, *judged(at, error2, best, least)), -1)
+        parts, error2 = self.geometry.parts(at.double(), _target(target))
+        ahead = (at + parts[:, -at.shape[1] :].float()).clamp(self.lower, self.upper)
+        return torch.cat((ahead, *judged(at, error2.float(), best, least)), -1)
 
 
 class _Answer(nn.Module):
@@ -351,7 +359,8 @@ class _Answer(nn.Module):
         if not self.errors:
             return q
         inside = ((q >= self.lower) & (q <= self.upper)).all(-1)
-        return q, *self.geometry.errors(q, _target(target)), inside
+        distance, angle = self.geometry.errors(q.double(), _target(target))
+        return q, distance.float(), angle.float(), inside
 
 
 class _Loop(nn.Module):
@@ -415,5 +424,5 @@ def _parts(state: Tensor) -> tuple[Tensor, ...]:
 
 def _target(fields: Tensor) -> Target:
     """Return the fields of `Target` from what `_Start` makes of them."""
-    azimuth, rotation, position, wanted, wanted_position = fields.split((fields.shape[1] - 24, 9, 3, 9, 3), -1)
-    return Target(azimuth, rotation.unflatten(1, (3, 3)), position, wanted.unflatten(1, (3, 3)), wanted_position)
+    azimuth, position, rotation, wanted = fields.split((fields.shape[1] - 35, 3, 16, 16), -1)
+    return Target(azimuth, position, rotation.view(-1, 1, 4, 4), wanted.view(-1, 1, 4, 4))

@@ -1,6 +1,7 @@
 """The graphs as finished solvers: refinement, errors and what they do with input as users have it."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -8,7 +9,7 @@ from cmake_project import ROOT
 
 from mfik.errors import ArgumentError
 from mfik.export import ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle
-from mfik.export.graphs import OUTPUTS
+from mfik.export.graphs import OUTPUTS, _ExactGeometry
 from mfik.kinematics import fk, position_error_m, rotation_error_rad
 from mfik.model import SingleStep, v1, v2
 from mfik.robots import load_robot
@@ -96,6 +97,46 @@ def test_an_answer_to_what_is_no_pose_is_none_and_spoils_no_other(finished, engi
     np.testing.assert_allclose(q[~bad], whole[0][~bad], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kinds", ["ppp", "pppr"])
+def test_a_rotation_that_is_right_from_the_start_stays_a_number(kinds, tmp_path):
+    """Slides do not turn the tool, so that the rotation error is zero to the last bit, not only nearly."""
+    names = {"p": "prismatic", "r": "revolute"}
+    axes = ("1 0 0", "0 1 0", "0 0 1", "0 0 1")
+    links = "".join(f'<link name="{i}"/>' for i in range(len(kinds) + 1))
+    joints = "".join(
+        f'<joint name="j{i}" type="{names[kind]}"><parent link="{i}"/><child link="{i + 1}"/><axis xyz="{axes[i]}"/>'
+        '<origin xyz="0.1 0 0.2"/><limit lower="-1" upper="1" effort="1" velocity="1"/></joint>'
+        for i, kind in enumerate(kinds)
+    )
+    (tmp_path / "gantry.urdf").write_text(f'<robot name="gantry">{links}{joints}</robot>')
+    robot = load_robot(tmp_path / "gantry.urdf")
+    model = v2.MeanFlowNet(v2.ModelConfig(dof=robot.dof, width=16, num_blocks=1, passes=12), robot).eval()
+    export_bundle(tmp_path / "bundle", model, document(model, robot), refine=5, errors=True)
+    wanted = torch.zeros(20, robot.dof, dtype=torch.float64)
+    wanted[:, :3] = torch.rand(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+    q_ref, pose = np.zeros((20, robot.dof), np.float32), robot.fk(wanted).float().numpy()
+    for engine in ENGINES:
+        q, pos_error, rot_error, inside = runner(tmp_path / "bundle", engine)(q_ref, pose)
+        np.testing.assert_allclose(q, wanted, rtol=0, atol=1e-5)
+        assert pos_error.max() < 1e-5 and rot_error.max() < 1e-5 and inside.all()
+
+
+@pytest.mark.parametrize("away", [1.0, 0.1, 1e-3, 1e-6, 1e-9, 0.0])
+def test_graphs_see_half_a_turn_as_the_network_does(away):
+    """The tool is turned about its own axis by pi less `away` [rad], where graphs take another formula."""
+    robot = load_robot("ur10")
+    graph, geometry = _ExactGeometry(robot), v2.Geometry(robot).double()
+    for name, value in geometry.reference_constants(robot).items():
+        setattr(geometry, name, value)
+    q = robot.sample(200, torch.Generator().manual_seed(2), torch.float64)
+    pose = robot.fk(q.index_add(1, torch.tensor([5]), torch.full((len(q), 1), torch.pi - away, dtype=q.dtype)))
+    (ours, error2), (theirs, expected2) = graph.reference(q, pose), geometry.reference(q, pose)
+    torch.testing.assert_close(error2.sqrt(), expected2.sqrt(), rtol=0, atol=3e-6)
+    if away > 1e-7:  # nearer, rounding decides which way round
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-6)
+    assert ours.isfinite().all()
+
+
 def test_the_files_say_what_they_are(finished):
     path, _, _ = finished
     session = onnxruntime.InferenceSession(str(path / ONNX_FILE), providers=["CPUExecutionProvider"])
@@ -105,6 +146,16 @@ def test_the_files_say_what_they_are(finished):
     assert session.get_modelmeta().custom_metadata_map["mfik"].startswith("{")
     for file in (ONNX_FILE, TORCHSCRIPT_FILE):
         assert str(ROOT).encode() not in (path / file).read_bytes(), f"{file} names the machine that wrote it"
+
+
+def test_a_look_is_few_operations(finished):
+    """One pose takes as long as there are nodes: `python benchmarks/engines.py --models` times them."""
+    path, model, _ = finished
+    loops = [onnx.load(path / ONNX_FILE).graph]
+    for _ in ("each start", "each look"):
+        loops = [node.attribute[0].g for graph in loops for node in graph.node if node.op_type == "Loop"]
+    assert len(loops) == (2 if isinstance(model, v2.MeanFlowNet) else 1)  # looks of the network, and refinement
+    assert max(len(loop.node) for loop in loops) <= 133
 
 
 def test_a_robot_alone_has_no_graph_to_refine(tmp_path):

@@ -156,13 +156,19 @@ class MeanFlowNet(Network):
     def look(self, q: Tensor, target: Tensor | Target, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
         features, error2 = self.geometry(q, target)
-        x = self.input(torch.cat((features, r, t), dim=-1))
+        step = features[:, -self.config.dof :]
+        return self.step(q, torch.cat((features, r, t), dim=-1), step, error2), error2
+
+    def step(self, q: Tensor, seen: Tensor, step: Tensor, error2: Tensor) -> Tensor:
+        """Return q_k+1 [N, J] from q_k, what the layers see of it, its step of damped least squares, and its squared
+        pose error."""
+        x = self.input(seen)
         for block in self.blocks:
             x = block(x)
         learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
-        q = q + features[:, -self.config.dof :] + learned
+        q = q + step + learned
         limited = _Limited.apply if self._learns(q) else torch.clamp
-        return limited(q, self.lower, self.upper), error2
+        return limited(q, self.lower, self.upper)
 
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
@@ -180,9 +186,9 @@ def judged(at: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Ten
         best: Of the looks before.
         least: Its squared pose error; infinite before the first look.
     """
-    better = ~(error2 >= least)
+    kept = error2 >= least  # which what is no number is not
     settled = least <= NEAR2  # by the look before
-    return torch.where(better, at, best), torch.where(better, error2, least).masked_fill(settled, 0)
+    return torch.where(kept, best, at), torch.where(kept, least, error2).masked_fill(settled, 0)
 
 
 class _UnsettledRows(torch.autograd.Function):
