@@ -5,7 +5,7 @@
 
 namespace mfik {
 
-// The same constants stand in mfik/model/v2/features.py.
+// The same constants stand in mfik/model/v2/constants.py.
 constexpr double kFeatureDampingGain =
     0.02;  // damping of the step by squared pose error; lengths in halves of the arm's
 constexpr double kFeatureDampingFloor = 1e-5;   // its least value

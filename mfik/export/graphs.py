@@ -253,9 +253,7 @@ class _ExactGeometry(Geometry):
     above_one: Tensor
 
     def __init__(self, robot: Robot) -> None:
-        super().__init__(robot)
-        for name, value in self.reference_constants(robot).items():
-            setattr(self, name, value)
+        super().__init__(robot, torch.float64)
         self.register_buffer("above_one", torch.tensor([1 + 1e-12], dtype=torch.float64), persistent=False)
 
     def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:

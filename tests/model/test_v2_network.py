@@ -177,7 +177,7 @@ def test_joints_that_are_pulled_beyond_a_limit_are_left_out_of_the_step(any_robo
     q = torch.where(limited & (side == 0), lower, torch.where(limited & (side == 1), upper, q))
     pose = robot.fk(robot.sample(500, rng, torch.float64))
     features, error2 = getattr(geometry, implementation)(q, pose)
-    weight = torch.tensor([geometry.scale] * 3 + [1.0] * 3, dtype=q.dtype)
+    weight = torch.tensor([geometry.per_length] * 3 + [1.0] * 3, dtype=q.dtype)
     error, jacobian = weight * pose_error(robot.fk(q), pose), weight.unsqueeze(-1) * robot.jacobian(q)
     pull = (jacobian.mT @ error.unsqueeze(-1)).squeeze(-1)
     held = ((q == upper) & (pull > 0)) | ((q == lower) & (pull < 0))

@@ -31,10 +31,7 @@ def robot(request, tmp_path, example_robots):
 @pytest.fixture
 def exact(robot):
     """Return the geometry with constants in float64, as the kernels have them."""
-    geometry = Geometry(robot).double()
-    for name, value in geometry.reference_constants(robot).items():
-        setattr(geometry, name, value)
-    return geometry
+    return Geometry(robot, torch.float64)
 
 
 def rows(robot, n, rng, dtype=torch.float64):

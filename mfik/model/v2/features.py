@@ -7,7 +7,6 @@ states apart. csrc/kernels/geometry.hpp computes the same, and its gradient, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,53 +14,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from mfik import ops
+from mfik.model.v2.constants import AT_LIMIT, AXIS_RADIUS, indices, matrices, number_of_products
 from mfik.robots import Robot
-
-# These five also stand in csrc/kernels/geometry.hpp.
-DAMPING_GAIN = 0.02  # damping of the step by squared pose error, with lengths in halves of the arm's
-DAMPING_FLOOR = 1e-5  # its least value
-AT_LIMIT = 1 - 1e-5  # of half a joint's range from its midpoint: there it is at its limit
-AXIS_RADIUS = 1e-12  # of the arm's half length: what is nearer to the first joint's axis has no azimuth
-ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
-
-# What is linear stands in sparse matrices, of which an entry is named by its row and column. Transforms are flat, [16].
-_QUADRATIC = {  # of the products of two components of a quaternion (w, x, y, z), [16], to its rotation less identity
-    (10, 0): -2, (15, 0): -2, (6, 1): 2, (3, 1): -2, (7, 2): 2, (2, 2): 2,
-    (6, 4): 2, (3, 4): 2, (5, 5): -2, (15, 5): -2, (11, 6): 2, (1, 6): -2,
-    (7, 8): 2, (2, 8): -2, (11, 9): 2, (1, 9): 2, (5, 10): -2, (10, 10): -2,
-}  # fmt: skip
-# Of [R, 0; p, 1], where R is the rotation between target and tool, and p the tool's position: axis times sine, [3], the
-# same and a floor, [4], and cosine, [1], of its angle; and p, [3].
-_DIFFERENCE = {
-    (9, 0): 0.5, (6, 0): -0.5, (2, 1): 0.5, (8, 1): -0.5, (4, 2): 0.5, (1, 2): -0.5,
-    (9, 3): 0.5, (6, 3): -0.5, (2, 4): 0.5, (8, 4): -0.5, (4, 5): 0.5, (1, 5): -0.5, (15, 6): ANGLE_FLOOR**0.5,
-    (0, 7): 0.5, (5, 7): 0.5, (10, 7): 0.5, (15, 7): -0.5,
-    (12, 8): 1, (13, 9): 1, (14, 10): 1,
-}  # fmt: skip
-# Which entries of a joint's frame, [16], with its axis a and origin o, are multiplied: first times second.
-_PAIRS = (
-    6, 10, 2, 10, 2, 6, 2, 6, 10, 2, 6, 10,
-    11, 3, 7, 7, 11, 3, 15, 15, 15, 15, 15, 15,
-)  # fmt: skip
-# Of [R, 0; p, 1] to the matrix, [12, 6], which makes of those products a joint's column of the Jacobian: a x (p - o)
-# and a where it turns; a and 0 where it slides, whose products are the last three.
-_COLUMN = {
-    **{(15, 6 * i + i): -1 for i in range(3)},
-    **{(15, 6 * (3 + i) + i): 1 for i in range(3)},
-    **{(15, 6 * (6 + i) + 3 + i): 1 for i in range(3)},
-    **{(15, 6 * (9 + i) + i): 1 for i in range(3)},
-    (14, 6 * 7 + 0): 1, (13, 6 * 8 + 0): -1,
-    (12, 6 * 8 + 1): 1, (14, 6 * 6 + 1): -1,
-    (13, 6 * 6 + 2): 1, (12, 6 * 7 + 2): -1,
-}  # fmt: skip
-# Which of a matrix's entries, [3, 3], are multiplied to its cofactors: first times second less third times fourth.
-_COFACTORS = (
-    4, 5, 3, 7, 8, 6, 1, 2, 0,
-    5, 3, 4, 8, 6, 7, 2, 0, 1,
-    8, 6, 7, 2, 0, 1, 5, 3, 4,
-    7, 8, 6, 1, 2, 0, 4, 5, 3,
-)  # fmt: skip
-_COFACTOR = {**{(i, i): 1 for i in range(9)}, **{(9 + i, i): -1 for i in range(9)}}  # of those products
 
 
 class Target(NamedTuple):
@@ -102,6 +56,7 @@ class Geometry(nn.Module):
 
     Args:
         robot: The robot.
+        dtype: In which `reference` holds its constants.
 
     Attributes:
         size: Number of features.
@@ -135,89 +90,19 @@ class Geometry(nn.Module):
     blocks: Tensor
     schur: Tensor
 
-    def __init__(self, robot: Robot) -> None:
+    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.kinds = robot.kinds
-        self.num_products = 12 if "prismatic" in self.kinds else 9  # of a joint's axis and origin
-        origins = robot.chain.transforms()
-        dof = len(self.kinds)
-        turning = [joint for joint, kind in enumerate(self.kinds[:-1]) if kind != "prismatic"]
-        self.scale = 2.0 / float(torch.linalg.vector_norm(origins[..., 3], dim=-1).sum())  # 1 / L
-        for name, value in self.reference_constants(robot).items():  # they follow from what every file describes
-            self.register_buffer(name, value.float(), persistent=False)
-        # Of what `parts` joins - places, sines, cosines; M*, M and their difference, [4, 4]; rotation vector; step -
-        # the order in which they are features.
-        sines, cosines, wanted, own, to_go, turn = dof, 2 * dof, *(3 * dof + 16 * i for i in range(4))
-        position = [4 * row + 3 for row in range(3)]
-        rotation = [4 * row + column for row in range(3) for column in range(3)]
-        order = [
-            *range(dof),
-            *(sines + joint for joint in turning),
-            *(cosines + joint for joint in turning),
-            *(wanted + i for i in position + rotation),
-            *(own + i for i in position + rotation),
-            *(to_go + i for i in position),
-            *range(turn, turn + 3 + dof),
-        ]
-        # Of a symmetric matrix, [6, 6], and what it shall make, [6], flat one after the other: what the upper left
-        # block's cofactors are made of, that block, the one beside it transposed, and the upper and the lower right
-        # blocks with the upper and the lower half of what it shall make. Of the last of these, [3, 4]: likewise.
-        blocks = [
-            *(6 * (i // 3) + i % 3 for i in (*_COFACTORS, *range(9))),
-            *(6 * row + column for column in (3, 4, 5) for row in range(3)),
-            *(i for row in range(6) for i in (6 * row + 3, 6 * row + 4, 6 * row + 5, 36 + row)),
-        ]
-        schur = [*(4 * (i // 3) + i % 3 for i in (*_COFACTORS, *range(9))), *position]
-        pairs = [pair for i, pair in enumerate(_PAIRS) if i % 12 < self.num_products]
+        self.num_products = number_of_products(robot)
+        for name, value in matrices(robot).items():  # they follow from what every file describes
+            self.register_buffer(name, value.to(dtype), persistent=False)
         # On the device: a list as an index would be copied there anew in every call.
-        for name, index in {"order": order, "pairs": pairs, "blocks": blocks, "schur": schur}.items():
-            self.register_buffer(name, torch.tensor(index, device=origins.device, dtype=torch.long), persistent=False)
-        self.size = len(order)
+        for name, index in indices(robot).items():
+            self.register_buffer(
+                name, torch.tensor(index, device=self.fixed.device, dtype=torch.long), persistent=False
+            )
+        self.size = len(self.order)
         self.constants = ops.GeometryRobot.of(robot, self.size)
-
-    def reference_constants(self, robot: Robot) -> dict[str, Tensor]:
-        """Return the constants of `reference` by name, in float64; lengths / L.
-
-        None is a Python float, which graphs would hold in single precision, or leave out where it is small.
-        """
-        origins, (lower, upper) = _homogeneous(robot.chain.transforms()), robot.limits()
-        origins[:, :3, 3] *= self.scale
-        limited, turns = (
-            torch.tensor([kind != other for kind in self.kinds], device=origins.device, dtype=origins.dtype)
-            for other in ("continuous", "prismatic")
-        )
-        first, unit = origins[0].clone(), torch.eye(4, device=origins.device, dtype=origins.dtype)
-        origins[0] = unit  # the chain begins at F
-        fixed, moving = _motions(self.kinds, origins, self.scale)
-        lengths = {(16 + i, 4 * i + 3): self.scale for i in range(3)}
-        unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
-        column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * self.num_products}
-        motion = torch.stack((turns,) * 9 + (self.scale * (1 - turns),) * 3, -1)[:, : self.num_products]
-        return {
-            "fixed": fixed,
-            "moving": moving,
-            "identity": unit.flatten(),
-            "posing": _entries((19, 16), {**_QUADRATIC, **lengths}, unit),
-            "first": first.inverse(),
-            "last": origins[-2],
-            "tip": origins[-1].inverse(),
-            # The rotation about z by -a less what does not depend on a, of cos a and sin a.
-            "upright": _entries((1, 16), {(0, 10): 1, (0, 15): 1}, unit)[0],
-            "turn": _entries((2, 16), {(0, 0): 1, (1, 1): 1, (1, 4): -1, (0, 5): 1}, unit),
-            "slide": _entries((1, 16), {(0, 11): -self.scale}, unit),
-            "unmoved": _entries((4, 4), {(i, j): 1 for i in range(4) for j in range(4) if j < 3 or i == 3}, unit),
-            "midpoint": 0.5 * (lower + upper),
-            "per_range": limited * 2.0 / (upper - lower),
-            "difference": _entries((16, 11 + 6 * self.num_products), {**_DIFFERENCE, **column}, unit),
-            "motion": motion,
-            "damping": DAMPING_GAIN * unit6.unsqueeze(0),
-            "least_damping": DAMPING_FLOOR * unit6,
-            "cofactor": _entries((18, 9), _COFACTOR, unit),
-            "third": unit.new_full((9, 1), 1 / 3),
-            "per_length": unit.new_tensor([self.scale]),
-            "only_first": torch.eye(len(self.kinds), device=unit.device, dtype=unit.dtype)[:1],
-            "only_x": unit[0, :2],
-        }
 
     def forward(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor]:
         """Compute the features: by native kernels where they run, else, in forward mode and in graphs that are traced,
@@ -415,54 +300,3 @@ class _Fused(torch.autograd.Function):
         )
         features, error2 = _Fused.apply(q.flatten(0, 1), target_pose.flatten(0, 1), module)
         return (features.unflatten(0, (size, -1)), error2.unflatten(0, (size, -1))), (0, 0)
-
-
-def _homogeneous(transforms: Tensor) -> Tensor:
-    """Return transforms [n, 3, 4] as matrices [n, 4, 4]."""
-    return torch.cat((transforms, transforms.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(transforms), 1, 4)), 1)
-
-
-def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], like: Tensor) -> Tensor:
-    """Return a matrix of few entries, of a tensor's type and device."""
-    dense = like.new_zeros(shape)
-    for place, value in entries.items():
-        dense[place] = value
-    return dense
-
-
-def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-1, back].
-
-    T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; the last one
-    ends at the tool. What turns M* back is the last joint's motion if it turns, reversed.
-
-    Args:
-        kinds: Of the joints.
-        origins: Of the joints and the tool, [J + 1, 4, 4].
-        scale: Of lengths.
-
-    Returns:
-        [16 (J + 1)] and [3 J, 16 (J + 1)], row-major matrices one after another.
-    """
-    dof = len(kinds)
-    unit = torch.eye(4, dtype=origins.dtype, device=origins.device)
-    fixed, moving = origins.new_zeros(dof + 1, 4, 4), origins.new_zeros(3, dof, dof + 1, 4, 4)
-    for joint, kind in enumerate(kinds):
-        link, turned, slid = origins[joint], origins.new_zeros(2, 4, 4), origins.new_zeros(4, 4)
-        turned[0, 0, 0] = turned[0, 1, 1] = turned[1, 1, 0] = 1.0  # of the cosine, and of the sine
-        turned[1, 0, 1] = -1.0
-        slid[2, 3] = scale
-        after = origins[dof] if joint == dof - 1 else unit
-        if kind == "prismatic":
-            fixed[joint] = link @ after
-            moving[2, joint, joint] = link @ slid @ after
-            continue
-        fixed[joint, :, 2:] = link[:, 2:]
-        fixed[joint] = fixed[joint] @ after
-        moving[:2, joint, joint] = link @ turned @ after
-    if kinds[-1] == "prismatic":
-        fixed[dof] = unit
-    else:
-        fixed[dof, 2, 2] = fixed[dof, 3, 3] = 1.0
-        moving[:2, dof - 1, dof] = turned.mT
-    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 1))
