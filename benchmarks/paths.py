@@ -41,6 +41,9 @@ STARTS = 50  # solutions from which `track` begins
 CELL = 40  # solutions of each waypoint of the graph in NumPy
 BROKEN = 100  # paths of each kind
 WORLDS = 100  # of random balls, until one breaks a path
+# Shares of max_step and margins [m] between which the place must not change, as poses have a tolerance, by which joints
+# may change by much where they are nearly singular; and the margin between them that paths are asked for.
+NEARLY, MARGIN = ((0.8, 0.004), (1.25, 0.0)), 0.002
 GRAPHS = 50  # random paths beside peers
 REFERENCES = 16  # beginnings of each
 PARTS = ("published", "random", "broken", "peers", "network")
@@ -222,9 +225,8 @@ def broken() -> dict[str, int]:
     robot = load_robot("ur10")
     solver, all_solutions = Solver.from_robot(robot), closed_form(robot)
     for poses, world, place in two_branches(robot, solver, all_solutions, rng):
-        result = solver.solve_path(
-            poses, max_step=step_bounds(robot), world=world, self_collision=False, edge_check=STEP_TURN
-        )
+        options = {"world": world, "self_collision": False, "margin": MARGIN, "edge_check": STEP_TURN}
+        result = solver.solve_path(poses, max_step=step_bounds(robot), **options)
         words = f"between waypoint {place - 1} and waypoint {place} "
         named["branches"] += bool(result.status and words in result.reason and result.reached == place)
     print(f"the reason names the right place, of {BROKEN} paths each: {named}")
@@ -243,24 +245,28 @@ def two_branches(
             for _ in range(WORLDS):
                 places = rng.uniform([-0.8, -0.8, -0.2], [0.8, 0.8, 1.2], (12, 3))
                 world = World([Sphere(0.06, [*place, 1, 0, 0, 0], f"ball {k}") for k, place in enumerate(places)])
-                if (place := end_of_chains(robot, solver, layers, world)) > 0:
+                ends = {end_of_chains(robot, solver, layers, world, *nearly) for nearly in NEARLY}
+                place = ends.pop() if len(ends) == 1 else 0
+                if place > 0:
                     break
         yield poses, world, place
 
 
-def end_of_chains(robot: Robot, solver: Solver, layers: list[np.ndarray], world: World) -> int:
+def end_of_chains(
+    robot: Robot, solver: Solver, layers: list[np.ndarray], world: World, share: float, margin: float
+) -> int:
     """Return the first waypoint that no chain of free solutions reaches, full turns aside; 0 where there is none, or
     where a waypoint has no free solution.
     """
     ends = np.cumsum([len(layer) for layer in layers])[:-1]
-    free = np.split(solver.is_free(np.concatenate(layers), world, self_collision=False), ends)
+    free = np.split(solver.is_free(np.concatenate(layers), world, self_collision=False, margin=margin), ends)
     if not all(kept.any() for kept in free):
         return 0
     reached = free[0]
     for place in range(1, len(layers)):
         change = layers[place][:, None] - layers[place - 1][None]
         change -= 2 * np.pi * np.round(change / (2 * np.pi))
-        connected = (np.abs(change) <= step_bounds(robot)).all(-1)
+        connected = (np.abs(change) <= share * step_bounds(robot)).all(-1)
         reached = (connected & reached).any(1) & free[place]
         if not reached.any():
             return place

@@ -1,9 +1,11 @@
 """Whole paths, judged by Pinocchio and, for collision, by spheres against shapes in NumPy."""
 
+import json
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,6 +239,17 @@ def test_the_same_seed_gives_the_same_path_and_others_about_the_same_length(arm)
     np.testing.assert_array_equal(first.q, again.q)
     lengths = [arm.solve_path(poses, max_step=STEP, random_seed=seed).length for seed in range(8)]
     assert max(lengths) <= 1.1 * min(lengths)
+
+
+def test_solutions_in_the_middle_are_met_wherever_they_turn(six):
+    """At waypoint 72 one branch leads into another that ends at 108, and reaches it by other full turns than a solution
+    that is looked for at 100, where the first one ends, has by itself."""
+    golden = json.loads(Path(__file__).with_name("path_of_two_turns.json").read_text())
+    balls = [Sphere(golden["radius"], [*place, 1, 0, 0, 0], f"ball {k}") for k, place in enumerate(golden["balls"])]
+    bound = np.radians(7)
+    result = six.solve_path(golden["poses"], max_step=bound, world=World(balls), self_collision=False, edge_check=bound)
+    assert result.reached == 109 and "between waypoint 108 and waypoint 109 every connection" in result.reason
+    assert (result.largest_step <= bound).all()
 
 
 def test_an_unreachable_waypoint_is_named_and_the_path_to_it_handed_out(arm):

@@ -34,11 +34,12 @@ class Search {
     Rows run() {
         begin();
         graph_.search();
-        if (!graph_.is_complete() && graph_.reached() > 0 && !(spare_first_.empty() && spare_last_.empty())) {
+        if (!graph_.is_complete() && graph_.reached() > 0) {
             std::vector<Carried> chains;
             add_beginnings(spare_first_, 0, true, chains);
             add_beginnings(spare_last_, task_.size() - 1, false, chains);
             carry_into_graph(chains);
+            add_turned(0);
             graph_.search();
         }
         for (int round = 0; round < kRounds && !graph_.is_complete() && graph_.reached() > 0; ++round) {
@@ -107,8 +108,15 @@ class Search {
 
     void carry_into_graph(std::vector<Carried>& chains) {
         carry(task_, chains, 0.0, 0.1);
-        for (Carried& carried : chains)
-            if (static_cast<int>(graph_.chains().size()) < kMostChains) graph_.add(std::move(carried.chain));
+        for (Carried& carried : chains) add(std::move(carried.chain));
+    }
+
+    void add_turned(std::size_t begin) {
+        for (Chain& chain : turned(task_, graph_.chains(), begin)) add(std::move(chain));
+    }
+
+    void add(Chain chain) {
+        if (static_cast<int>(graph_.chains().size()) < kMostChains) graph_.add(std::move(chain));
     }
 
     /// Look for connections where everything breaks: new solutions of the waypoint behind, carried both ways; chains
@@ -120,6 +128,7 @@ class Search {
         const std::vector<int> reached = graph_.reached_at(k - 1);
         const double* near = graph_.chains()[static_cast<std::size_t>(reached.front())].at(k - 1, task_.dof());
         const Rows fresh = more_candidates(k, 2 + round, near);
+        const std::size_t known = graph_.chains().size();
         add_beginnings(fresh, k, true, chains);
         add_beginnings(fresh, k, false, chains);
         add_postures(k, reached, round, chains);
@@ -128,6 +137,7 @@ class Search {
         steer(k, reached, round, others);
         if (round > 0) add_neighbours(k, round, others);
         carry_into_graph(others);
+        add_turned(known);
     }
 
     /// Configurations all along the null space at some waypoints around the break, carried both ways until they meet
