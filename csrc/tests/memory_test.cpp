@@ -14,6 +14,7 @@
 #include <random>
 #include <string>
 
+#include "aligned_memory.hpp"
 #include "fuzz/load_one.hpp"
 #include "golden.hpp"
 #include "mfik/solver.hpp"
@@ -33,9 +34,9 @@ std::size_t margin(std::size_t alignment) {
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
     if (size >= kLarge && --large_left < 0) return nullptr;
     const std::size_t before = margin(alignment);
-    // aligned_alloc wants a multiple of the alignment; sizes near SIZE_MAX must not wrap.
+    // The size is to be a multiple of the alignment; sizes near SIZE_MAX must not wrap.
     if (size > std::numeric_limits<std::size_t>::max() - 2 * before) return nullptr;
-    char* block = static_cast<char*>(std::aligned_alloc(before, (before + size + before - 1) / before * before));
+    char* block = static_cast<char*>(aligned_memory(before, (before + size + before - 1) / before * before));
     if (block == nullptr) return nullptr;
     std::memcpy(block, &size, sizeof(size));
     live += size;
@@ -55,7 +56,7 @@ void release(void* p, std::size_t alignment) noexcept {
     std::size_t size;
     std::memcpy(&size, block, sizeof(size));
     live -= size;
-    std::free(block);
+    release_aligned_memory(block);
 }
 
 }  // namespace
@@ -174,7 +175,9 @@ TEST_F(Memory, DamagedFilesTakeTheirSizeOnly) {
 
 TEST_F(Memory, HugeFilesTakeNothing) {
     const std::string file = write("");
-    fs::resize_file(file, std::uintmax_t{1} << 40);  // takes no room on the disk
+    std::error_code failed;
+    fs::resize_file(file, std::uintmax_t{1} << 40, failed);  // takes no room on the disk
+    if (failed) GTEST_SKIP() << failed.message();             // MinGW's ends at 2 GiB
     EXPECT_LT(peak_of_refusal(file), 20000u);
 }
 

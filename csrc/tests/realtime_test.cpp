@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "aligned_memory.hpp"
 #include "every_call.hpp"
 #include "mfik/collision.hpp"
 
@@ -20,8 +21,8 @@ thread_local long allocations = 0;
 
 void* allocate(std::size_t size, std::size_t alignment) {
     ++allocations;
-    // aligned_alloc wants a multiple of the alignment.
-    void* p = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    // The size is to be a multiple of the alignment.
+    void* p = aligned_memory(alignment, (size + alignment - 1) / alignment * alignment);
     if (p == nullptr) throw std::bad_alloc();
     return p;
 }
@@ -48,28 +49,28 @@ void* operator new[](std::size_t size, std::align_val_t alignment) {
     return allocate(size, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* p) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete(void* p, std::size_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete(void* p, std::align_val_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete[](void* p) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete[](void* p, std::size_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete[](void* p, std::align_val_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 void operator delete[](void* p, std::size_t, std::align_val_t) noexcept {
-    std::free(p);
+    release_aligned_memory(p);
 }
 
 static_assert(noexcept(std::declval<const mfik::Solver&>().solve({}, {}, {}, std::declval<mfik::Workspace&>())));

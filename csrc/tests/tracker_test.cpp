@@ -137,7 +137,7 @@ TEST_F(TrackerTest, APathWithinTheBoundsIsFollowedWithoutDelay) {
     Tracker tracker(solver_, q, 1e-3, velocity, acceleration);
     const Pose start = solver_.fk(q);
     for (int sample = 0; sample < 2000; ++sample) {
-        const double time = 2e-3 * M_PI * sample, ease = 0.05 * (1 - std::cos(time / 2));
+        const double time = 2e-3 * std::acos(-1.0) * sample, ease = 0.05 * (1 - std::cos(time / 2));
         Pose pose = start;
         pose[1] += ease * std::sin(time), pose[2] += ease * (1 - std::cos(time));
         ASSERT_EQ(tracker.step(pose).status, Status::kSolved) << sample;

@@ -1,6 +1,5 @@
 """The solver on aarch64, cross-compiled and emulated: the C++ tests, and the same answers as on this machine."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cmake_project import GOLDEN, NEEDS_CMAKE, ROOT, configure, gtest_option, run
+from cross_compiled import FLAGS, PANDA, SOLVES, solved, solved_here
 from native import json_option
 
 PREFIX = "aarch64-linux-gnu"
@@ -18,7 +18,6 @@ SYSTEM = [
     f"-DCMAKE_C_COMPILER={PREFIX}-gcc",
     f"-DCMAKE_CXX_COMPILER={PREFIX}-g++",
 ]
-SOLVES = 50
 pytestmark = [
     *NEEDS_CMAKE,
     pytest.mark.skipif(shutil.which(f"{PREFIX}-g++") is None, reason=f"needs Debian's g++-{PREFIX}"),
@@ -28,12 +27,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cross(tmp_path_factory) -> Path:
-    """The library, compiled with little optimization: in half the time, with the same vector types."""
     folder = tmp_path_factory.mktemp("aarch64")
-    # Without optimization GCC takes vectors that are filled lane by lane for uninitialized ones.
-    flags = "-DCMAKE_CXX_FLAGS_RELEASE=-O1 -DNDEBUG -Wno-maybe-uninitialized"
     emulator = f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATOR)}"
-    configure(ROOT, folder, *SYSTEM, flags, emulator, *gtest_option(), *json_option())
+    configure(ROOT, folder, *SYSTEM, FLAGS, emulator, *gtest_option(), *json_option())
     assert "warning: " not in run("cmake", "--build", folder)
     return folder
 
@@ -43,23 +39,11 @@ def test_cpp_tests_pass(cross):
     assert "100% tests passed" in out
 
 
-def counts(report: str) -> dict[str, str]:
-    """What share of each kind of solves succeeded, of mfik-bench's lines."""
-    rows = re.findall(r"^(.{34}) +([\d.]+) % ", report, re.M)
-    assert len(rows) > 10, report
-    return {name.strip(): share for name, share in rows}
-
-
 def test_bench_solves_what_it_solves_here(cross, tmp_path):
     """The same poses and references; two lanes there, as NEON has."""
-    library = ROOT / "mfik" / "_cpp"
-    options = ["-std=c++17", "-I", library / "include", "-L", library / "lib", "-lmfik_solver", "-pthread"]
-    compiler = os.environ.get("CXX", "c++")
-    run(compiler, ROOT / "csrc" / "tools" / "bench.cpp", *options, "-o", tmp_path / "bench")
-    panda = ROOT / "mfik" / "models" / "panda"
-    emulated = run(*EMULATOR, cross / "csrc" / "tools" / "mfik-bench", panda, SOLVES)
+    emulated = run(*EMULATOR, cross / "csrc" / "tools" / "mfik-bench", PANDA, SOLVES)
     assert ", 2 lanes," in emulated.splitlines()[0]
-    assert counts(emulated) == counts(run(tmp_path / "bench", panda, SOLVES))
+    assert solved(emulated) == solved_here(tmp_path)
 
 
 @pytest.mark.parametrize(
