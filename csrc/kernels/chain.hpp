@@ -89,16 +89,53 @@ MFIK_INLINE void turn_z(V* R, const V& sine, const V& cosine) {
     }
 }
 
-/// T <- T * Rot_z(q) or Trans_z(q). Where the joint turns, sine and cosine of q are handed out.
+/// T <- T * Trans_z(q).
 template <class V>
-MFIK_INLINE void compose_joint(TransformOf<V>& T, JointKind kind, const V& q, V& s, V& c) {
-    if (kind == JointKind::kPrismatic) {
-        for (int i = 0; i < 3; ++i) T.p[i] += q * T.R[3 * i + 2];
-        return;
-    }
+MFIK_INLINE void slide_z(TransformOf<V>& T, const V& q) {
+    for (int i = 0; i < 3; ++i) T.p[i] += q * T.R[3 * i + 2];
+}
+
+/// T <- T * Rot_z(q) or Trans_z(q).
+template <class V>
+MFIK_INLINE void compose_joint(TransformOf<V>& T, JointKind kind, const V& q) {
+    if (kind == JointKind::kPrismatic) return slide_z(T, q);
+    V s, c;
     sine_cosine(q, s, c);
     turn_z(T.R, s, c);
 }
+
+/// Sines and cosines of the angles by which a chain's frames turn: each where it is asked for.
+template <class V>
+struct Turns {
+    template <class C>
+    MFIK_INLINE Turns(const C&, const V*) {}
+    MFIK_INLINE void of(int, const V& angle, V& sine, V& cosine) const { sine_cosine(angle, sine, cosine); }
+};
+
+#ifndef __CUDACC__
+
+/// All of them at once, in lanes.
+template <>
+struct Turns<double> {
+    template <class C>
+    MFIK_INLINE Turns(const C& chain, const double* q) {
+        const int n = num_frames(chain);
+        double angle[kRoom];
+        for (int f = 0; f < n; ++f) {
+            const MovingFrame frame = moving_frame(chain, f);
+            angle[f] = frame.ratio * q[frame.joint];
+        }
+        for (int f = n; f % kLanes != 0; ++f) angle[f] = 0.0;
+        sines_cosines(angle, n, sine_, cosine_);
+    }
+    MFIK_INLINE void of(int f, double, double& sine, double& cosine) const { sine = sine_[f], cosine = cosine_[f]; }
+
+  private:
+    static constexpr int kRoom = kMaxJoints + 8;  // of a register more, whatever its width
+    double sine_[kRoom], cosine_[kRoom];
+};
+
+#endif
 
 /// Forward kinematics: T_base_tool of joints q [dof]. When `axis` and `point` are given ([frames][3] each), they
 /// receive every moving frame's z axis and a point on it in the base frame, from which `joint_column` reads the
@@ -111,6 +148,7 @@ MFIK_INLINE TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nu
         for (int j = 0; j < 3; ++j) T.R[3 * i + j] = splat<V>(chain.origin[0][4 * i + j]);
         T.p[i] = splat<V>(chain.origin[0][4 * i + 3]);
     }
+    const Turns<V> turns(chain, q);
     for (int f = 0; f < num_frames(chain); ++f) {
         if (f > 0) compose_origin(T, chain.origin[f]);
         if (axis != nullptr) {
@@ -121,7 +159,13 @@ MFIK_INLINE TransformOf<V> forward(const C& chain, const V* q, V (*axis)[3] = nu
         }
         V s = V(), c = V();
         const MovingFrame frame = moving_frame(chain, f);
-        compose_joint<V>(T, frame.kind, frame.ratio * q[frame.joint], s, c);
+        const V x = frame.ratio * q[frame.joint];
+        if (frame.kind == JointKind::kPrismatic) {
+            slide_z(T, x);
+        } else {
+            turns.of(f, x, s, c);
+            turn_z(T.R, s, c);
+        }
         if (sine != nullptr) sine[f] = s, cosine[f] = c;
     }
     compose_origin(T, chain.origin[num_frames(chain)]);

@@ -138,8 +138,7 @@ MFIK_INLINE void frames_of(const Chain& chain, const V* q, TransformOf<V>* frame
     for (int j = 0; j < chain.dof; ++j) {
         frame[j + 1] = frame[j];
         compose_origin(frame[j + 1], chain.origin[j]);
-        V sine = V(), cosine = V();
-        compose_joint(frame[j + 1], chain.kind[j], q[j], sine, cosine);
+        compose_joint(frame[j + 1], chain.kind[j], q[j]);
     }
 }
 

@@ -58,7 +58,7 @@ MFIK_INLINE double share_within(const StepBounds& bounds, int n, const double* q
     double share = 1.0;
     for (int j = 0; j < n; ++j) {
         const double room = dq[j] > 0.0 ? bounds.high[j] - q[j] : bounds.low[j] - q[j];
-        if (std::fabs(dq[j]) > std::fabs(room)) share = std::fmin(share, room / dq[j]);
+        if (std::fabs(dq[j]) > std::fabs(room) && room / dq[j] < share) share = room / dq[j];
     }
     return share;
 }
@@ -69,8 +69,8 @@ MFIK_INLINE void move_within(const E& constraints, const StepBounds& bounds, int
                              const double* from, double* q) {
     for (int j = 0; j < n; ++j) {
         const double next = from[j] + share * dq[j];
-        const double low = std::fmax(constraints.lower[j], bounds.low[j]);
-        const double high = std::fmin(constraints.upper[j], bounds.high[j]);
+        const double low = constraints.lower[j] > bounds.low[j] ? constraints.lower[j] : bounds.low[j];
+        const double high = constraints.upper[j] < bounds.high[j] ? constraints.upper[j] : bounds.high[j];
         q[j] = next < low ? low : next > high ? high : next;
     }
 }
@@ -81,38 +81,37 @@ template <class C, class E, class Solved>
 MFIK_INLINE bool arrive(const C& chain, const E& constraints, const StepBounds& bounds, const Transform& T_target,
                         const Iterate<double>& start, int max_iterations, const Solved& solved, Iterate<double>& at,
                         int& iterations) {
-    at = start;
+    const Iterate<double>* from = &start;
     for (int step = 0; step < max_iterations; ++step) {
         double dq[kMaxJoints];
-        dls_step(chain, constraints, T_target, at, dq);
-        if (share_within(bounds, chain.dof, at.q, dq) < 1.0) return false;
-        move_within(constraints, bounds, chain.dof, 1.0, dq, at.q, at.q);
+        dls_step(chain, constraints, T_target, *from, dq);
+        if (share_within(bounds, chain.dof, from->q, dq) < 1.0) return false;
+        move_within(constraints, bounds, chain.dof, 1.0, dq, from->q, at.q);
         linearize(chain, constraints, T_target, at);
+        from = &at;
         ++iterations;
         if (solved(at)) return true;
     }
     return false;
 }
 
-/// Move q [dof] towards the target, in place, in up to `max_iterations` steps, until it is solved or a step meets a
-/// bound. Where plain refinement does not arrive, careful steps lead towards the target: one that meets a bound is
+/// Move the joints of iterates[0], from which it begins, towards the target in up to `max_iterations` steps, until it is
+/// solved or a step meets a bound; `now` says in which iterate they end, linearized. Where plain refinement does not arrive, careful steps lead towards the target: one that meets a bound is
 /// shortened as a whole, so that the tool keeps its direction, and is the last. An error that is accepted already is no
 /// reason for them: at limits and singularities they would creep.
 template <class C, class E, class Accepted, class Solved>
 MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, const StepBounds& bounds,
-                                          const Transform& T_target, double* q, int max_iterations,
-                                          const Accepted& accepted, const Solved& solved) {
+                                          const Transform& T_target, Iterate<double> (&iterates)[2], int& now,
+                                          int max_iterations, const Accepted& accepted, const Solved& solved) {
     const int n = chain.dof;
-    Iterate<double> iterates[2];
-    int now = 0;
-    for (int j = 0; j < n; ++j) iterates[0].q[j] = q[j];
+    now = 0;
     linearize(chain, constraints, T_target, iterates[0]);
     FollowOutcome outcome{solved(iterates[0]), false, 0, 1.0, 0.0, 0.0};
     if (outcome.converged) return outcome;
     outcome.converged = arrive(chain, constraints, bounds, T_target, iterates[0], (2 * max_iterations + 2) / 3, solved,
                                iterates[1], outcome.iterations);
     if (outcome.converged) {
-        for (int j = 0; j < n; ++j) q[j] = iterates[1].q[j];
+        now = 1;
         return outcome;
     }
     if (accepted(iterates[0])) return outcome;
@@ -144,24 +143,22 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
         outcome.bounded = share < 1.0;
     }
     const Iterate<double>& end = iterates[now];
-    for (int j = 0; j < n; ++j) q[j] = end.q[j];
     if (steps > 0) outcome.last_share = (end.pos2 + end.rot2) / past[steps < kLastSteps ? 0 : steps % kLastSteps];
     return outcome;
 }
 
-/// Move q [dof], which solves the target, towards the posture of `constraints` in the null space, as far as the bounds
+/// Move q [dof] from where it solves the target, `start`, towards the posture of `constraints` in the null space, as far as the bounds
 /// leave room, no joint by more than `most`, and only as far as the next motion goes on in that direction: where it
 /// would lead back, the joints stop at the nearest posture instead of swinging about it. Takes steps until those of
 /// `outcome` are `max_iterations`.
 template <class C, class E, class Solved>
 MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E& without_posture,
-                                  const StepBounds& bounds, double most, const Transform& T_target, double* q,
-                                  int max_iterations, const Solved& solved, FollowOutcome& outcome) {
+                                  const StepBounds& bounds, double most, const Transform& T_target,
+                                  const Iterate<double>& start, double* q, int max_iterations, const Solved& solved,
+                                  FollowOutcome& outcome) {
     const int n = chain.dof;
-    Iterate<double> start, at;
+    Iterate<double> at;
     double dq[kMaxJoints], onwards[kMaxJoints];
-    for (int j = 0; j < n; ++j) start.q[j] = q[j];
-    linearize(chain, constraints, T_target, start);
     dls_step(chain, constraints, T_target, start, dq);
     double share = kPostureRoom * share_within(bounds, n, start.q, dq);
     for (int j = 0; j < n; ++j) {
@@ -207,16 +204,20 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const Ste
     const auto solved = within(std::fmin(tol_pos_m, kTrackTolerance), std::fmin(tol_rot_rad, kTrackTolerance));
     E without_posture = constraints;
     without_posture.q_preferred = nullptr;
-    double before[kMaxJoints];
-    for (int j = 0; j < chain.dof; ++j) before[j] = q[j];
+    Iterate<double> iterates[2];
+    for (int j = 0; j < chain.dof; ++j) iterates[0].q[j] = q[j];
+    int now;
     FollowOutcome outcome =
-        approach_target(chain, without_posture, bounds, T_target, q, max_iterations, accepted, solved);
+        approach_target(chain, without_posture, bounds, T_target, iterates, now, max_iterations, accepted, solved);
     double moved = 0.0;
-    for (int j = 0; j < chain.dof; ++j) moved = std::fmax(moved, std::fabs(q[j] - before[j]));
+    for (int j = 0; j < chain.dof; ++j) {
+        moved = std::fmax(moved, std::fabs(iterates[now].q[j] - q[j]));
+        q[j] = iterates[now].q[j];
+    }
     const double most = std::isinf(constraints.preference_share) ? HUGE_VAL : constraints.preference_share * moved;
     if (constraints.q_preferred != nullptr && outcome.converged && most > 0.0) {
-        approach_posture(chain, constraints, without_posture, bounds, most, T_target, q, max_iterations, solved,
-                         outcome);
+        approach_posture(chain, constraints, without_posture, bounds, most, T_target, iterates[now], q, max_iterations,
+                         solved, outcome);
     }
     return outcome;
 }

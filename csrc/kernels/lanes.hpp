@@ -170,6 +170,22 @@ MFIK_INLINE void sine_cosine(const Lanes& x, Lanes& sine, Lanes& cosine) {
     cosine = select((k == 1.0) | half, -unsigned_cosine, unsigned_cosine);
 }
 
+/// Sines and cosines of n numbers, as many as there are lanes side by side. All arrays have room for a register more.
+MFIK_INLINE void sines_cosines(const double* x, int n, double* sine, double* cosine) {
+    constexpr double kLargest = 1e5;  // up to which sine_cosine of lanes is exact
+    for (int i = 0; i < n; i += kLanes) {
+        Lanes angle, s, c;
+        __builtin_memcpy(&angle, x + i, sizeof(angle));
+        if (any(select(angle < 0.0, -angle, angle) > kLargest)) {
+            for (int k = i; k < i + kLanes; ++k) sine_cosine(x[k], sine[k], cosine[k]);
+            continue;
+        }
+        sine_cosine(angle, s, c);
+        __builtin_memcpy(sine + i, &s, sizeof(s));
+        __builtin_memcpy(cosine + i, &c, sizeof(c));
+    }
+}
+
 /// Absolute error 4e-16. Reduction to [0, 1] and by pi/4, then the rational function of Cephes atan.c (Moshier 1984).
 MFIK_INLINE Lanes half_plane_angle(const Lanes& y, const Lanes& x) {
     const Lanes width = select(x < 0.0, -x, x);
