@@ -83,14 +83,14 @@ TABLES = {
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
-        Trial("all", _ENDPOINTS, "seeding", 0.0),
-        Trial("no step", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[4:]),
-        Trial("no step, no difference", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[3:]),
-        Trial("target and angles only", _ENDPOINTS, "seeding", 0.0, hidden=FEATURES[2:]),
-        Trial("network v1", _ENDPOINTS, "seeding", 0.0, network="v1"),
+        Trial("all", _REGRESSION, "seeding", 0.5),
+        Trial("no step", _REGRESSION, "seeding", 0.5, hidden=FEATURES[4:]),
+        Trial("no step, no difference", _REGRESSION, "seeding", 0.5, hidden=FEATURES[3:]),
+        Trial("target and angles only", _REGRESSION, "seeding", 0.5, hidden=FEATURES[2:]),
+        Trial("network v1", _REGRESSION, "seeding", 0.5, network="v1"),
     ),
     "looks": tuple(
-        Trial(f"{trained} in training, {evaluated} after", _ENDPOINTS, "seeding", 0.0, looks=(trained, evaluated))
+        Trial(f"{trained} in training, {evaluated} after", _REGRESSION, "seeding", 0.5, looks=(trained, evaluated))
         for trained, evaluated in ((1, 1), (1, 12), (2, 12), (4, 4), (4, 8), (4, 12), (4, 24), (8, 12))
     ),
 }

@@ -24,7 +24,7 @@ constexpr double kPostureGain = 0.05;
 constexpr int kWays = 16;            // of which the one is smoothed that promises to become the shortest
 constexpr double kApart = 0.3;       // joint difference of two of them somewhere [rad] or [length]
 constexpr int kTrialWaypoints = 24;  // about, of each, that are looked at for it
-constexpr int kTrialRounds = 2;      // of smoothing before the longer half is left out
+constexpr int kTrialRounds = 4;      // of smoothing before the longer half is left out
 constexpr int kSmoothingRounds = 40;
 
 class Search {
