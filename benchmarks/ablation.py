@@ -52,6 +52,7 @@ class Trial(NamedTuple):
         reflow_after: Share of the steps before reflow; 0: from the second step on, 1: none.
         steps: Of an answer, each a row of the table.
         network: Its type.
+        preset: Its size, where it is not the one that is asked for.
         hidden: Parts of `FEATURES` that the network does not see; without the step it takes none either.
         looks: `training_passes` and `passes` of type v2; none: the preset's.
     """
@@ -62,6 +63,7 @@ class Trial(NamedTuple):
     reflow_after: float = 1.0
     steps: tuple[int, ...] = (1,)
     network: str = "v2"
+    preset: str | None = None
     hidden: tuple[str, ...] = ()
     looks: tuple[int, int] | None = None
 
@@ -80,6 +82,7 @@ TABLES = {
         Trial("regression, mixed", _REGRESSION, "mixed"),
         Trial("regression, seeding", _REGRESSION, "seeding"),
         Trial("regression, then reflow (fit.py)", _REGRESSION, "seeding", 0.5),
+        Trial("regression, reflow at once", _REGRESSION, "seeding", 0.0),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
@@ -87,7 +90,7 @@ TABLES = {
         Trial("no step", _REGRESSION, "seeding", 0.5, hidden=FEATURES[4:]),
         Trial("no step, no difference", _REGRESSION, "seeding", 0.5, hidden=FEATURES[3:]),
         Trial("target and angles only", _REGRESSION, "seeding", 0.5, hidden=FEATURES[2:]),
-        Trial("network v1", _REGRESSION, "seeding", 0.5, network="v1"),
+        Trial("network v1, tiny", _REGRESSION, "seeding", 0.5, network="v1", preset="tiny"),
     ),
     "looks": tuple(
         Trial(f"{trained} in training, {evaluated} after", _REGRESSION, "seeding", 0.5, looks=(trained, evaluated))
@@ -158,7 +161,7 @@ def train(robot: Robot, preset: str, trial: Trial, minutes: float, seed: int) ->
 
     def trainer(steps: int, reflow: int) -> MeanFlowTrainer:
         torch.manual_seed(seed)
-        network = make_network(trial.network, preset, robot)
+        network = make_network(trial.network, trial.preset or preset, robot)
         config = replace(
             _BASE, **trial.settings, robot=robot.name, seed=seed, max_steps=steps, warmup_steps=round(0.03 * steps),
             reflow_start=reflow, ema_decay=1 - 1 / max(2.0, 0.02 * steps),

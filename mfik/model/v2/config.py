@@ -34,7 +34,7 @@ class ModelConfig(NetworkConfig):
         "small": {"width": 320, "num_blocks": 5},
         "mini": {"width": 192, "num_blocks": 3},
         "tiny": {"width": 128, "num_blocks": 3},
-        "nano": {"width": 64, "num_blocks": 3, "passes": 12, "starts": 3},
+        "nano": {"width": 64, "num_blocks": 3, "passes": 12, "starts": 6},
     }
     LIMITS: ClassVar = {
         "width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES,
