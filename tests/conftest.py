@@ -28,6 +28,7 @@ _LONGEST = (
     "export/test_graphs.py",
     "eval/test_peers.py",
     "packaging/test_aarch64.py",
+    "packaging/test_windows.py",
     "test_fake_cuda.py",
     "train/test_loss.py",
     "test_site.py",
