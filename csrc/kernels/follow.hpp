@@ -95,10 +95,11 @@ MFIK_INLINE bool arrive(const C& chain, const E& constraints, const StepBounds& 
     return false;
 }
 
-/// Move the joints of iterates[0], from which it begins, towards the target in up to `max_iterations` steps, until it is
-/// solved or a step meets a bound; `now` says in which iterate they end, linearized. Where plain refinement does not arrive, careful steps lead towards the target: one that meets a bound is
-/// shortened as a whole, so that the tool keeps its direction, and is the last. An error that is accepted already is no
-/// reason for them: at limits and singularities they would creep.
+/// Move the joints of iterates[0], from which it begins, towards the target in up to `max_iterations` steps, until it
+/// is solved or a step meets a bound; `now` says in which iterate they end, linearized. Where plain refinement does not
+/// arrive, careful steps lead towards the target: one that meets a bound is shortened as a whole, so that the tool
+/// keeps its direction, and is the last. An error that is accepted already is no reason for them: at limits and
+/// singularities they would creep.
 template <class C, class E, class Accepted, class Solved>
 MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, const StepBounds& bounds,
                                           const Transform& T_target, Iterate<double> (&iterates)[2], int& now,
@@ -147,10 +148,10 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
     return outcome;
 }
 
-/// Move q [dof] from where it solves the target, `start`, towards the posture of `constraints` in the null space, as far as the bounds
-/// leave room, no joint by more than `most`, and only as far as the next motion goes on in that direction: where it
-/// would lead back, the joints stop at the nearest posture instead of swinging about it. Takes steps until those of
-/// `outcome` are `max_iterations`.
+/// Move q [dof] from where it solves the target, `start`, towards the posture of `constraints` in the null space, as
+/// far as the bounds leave room, no joint by more than `most`, and only as far as the next motion goes on in that
+/// direction: where it would lead back, the joints stop at the nearest posture instead of swinging about it. Takes
+/// steps until those of `outcome` are `max_iterations`.
 template <class C, class E, class Solved>
 MFIK_INLINE void approach_posture(const C& chain, const E& constraints, const E& without_posture,
                                   const StepBounds& bounds, double most, const Transform& T_target,
@@ -206,7 +207,7 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const Ste
     without_posture.q_preferred = nullptr;
     Iterate<double> iterates[2];
     for (int j = 0; j < chain.dof; ++j) iterates[0].q[j] = q[j];
-    int now;
+    int now = 0;
     FollowOutcome outcome =
         approach_target(chain, without_posture, bounds, T_target, iterates, now, max_iterations, accepted, solved);
     double moved = 0.0;

@@ -175,7 +175,7 @@ TEST_F(Bundle, HugeFilesAreRefusedUnread) {
     const std::string file = write("");
     std::error_code failed;
     fs::resize_file(file, std::uintmax_t{1} << 40, failed);  // takes no room on the disk
-    if (failed) GTEST_SKIP() << failed.message();             // MinGW's ends at 2 GiB
+    if (failed) GTEST_SKIP() << failed.message();            // MinGW's ends at 2 GiB
     try {
         (void)Solver::load(file);
         FAIL();

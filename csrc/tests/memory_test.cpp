@@ -177,7 +177,7 @@ TEST_F(Memory, HugeFilesTakeNothing) {
     const std::string file = write("");
     std::error_code failed;
     fs::resize_file(file, std::uintmax_t{1} << 40, failed);  // takes no room on the disk
-    if (failed) GTEST_SKIP() << failed.message();             // MinGW's ends at 2 GiB
+    if (failed) GTEST_SKIP() << failed.message();            // MinGW's ends at 2 GiB
     EXPECT_LT(peak_of_refusal(file), 20000u);
 }
 

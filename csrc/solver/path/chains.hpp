@@ -38,8 +38,8 @@ void carry(Task& task, std::vector<Carried>& chains, double done_before, double 
 /// One chain from a configuration of a waypoint.
 [[nodiscard]] Carried begin_at(const Task& task, int waypoint, const double* q, bool forward);
 
-/// Copies of the chains from number `begin` on, turned as a whole by full turns to where they meet another one, which may
-/// have made such turns on its way.
+/// Copies of the chains from number `begin` on, turned as a whole by full turns to where they meet another one, which
+/// may have made such turns on its way.
 [[nodiscard]] std::vector<Chain> turned(const Task& task, const std::vector<Chain>& chains, std::size_t begin);
 
 /// Solutions of a waypoint that keep clear, from `draws` random configurations, [count, dof]; turns nearest to q_near.
