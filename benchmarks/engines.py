@@ -81,7 +81,7 @@ def time_graphs(name: str, num: int = 1000) -> None:
     options, torch_rows = onnxruntime.SessionOptions(), torch.Generator().manual_seed(1)
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     torch.set_num_threads(1)
-    model, robot, text = load_bundle(ROOT / "mfik" / "models" / name)
+    model, robot, _ = load_bundle(ROOT / "mfik" / "models" / name)
     onnx = onnx_model(model, robot, "{}").SerializeToString()
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
     script = torch.jit.load(io.BytesIO(torchscript(model, robot, "{}")))

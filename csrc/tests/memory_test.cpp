@@ -175,9 +175,10 @@ TEST_F(Memory, DamagedFilesTakeTheirSizeOnly) {
 
 TEST_F(Memory, HugeFilesTakeNothing) {
     const std::string file = write("");
-    std::error_code failed;
-    fs::resize_file(file, std::uintmax_t{1} << 40, failed);  // takes no room on the disk
-    if (failed) GTEST_SKIP() << failed.message();            // MinGW's ends at 2 GiB
+#ifdef _WIN32
+    GTEST_SKIP() << "MinGW's resize_file ends at 2 GiB";
+#endif
+    fs::resize_file(file, std::uintmax_t{1} << 40);  // takes no room on the disk
     EXPECT_LT(peak_of_refusal(file), 20000u);
 }
 

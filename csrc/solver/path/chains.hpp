@@ -40,7 +40,7 @@ void carry(Task& task, std::vector<Carried>& chains, double done_before, double 
 
 /// Copies of the chains from number `begin` on, turned as a whole by full turns to where they meet another one, which
 /// may have made such turns on its way.
-[[nodiscard]] std::vector<Chain> turned(const Task& task, const std::vector<Chain>& chains, std::size_t begin);
+[[nodiscard]] std::vector<Chain> turned(Task& task, const std::vector<Chain>& chains, std::size_t begin, double done);
 
 /// Solutions of a waypoint that keep clear, from `draws` random configurations, [count, dof]; turns nearest to q_near.
 [[nodiscard]] Rows candidates(Task& task, int waypoint, int draws, int stream, const double* q_near);

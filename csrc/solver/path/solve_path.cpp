@@ -112,7 +112,7 @@ class Search {
     }
 
     void add_turned(std::size_t begin) {
-        for (Chain& chain : turned(task_, graph_.chains(), begin)) add(std::move(chain));
+        for (Chain& chain : turned(task_, graph_.chains(), begin, 0.1)) add(std::move(chain));
     }
 
     void add(Chain chain) {

@@ -22,18 +22,19 @@ std::vector<int> turning_joints(const Task& task) {
     return joints;
 }
 
-/// Whether a step from q leads to `there` but for full turns, and for how many.
+/// Whether a step from q leads to `there` but for full turns of `joints`, and for how many.
 bool meets(const Task& task, const std::vector<int>& joints, const double* q, const double* there,
            std::vector<int>& turns) {
-    double change[kMaxJoints];
-    for (int j = 0; j < task.dof(); ++j) change[j] = there[j] - q[j];
-    for (std::size_t t = 0; t < joints.size(); ++t) {
-        const double whole = std::round(change[joints[t]] / (2 * kPi));
-        turns[t] = static_cast<int>(whole);
-        change[joints[t]] -= whole * 2 * kPi;
+    std::size_t t = 0;
+    for (int j = 0; j < task.dof(); ++j) {
+        double change = there[j] - q[j];
+        if (t < joints.size() && joints[t] == j) {
+            const double whole = std::round(change / (2 * kPi));
+            turns[t++] = static_cast<int>(whole);
+            change -= whole * 2 * kPi;
+        }
+        if (std::fabs(change) > task.max_step[j]) return false;
     }
-    for (int j = 0; j < task.dof(); ++j)
-        if (std::fabs(change[j]) > task.max_step[j]) return false;
     return true;
 }
 
@@ -72,13 +73,13 @@ Chain turned_around(const Task& task, const std::vector<int>& joints, const std:
 
 }  // namespace
 
-std::vector<Chain> turned(const Task& task, const std::vector<Chain>& chains, std::size_t begin) {
+std::vector<Chain> turned(Task& task, const std::vector<Chain>& chains, std::size_t begin, double done) {
     std::vector<Chain> copies;
     const std::vector<int> joints = turning_joints(task);
     if (joints.empty()) return copies;
     const std::size_t others = std::min(chains.size(), kMet);
-    for (std::size_t k = begin; k < chains.size(); ++k) {
-        Meetings meetings = {{std::vector<int>(joints.size(), 0), chains[k].begin}};
+    for (std::size_t k = begin; k < chains.size() && !task.stops(done); ++k) {
+        Meetings meetings;
         for (std::size_t i = 0; i < others; ++i)
             add_meetings(task, joints, chains[k], chains[i * chains.size() / others], meetings);
         meetings.erase(std::vector<int>(joints.size(), 0));
