@@ -41,7 +41,7 @@ TEST(SphereCheck, EveryInstructionSetAgreesWithTheNearestPairHoweverNearTheMargi
     std::mt19937 random(1);
     const World world = all_shapes(random);
     const WorldView shapes = WorldAccess::view(&world);
-    constexpr int kRows = 501;  // no multiple of the lanes
+    constexpr int kRows = 501, kCopies = 3;  // no multiple of the lanes
     const std::size_t dof = static_cast<std::size_t>(chain.dof);
     std::vector<double> q(kRows * dof);
     for (std::size_t i = 0; i < q.size(); ++i)
@@ -60,11 +60,16 @@ TEST(SphereCheck, EveryInstructionSetAgreesWithTheNearestPairHoweverNearTheMargi
                 EXPECT_EQ(free[i] != 0, nearest[i].distance >= margin) << "set " << set << ", row " << i;
                 // Points of a cloud, the last shape, are compared in single precision.
                 const double beside = nearest[i].second == -world.size() ? 1e-6 : 1e-9;
+                std::vector<double> copies;
+                for (int copy = 0; copy < kCopies; ++copy)
+                    copies.insert(copies.end(), &q[i * dof], &q[i * dof] + dof);
                 for (const bool kept : {false, true}) {
-                    unsigned char is_free = 2;
-                    kernels.free(chain, body, shapes, true, &q[i * dof], 1,
-                                 nearest[i].distance + (kept ? -beside : beside), &is_free);
-                    EXPECT_EQ(is_free != 0, kept) << "set " << set << ", row " << i;
+                    for (const int rows : {1, kCopies}) {  // alone, and side by side
+                        unsigned char is_free[kCopies] = {2, 2, 2};
+                        kernels.free(chain, body, shapes, true, copies.data(), rows,
+                                     nearest[i].distance + (kept ? -beside : beside), is_free);
+                        EXPECT_EQ(is_free[rows - 1] != 0, kept) << "set " << set << ", row " << i << " of " << rows;
+                    }
                 }
             }
             const auto count = std::count(free.begin(), free.end(), 1);

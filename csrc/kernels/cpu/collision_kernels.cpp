@@ -40,12 +40,25 @@ void free_rows(const Chain& chain, const BodyView& body, const WorldView& world,
                double margin, unsigned char* free) noexcept {
     TransformOf<Lanes> frame[kMaxJoints + 1];
     SingleFrames singles;
-    for (int begin = 0; begin < rows; begin += kLanes) {
-        const int count = rows - begin < kLanes ? rows - begin : kLanes;
-        place_rows(chain, q + begin * chain.dof, count, frame);
+    for (int begin = 0; begin < rows; begin += kSingles) {
+        const double* const first = q + begin * chain.dof;
+        const int count = rows - begin < kSingles ? rows - begin : kSingles;
+        place_rows(chain, first, count, frame);
         to_single(frame, chain.dof + 1, singles);
-        for (int lane = 0; lane < count; ++lane)
-            free[begin + lane] = keeps_margin(body, world, self, margin, frame, singles, chain.dof, lane) ? 1 : 0;
+        if (count == 1) {
+            free[begin] = keeps_margin(body, world, self, margin, frame, singles, chain.dof, 0) ? 1 : 0;
+            return;
+        }
+        if (count > kLanes) place_rows(chain, first + kLanes * chain.dof, count - kLanes, frame);
+        to_single(frame, chain.dof + 1, singles, kLanes);  // the first half again where there is no second one
+        const SphereCheck::Found found = SphereCheck(body, world, margin, singles).find_all(count, self);
+        for (int lane = 0; lane < count; ++lane) {
+            free[begin + lane] = (found.some >> lane & 1u) == 0;
+            if ((found.too_close >> lane & 1u) == 0) continue;
+            Nearest exact;
+            nearest_one(chain, body, world, self, first + lane * chain.dof, margin, margin, exact);
+            free[begin + lane] = exact.distance >= margin ? 1 : 0;
+        }
     }
 }
 
@@ -54,9 +67,7 @@ bool last_frame_collides(const BodyView& body, const WorldView& world, const Tra
     SingleFrames frames;
     for (int i = 0; i < 9; ++i) frames.value[dof][i][0] = static_cast<float>(T.R[i]);
     for (int i = 0; i < 3; ++i) frames.value[dof][9 + i][0] = static_cast<float>(T.p[i]);
-    SphereCheck check(body, world, margin);
-    check.place(frames, 0, dof);
-    return check.find(false) == Collision::kSome;
+    return SphereCheck(body, world, margin, frames).find(0, dof, false) == Collision::kSome;
 }
 
 }  // namespace
