@@ -259,7 +259,15 @@ class _ExactGeometry(Geometry):
     def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:
         """Return angles by the tangent of their half: to the seven digits that ONNX Runtime's Atan, of float32 alone,
         gives; within 1e-6 rad of pi no nearer than that."""
+        if torch.jit.is_tracing():
+            return super().angle(sine, cosine)
         return 2 * torch.atan(sine / (cosine + self.above_one))
+
+
+    def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
+        if torch.jit.is_tracing():  # ONNX has no solver
+            return torch.linalg.solve(matrix, wanted.unsqueeze(-1))
+        return super()._solve(matrix, wanted)
 
 
 class _Start(nn.Module):
@@ -303,21 +311,21 @@ class _Look(nn.Module):
 
     def __init__(self, network: MeanFlowNet, geometry: _ExactGeometry) -> None:
         super().__init__()
-        self.network, self.geometry = copy.deepcopy(network), geometry
+        self.network, self.geometry, self.dof = copy.deepcopy(network), geometry, network.config.dof
         # The first layer takes what the features are taken from, in that order, and its bias contains r = 0 and t = 1.
         layer = self.network.input
         weight, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
-        size = 4 * network.config.dof + 51
+        size = 4 * self.dof + 51
         self.network.input = nn.Linear(size, network.config.width)
         with torch.no_grad():
             self.network.input.weight.copy_(weight.new_zeros(len(weight), size).index_copy(1, geometry.order, weight))
             self.network.input.bias.copy_(layer.bias + by_t)
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor:
-        at, best, least = _parts(state)
-        parts, error2 = self.geometry.parts(at.double(), _target(target))
+        at, best, least = _parts(state, self.dof)
+        parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
         seen, error2 = parts.float(), error2.float()
-        ahead = self.network.step(at, seen, seen[:, -at.shape[1] :], error2)
+        ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 51, self.dof), error2)
         return torch.cat((ahead, *judged(at, error2, best, least)), -1)
 
 
@@ -329,14 +337,14 @@ class _Step(nn.Module):
 
     def __init__(self, geometry: _ExactGeometry, lower: Tensor, upper: Tensor) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry, self.dof = geometry, len(lower)
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor:
-        at, best, least = _parts(state)
-        parts, error2 = self.geometry.parts(at.double(), _target(target))
-        ahead = (at + parts[:, -at.shape[1] :].float()).clamp(self.lower, self.upper)
+        at, best, least = _parts(state, self.dof)
+        parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
+        ahead = (at + parts.narrow(-1, 3 * self.dof + 51, self.dof).float()).clamp(self.lower, self.upper)
         return torch.cat((ahead, *judged(at, error2.float(), best, least)), -1)
 
 
@@ -348,16 +356,16 @@ class _Answer(nn.Module):
 
     def __init__(self, geometry: _ExactGeometry, lower: Tensor, upper: Tensor, errors: bool) -> None:
         super().__init__()
-        self.geometry, self.errors = geometry, errors
+        self.geometry, self.errors, self.dof = geometry, errors, len(lower)
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
-        _, q, _ = _parts(state)
+        _, q, _ = _parts(state, self.dof)
         if not self.errors:
             return q
         inside = ((q >= self.lower) & (q <= self.upper)).all(-1)
-        distance, angle = self.geometry.errors(q.double(), _target(target))
+        distance, angle = self.geometry.errors(q.double(), _target(target, self.dof))
         return q, distance.float(), angle.float(), inside
 
 
@@ -383,7 +391,11 @@ class _Loop(nn.Module):
             for _ in range(self.count):
                 if rows.numel() == 0:
                     break
-                state = state.index_copy(0, rows, self.step(state[rows], target[rows]))
+                if rows.numel() == state.shape[0]:
+                    state = self.step(state, target)
+                else:
+                    narrow = self.step(state.index_select(0, rows), target.index_select(0, rows))
+                    state = state.index_copy(0, rows, narrow)
                 rows = (state[:, 2 * dof] != 0).nonzero().squeeze(-1)
         return state
 
@@ -414,13 +426,12 @@ class _Solver(nn.Module):
         return self.answer(state, target)
 
 
-def _parts(state: Tensor) -> tuple[Tensor, ...]:
+def _parts(state: Tensor, dof: int) -> tuple[Tensor, ...]:
     """Return where a look is, the best so far, and its squared error."""
-    dof = state.shape[1] // 2
     return state.split((dof, dof, 1), -1)
 
 
-def _target(fields: Tensor) -> Target:
+def _target(fields: Tensor, dof: int) -> Target:
     """Return the fields of `Target` from what `_Start` makes of them."""
-    azimuth, position, rotation, wanted = fields.split((fields.shape[1] - 35, 3, 16, 16), -1)
-    return Target(azimuth, position, rotation.view(-1, 1, 4, 4), wanted.view(-1, 1, 4, 4))
+    azimuth, position, rotation, wanted = fields.split((dof, 3, 16, 16), -1)
+    return Target(azimuth, position, rotation.view(-1, 4, 4), wanted.view(-1, 4, 4))

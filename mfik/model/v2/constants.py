@@ -25,29 +25,29 @@ _QUADRATIC = {  # of the products of two components of a quaternion (w, x, y, z)
     (6, 4): 2, (3, 4): 2, (5, 5): -2, (15, 5): -2, (11, 6): 2, (1, 6): -2,
     (7, 8): 2, (2, 8): -2, (11, 9): 2, (1, 9): 2, (5, 10): -2, (10, 10): -2,
 }  # fmt: skip
-# Of [R, 0; p, 1], where R is the rotation between target and tool, and p the tool's position: axis times sine, [3], the
+# Of [R, p; 0, 1], where R is the rotation between target and tool, and p the tool's position: axis times sine, [3], the
 # same and a floor, [4], and cosine, [1], of its angle; and p, [3].
 _DIFFERENCE = {
-    (9, 0): 0.5, (6, 0): -0.5, (2, 1): 0.5, (8, 1): -0.5, (4, 2): 0.5, (1, 2): -0.5,
-    (9, 3): 0.5, (6, 3): -0.5, (2, 4): 0.5, (8, 4): -0.5, (4, 5): 0.5, (1, 5): -0.5, (15, 6): ANGLE_FLOOR**0.5,
+    (6, 0): 0.5, (9, 0): -0.5, (8, 1): 0.5, (2, 1): -0.5, (1, 2): 0.5, (4, 2): -0.5,
+    (6, 3): 0.5, (9, 3): -0.5, (8, 4): 0.5, (2, 4): -0.5, (1, 5): 0.5, (4, 5): -0.5, (15, 6): ANGLE_FLOOR**0.5,
     (0, 7): 0.5, (5, 7): 0.5, (10, 7): 0.5, (15, 7): -0.5,
-    (12, 8): 1, (13, 9): 1, (14, 10): 1,
+    (3, 8): 1, (7, 9): 1, (11, 10): 1,
 }  # fmt: skip
 # Which entries of a joint's frame, [16], with its axis a and origin o, are multiplied: first times second.
 _PAIRS = (
     6, 10, 2, 10, 2, 6, 2, 6, 10, 2, 6, 10,
     11, 3, 7, 7, 11, 3, 15, 15, 15, 15, 15, 15,
 )  # fmt: skip
-# Of [R, 0; p, 1] to the matrix, [12, 6], which makes of those products a joint's column of the Jacobian: a x (p - o)
+# Of [R, p; 0, 1] to the matrix, [12, 6], which makes of those products a joint's column of the Jacobian: a x (p - o)
 # and a where it turns; a and 0 where it slides, whose products are the last three.
 _COLUMN = {
     **{(15, 6 * i + i): -1 for i in range(3)},
     **{(15, 6 * (3 + i) + i): 1 for i in range(3)},
     **{(15, 6 * (6 + i) + 3 + i): 1 for i in range(3)},
     **{(15, 6 * (9 + i) + i): 1 for i in range(3)},
-    (14, 6 * 7 + 0): 1, (13, 6 * 8 + 0): -1,
-    (12, 6 * 8 + 1): 1, (14, 6 * 6 + 1): -1,
-    (13, 6 * 6 + 2): 1, (12, 6 * 7 + 2): -1,
+    (11, 6 * 7 + 0): 1, (7, 6 * 8 + 0): -1,
+    (3, 6 * 8 + 1): 1, (11, 6 * 6 + 1): -1,
+    (7, 6 * 6 + 2): 1, (3, 6 * 7 + 2): -1,
 }  # fmt: skip
 # Which of a matrix's entries, [3, 3], are multiplied to its cofactors: first times second less third times fourth.
 _COFACTORS = (
@@ -129,7 +129,6 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "identity": unit.flatten(),
         "posing": _entries((19, 16), {**_QUADRATIC, **lengths}, unit),
         "first": first.inverse(),
-        "last": origins[-2],
         "tip": origins[-1].inverse(),
         # The rotation about z by -a less what does not depend on a, of cos a and sin a.
         "upright": _entries((1, 16), {(0, 10): 1, (0, 15): 1}, unit)[0],
@@ -147,6 +146,7 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "per_length": unit.new_tensor([scale]),
         "only_first": torch.eye(robot.dof, device=unit.device, dtype=unit.dtype)[:1],
         "only_x": unit[0, :2],
+        "nothing": unit.new_zeros(1),
     }
 
 
@@ -164,10 +164,11 @@ def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], l
 
 
 def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-1, back].
+    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-2, last, tool,
+    back].
 
-    T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; the last one
-    ends at the tool. What turns M* back is the last joint's motion if it turns, reversed.
+    T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; `last` and
+    `tool` lead from T_J-2 to M and to the tool. What turns M* back is the last joint's motion if it turns, reversed.
 
     Args:
         kinds: Of the joints.
@@ -175,27 +176,29 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
         scale: Of lengths.
 
     Returns:
-        [16 (J + 1)] and [3 J, 16 (J + 1)], row-major matrices one after another.
+        [16 (J + 2)] and [3 J, 16 (J + 2)], row-major matrices one after another.
     """
     dof = len(kinds)
+    tool, back = dof, dof + 1
     unit = torch.eye(4, dtype=origins.dtype, device=origins.device)
-    fixed, moving = origins.new_zeros(dof + 1, 4, 4), origins.new_zeros(3, dof, dof + 1, 4, 4)
+    fixed, moving = origins.new_zeros(dof + 2, 4, 4), origins.new_zeros(3, dof, dof + 2, 4, 4)
+    fixed[dof - 1] = origins[dof - 1]
     for joint, kind in enumerate(kinds):
         link, turned, slid = origins[joint], origins.new_zeros(2, 4, 4), origins.new_zeros(4, 4)
         turned[0, 0, 0] = turned[0, 1, 1] = turned[1, 1, 0] = 1.0  # of the cosine, and of the sine
         turned[1, 0, 1] = -1.0
         slid[2, 3] = scale
-        after = origins[dof] if joint == dof - 1 else unit
+        at, after = (tool, origins[dof]) if joint == dof - 1 else (joint, unit)
         if kind == "prismatic":
-            fixed[joint] = link @ after
-            moving[2, joint, joint] = link @ slid @ after
+            fixed[at] = link @ after
+            moving[2, joint, at] = link @ slid @ after
             continue
-        fixed[joint, :, 2:] = link[:, 2:]
-        fixed[joint] = fixed[joint] @ after
-        moving[:2, joint, joint] = link @ turned @ after
+        fixed[at, :, 2:] = link[:, 2:]
+        fixed[at] = fixed[at] @ after
+        moving[:2, joint, at] = link @ turned @ after
     if kinds[-1] == "prismatic":
-        fixed[dof] = unit
+        fixed[back] = unit
     else:
-        fixed[dof, 2, 2] = fixed[dof, 3, 3] = 1.0
-        moving[:2, dof - 1, dof] = turned.mT
-    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 1))
+        fixed[back, 2, 2] = fixed[back, 3, 3] = 1.0
+        moving[:2, dof - 1, back] = turned.mT
+    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2))

@@ -24,8 +24,8 @@ class Target(NamedTuple):
     Attributes:
         azimuth: Of F, from the first joint's frame before its motion, as what is taken from each joint, [N, J].
         position: Of the tool, [N, 3].
-        rotation: Of the tool, as a transform without translation, [N, 1, 4, 4].
-        wanted: M* before the last joint turns it back, [N, 1, 4, 4].
+        rotation: Of the tool, as a transform without translation, transposed, [N, 4, 4].
+        wanted: M* before the last joint turns it back, [N, 4, 4].
     """
 
     azimuth: Tensor
@@ -68,7 +68,6 @@ class Geometry(nn.Module):
     identity: Tensor
     posing: Tensor
     first: Tensor
-    last: Tensor
     tip: Tensor
     upright: Tensor
     turn: Tensor
@@ -85,6 +84,7 @@ class Geometry(nn.Module):
     per_length: Tensor
     only_first: Tensor
     only_x: Tensor
+    nothing: Tensor
     order: Tensor
     pairs: Tensor
     blocks: Tensor
@@ -139,14 +139,14 @@ class Geometry(nn.Module):
         if not isinstance(target, Target):
             target = self.prepare(target)
         target, (sin, cos), joints, back, tool = self._posed(q, target)
-        own, wanted = joints[-1], target.wanted @ back
+        own, wanted = joints[-1].view(-1, 16), torch.bmm(target.wanted, back).view(-1, 16)
         turn, tip, column = self._difference(target.rotation, tool)
         error = torch.cat((target.position - tip, turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
         place = (q - self.midpoint) * self.per_range
-        step = self._step(place, self._columns(torch.cat(joints, 1).flatten(2), column), error, error2)
-        frames = torch.cat((wanted, own, wanted - own), 1).flatten(1)
-        return torch.cat((place, sin, cos, frames, turn, step), -1), error2
+        columns = self._columns(torch.cat(joints, 1).view(-1, len(joints), 16), column)
+        step = self._step(place, columns, error, error2)
+        return torch.cat((place, sin, cos, wanted, own, wanted - own, turn, step), -1), error2
 
     def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Return how far the tool is from its target, [m] and [rad], both [N]."""
@@ -160,49 +160,50 @@ class Geometry(nn.Module):
         return torch.atan2(sine, cosine)
 
     def _posed(self, q: Tensor, target: Target) -> tuple[Target, tuple[Tensor, Tensor], list[Tensor], Tensor, Tensor]:
-        """Return the target in F, sines and cosines of the joints, [N, J], and as [N, 1, 4, 4] frames with the joints'
-        axes as z, the last of them M, what turns M* back, and the tool."""
+        """Return the target in F, sines and cosines of the joints, [N, J], and as [N, 4, 4] frames with the joints' axes
+        as z, the last of them M, what turns M* back, and the tool."""
         if self.kinds[-1] == "prismatic":
-            back = (self.identity + q[:, -1:] * self.slide).view(-1, 1, 4, 4)
+            back = (self.identity + q[:, -1:] * self.slide).view(-1, 4, 4)
             target = self._faced(target._replace(wanted=target.wanted @ back))
         turned = q - target.azimuth
         sin, cos = turned.sin(), turned.cos()
         motions = torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving)
-        *links, tool, back = motions.view(-1, len(self.kinds) + 1, 4, 4).split(1, 1)
+        *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
         joints = links[:1]
         for link in links[1:]:
-            joints.append(joints[-1] @ link)
+            joints.append(torch.bmm(joints[-1], link))
         if not joints:  # one joint
-            return target, (sin, cos), [self.last.expand(len(q), 1, 4, 4)], back, tool
-        return target, (sin, cos), [*joints, joints[-1] @ self.last], back, joints[-1] @ tool
+            return target, (sin, cos), [last], back, tool
+        return target, (sin, cos), [*joints, torch.bmm(joints[-1], last)], back, torch.bmm(joints[-1], tool)
 
     def prepare(self, target_pose: Tensor) -> Target:
         """Return what `reference` takes of target poses [N, 7]."""
         products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
         posing = torch.cat((products, target_pose[:, :3]), -1)
-        tool = self.first @ torch.addmm(self.identity, posing, self.posing).view(-1, 1, 4, 4)
-        position = tool[:, 0, :3, 3]
-        target = Target(0 * position[:, :1] * self.only_first, position, tool * self.unmoved, tool @ self.tip)
+        tool = self.first @ torch.addmm(self.identity, posing, self.posing).view(-1, 4, 4)
+        position = tool[:, :3, 3]
+        rotation = (tool * self.unmoved).mT
+        target = Target(0 * position[:, :1] * self.only_first, position, rotation, tool @ self.tip)
         return target if self.kinds[-1] == "prismatic" else self._faced(target)  # then it depends on the joints
 
     def _faced(self, target: Target) -> Target:
         """Return a target turned about the first joint's axis, so that M* is at azimuth 0."""
         if self.kinds[0] == "prismatic" or len(self.kinds) == 1:
             return target
-        xy = target.wanted[:, 0, :2, 3]
+        xy = target.wanted[:, :2, 3]
         on_axis = xy.square().sum(-1, keepdim=True) < AXIS_RADIUS**2
         x, y = torch.where(on_axis, self.only_x, xy).split(1, -1)
         radius = (x.square() + y.square()).sqrt()
-        turn = torch.addmm(self.upright, torch.cat((x, y), -1) / radius, self.turn).view(-1, 1, 4, 4)
-        position = (turn[:, 0, :3, :3] @ target.position.unsqueeze(-1)).squeeze(-1)
+        turn = torch.addmm(self.upright, torch.cat((x, y), -1) / radius, self.turn).view(-1, 4, 4)
+        position = (turn[:, :3, :3] @ target.position.unsqueeze(-1)).squeeze(-1)
         azimuth = torch.atan2(y, x) * self.only_first
-        return Target(azimuth, position, turn @ target.rotation, turn @ target.wanted)
+        return Target(azimuth, position, target.rotation @ turn.mT, turn @ target.wanted)
 
     def _compared(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, ...]:
-        """Return what `difference` makes of a target's rotation and a tool, both [N, 1, 4, 4]: axis times sine of the
+        """Return what `difference` makes of `Target.rotation` and a tool, both [N, 4, 4]: axis times sine of the
         angle between them, [N, 3], the same and a floor, [N, 4], cosine, [N, 1], the tool's position, [N, 3], and what
         makes columns of the Jacobian, [N, 6 P]."""
-        compared = (rotation @ tool.mT).flatten(1) @ self.difference
+        compared = torch.bmm(tool, rotation).view(-1, 16) @ self.difference
         return compared.split((3, 4, 1, 3, 6 * self.num_products), -1)
 
     def _difference(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +218,7 @@ class Geometry(nn.Module):
         products = one * other
         if "prismatic" in self.kinds:
             products = products * self.motion
-        return products @ column.view(-1, self.num_products, 6)
+        return torch.bmm(products, column.reshape(-1, self.num_products, 6))
 
     def _step(self, place: Tensor, columns: Tensor, error: Tensor, error2: Tensor) -> Tensor:
         """Return J^T (J J^T + damping I)^-1 error, scaled.
@@ -228,34 +229,40 @@ class Geometry(nn.Module):
             error: Pose error with lengths / L, [N, 6].
             error2: Its square, [N, 1].
         """
-        pull = columns @ error.unsqueeze(-1)
-        held = place.unsqueeze(-1) * pull.sign() >= AT_LIMIT
+        pull = torch.bmm(columns, error.unsqueeze(-1))
+        free = place.unsqueeze(-1) * pull.sign() < AT_LIMIT
         # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
-        exact = columns.masked_fill(held, 0).double()
-        damping = torch.addmm(self.least_damping, error2, self.damping).double()
-        y = self._solve((exact.mT @ exact).flatten(1) + damping, error.double())
-        step = (exact @ y).squeeze(-1).to(columns.dtype)
+        damping = torch.addmm(self.least_damping, error2, self.damping)
+        columns = torch.where(free, columns, self.nothing)
+        exact, damping, error = (_as(torch.float64, x) for x in (columns, damping, error))
+        y = self._solve(torch.baddbmm(damping.view(-1, 6, 6), exact.mT, exact), error)
+        step = _as(columns.dtype, torch.bmm(exact, y).view(-1, len(self.kinds)))
         square = step.square().sum(-1, keepdim=True)
         return step / (1 + square * square)
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
-        """Return x, [N, 6, 1], which symmetric, positive definite matrices, [N, 36], make what is wanted, [N, 6], by
-        blocks of three: no format exports a solver."""
-        parts = torch.cat((matrix, wanted), 1).index_select(1, self.blocks)
+        """Return x, [N, 6, 1], which symmetric, positive definite matrices, [N, 6, 6], make what is wanted, [N, 6], by
+        blocks of three: ONNX has no solver."""
+        parts = torch.cat((matrix.view(-1, 36), wanted), 1).index_select(1, self.blocks)
         one, other, upper, beside, right, below = parts.split((18, 18, 9, 9, 12, 12), 1)
-        solved = self._inverse(one, other, upper) @ right.view(-1, 3, 4)
-        below = below - (beside.view(-1, 3, 3) @ solved).flatten(1)
+        solved = torch.bmm(self._inverse(one, other, upper), right.view(-1, 3, 4))
+        below = below - torch.bmm(beside.view(-1, 3, 3), solved).view(-1, 12)
         one, other, schur, second = below.index_select(1, self.schur).split((18, 18, 9, 3), 1)
-        second = self._inverse(one, other, schur) @ second.unsqueeze(-1)
+        second = torch.bmm(self._inverse(one, other, schur), second.unsqueeze(-1))
         eliminated, first = solved.split((3, 1), -1)
-        return torch.cat((first - eliminated @ second, second), 1)
+        return torch.cat((first - torch.bmm(eliminated, second), second), 1)
 
     def _inverse(self, one: Tensor, other: Tensor, matrix: Tensor) -> Tensor:
         """Return the inverses, [N, 3, 3], of symmetric matrices, [N, 9], by their cofactors, which are differences of
         products, [N, 18]."""
-        cofactors = (one * other) @ self.cofactor.to(one.dtype)
-        determinant = (matrix * cofactors) @ self.third.to(one.dtype)
+        cofactors = (one * other) @ _as(one.dtype, self.cofactor)
+        determinant = (matrix * cofactors) @ _as(one.dtype, self.third)
         return (cofactors / determinant).view(-1, 3, 3)
+
+
+def _as(dtype: torch.dtype, value: Tensor) -> Tensor:
+    """Return `value.to(dtype)`, which a traced graph would hold where it changes nothing."""
+    return value if value.dtype == dtype else value.to(dtype)
 
 
 def is_dual(value: Tensor) -> bool:
