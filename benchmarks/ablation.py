@@ -78,22 +78,21 @@ TABLES = {
         Trial("MeanFlow, endpoints only", _RECIPE, "mixed"),
         Trial("MeanFlow, then reflow", _RECIPE, "mixed", 0.2),
         Trial("MeanFlow, then reflow, seeding", _RECIPE, "seeding", 0.1),
-        Trial("reflow at once, seeding", _ENDPOINTS, "seeding", 0.0),
         Trial("regression, mixed", _REGRESSION, "mixed"),
         Trial("regression, seeding", _REGRESSION, "seeding"),
-        Trial("regression, then reflow (fit.py)", _REGRESSION, "seeding", 0.5),
-        Trial("regression, reflow at once", _REGRESSION, "seeding", 0.0),
+        Trial("regression, then reflow", _REGRESSION, "seeding", 0.5),
+        Trial("reflow at once (fit.py)", _REGRESSION, "seeding", 0.0),
         Trial("flow matching", {"flow_matching_ratio": 1.0, "fk_loss_weight": 0.0}, "mixed", 1.0, (1, 4, 10)),
     ),
     "features": (
-        Trial("all", _REGRESSION, "seeding", 0.5),
-        Trial("no step", _REGRESSION, "seeding", 0.5, hidden=FEATURES[4:]),
-        Trial("no step, no difference", _REGRESSION, "seeding", 0.5, hidden=FEATURES[3:]),
-        Trial("target and angles only", _REGRESSION, "seeding", 0.5, hidden=FEATURES[2:]),
-        Trial("network v1, tiny", _REGRESSION, "seeding", 0.5, network="v1", preset="tiny"),
+        Trial("all", _REGRESSION, "seeding", 0.0),
+        Trial("no step", _REGRESSION, "seeding", 0.0, hidden=FEATURES[4:]),
+        Trial("no step, no difference", _REGRESSION, "seeding", 0.0, hidden=FEATURES[3:]),
+        Trial("target and angles only", _REGRESSION, "seeding", 0.0, hidden=FEATURES[2:]),
+        Trial("network v1, tiny", _REGRESSION, "seeding", 0.0, network="v1", preset="tiny"),
     ),
     "looks": tuple(
-        Trial(f"{trained} in training, {evaluated} after", _REGRESSION, "seeding", 0.5, looks=(trained, evaluated))
+        Trial(f"{trained} in training, {evaluated} after", _REGRESSION, "seeding", 0.0, looks=(trained, evaluated))
         for trained, evaluated in ((1, 1), (1, 12), (2, 12), (4, 4), (4, 8), (4, 12), (4, 24), (8, 12))
     ),
 }

@@ -55,7 +55,6 @@ _VAL_ROWS = 10_000  # rows of a validation
 # Of the recipe; docs/measurements/training.md has the measurements behind what differs from TrainConfig's defaults.
 _WARMUP = 0.03  # share of the steps over which the learning rate rises
 _LEARNING_RATE_BY_WIDTH = 6e-3 * 128  # learning rate times width
-_REFLOW_AFTER = 0.2  # of the time; until then the rows keep their own solutions, and cost a quarter
 _FK_LOSS_WEIGHT = 2.0  # of the error of the one-step solutions beside the distance to the rows' own
 _EMA_SHARE, _MAX_EMA_STEPS = 0.02, 1000.0  # steps that the averaged weights look back: share of the run, and at most
 _LEAST_STEPS = 20  # however short the time: fewer leave no step for the warm-up
@@ -295,7 +294,7 @@ def _config(robot: Robot, settings: FitSettings) -> TrainConfig:
         flow_matching_ratio=0.0,
         endpoint_ratio=1.0,
         fk_loss_weight=_FK_LOSS_WEIGHT,
-        reflow_start=1,  # of the steps that are timed
+        reflow_start=1,
         collision_free=settings.collision_free,
         save_interval=0,
         best_by="success",
@@ -311,7 +310,6 @@ def _scheduled(config: TrainConfig, steps: int) -> TrainConfig:
         max_steps=steps,
         num_epochs=steps,
         warmup_steps=round(_WARMUP * steps),
-        reflow_start=max(1, round(_REFLOW_AFTER * steps)),
         ema_decay=1 - 1 / max(2.0, min(_MAX_EMA_STEPS, _EMA_SHARE * steps)),
         log_interval=max(1, min(50, steps // 10)),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -140,6 +142,13 @@ class MeanFlowNet(Network):
                 for _ in range(self.config.passes + 1):  # the last one judges
                     at, answer, least = self.judged_look(at, answer, least, target_pose, r, t)
         return (answer - q) / (1 - r).clamp_min(MIN_REMAINING)
+
+    def without_restarts(self) -> MeanFlowNet:
+        """Return a network of the same parameters that begins at q alone."""
+        network = copy.deepcopy(self, {id(parameter): parameter for parameter in self.parameters()})
+        network.config = replace(self.config, starts=1)
+        network.starts.shifts = self.starts.shifts[:1]
+        return network
 
     def start(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return where an evaluation begins: q_0, the best so far, both [N, J], and its squared error, [N, 1]."""

@@ -54,9 +54,8 @@ class TrainConfig:
         curriculum_steps: Steps over which intervals grow from short to whole and references from near to far; 0 starts
             with whole ones.
         reflow_start: Step from which rows are coupled anew: the target becomes the solution that refinement reaches
-            from the averaged network's own one-step answer to the row's start, where it reaches one that is at most
-            twice as far from the start as the row's own (reflow, Liu et al. 2022, "Flow Straight and Fast", with its
-            samples put onto the solutions, and no far ones for near ones); 0 turns it off.
+            from the averaged network's own one-step answer to the row's start, where it reaches one (reflow, Liu et al.
+            2022, "Flow Straight and Fast", with its samples put onto the solutions); 0 turns it off.
         collision_free: Train towards solutions free of self-collision alone, on the CPU: online rows have no others,
             and reflow leads to no others. A file's rows stay as they are.
         reference_noise: On-the-fly augmentation: N(0, s^2) noise on each row's reference, s in [rad] (or [m]).

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mfik import ops
 from mfik.data import StepRows, free_check
-from mfik.model import SingleStep
+from mfik.model import Network, SingleStep
 from mfik.robots import Robot
 from mfik.train.v1.config import TrainConfig
 from mfik.train.v1.step import Sample
@@ -19,7 +19,6 @@ from mfik.train.v1.step import Sample
 _NOISE_SALT = 0x5EED_0F_A06  # separates the augmentation's random streams from the online rows'
 _REFLOW_REFINEMENTS = 10  # at most, from the network's answer to the solution that becomes the target
 _REFLOW_TOLERANCE = 1e-4  # [m] and [rad]: far below what a network tells apart
-_REFLOW_WAY = 2.0  # times as far from the reference as the row's own solution, at most (docs/measurements/training.md)
 
 
 class Phase(NamedTuple):
@@ -49,13 +48,13 @@ class Sampler:
         self,
         config: TrainConfig,
         robot: Robot,
-        average: nn.Module,
+        average: Network,
         number: Tensor,
         position: Tensor,
         autocast: Callable[[], AbstractContextManager],
         rank: int,
     ) -> None:
-        self._config, self._robot, self._average = config, robot, average
+        self._config, self._robot, self._teacher = config, robot, SingleStep(average.without_restarts())
         self.accepted = torch.zeros((), device=number.device)
         self._number, self._position, self._autocast, self._rank = number, position, autocast, rank
         self._is_free = free_check(robot, number.device) if config.collision_free else None
@@ -106,9 +105,10 @@ class Sampler:
     @torch.no_grad()
     def _reflow(self, q_ref: Tensor, target_pose: Tensor, q_own: Tensor) -> Tensor:
         """Return the solution that each row shall lead to, [B, J]: that which refinement reaches from the averaged
-        network's answer, where it reaches one and the row's own is not nearer to the reference by far."""
+        network's answer, where it reaches one. It does not begin anew elsewhere: what it led to from there would be
+        another place's answer (docs/measurements/training.md)."""
         with self._autocast():
-            q = SingleStep(self._average)(q_ref, target_pose).float()
+            q = self._teacher(q_ref, target_pose).float()
         q = torch.where(q.isfinite(), q, q_ref)
         q, converged, _ = ops.refine(
             self._robot,
@@ -120,7 +120,5 @@ class Sampler:
         )
         if self._is_free is not None:
             converged = converged & self._is_free(q)
-        way, own_way = ((solution - q_ref).norm(dim=-1) for solution in (q, q_own))
-        taken = converged & (way <= _REFLOW_WAY * own_way)
-        self.accepted.copy_(taken.float().mean())
-        return torch.where(taken.unsqueeze(-1), q, q_own)
+        self.accepted.copy_(converged.float().mean())
+        return torch.where(converged.unsqueeze(-1), q, q_own)
