@@ -109,7 +109,7 @@ def test_a_network_of_type_v2_agrees_in_every_engine(any_robot, passes, tmp_path
     """After one look everywhere; after several where they lead to the pose, as other rows amplify rounding."""
     robot = any_robot
     torch.manual_seed(0)
-    model = v2.MeanFlowNet(v2.ModelConfig(robot.dof, width=128, num_blocks=3, passes=passes), robot).eval()
+    model = v2.MeanFlowNet(v2.ModelConfig(robot.dof, width=128, num_blocks=3, passes=passes, starts=1), robot).eval()
     torch.nn.init.normal_(model.head.weight, std=0.05)
     export_bundle(tmp_path / "b", model, document(model, robot))
     q_ref, pose = near_and_far(robot)
@@ -171,8 +171,8 @@ def test_load_bundle_gives_back_a_network_of_type_v2(tmp_path):
     loaded, loaded_robot, description = load_bundle(tmp_path)
     assert loaded.config == model.config and loaded_robot.fingerprint() == robot.fingerprint()
     assert description["model"] == {
-        "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 4, "training_passes": 4,
-        "starts": 1,
+        "type": "v2", "dof": 7, "width": 24, "num_blocks": 2, "passes": 12, "training_passes": 4,
+        "starts": 6,
     }  # fmt: skip
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in model.state_dict().items())
     q_ref, pose = (torch.from_numpy(x) for x in targets(robot, 5))

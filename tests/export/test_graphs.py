@@ -34,7 +34,7 @@ def finished(request, tmp_path_factory):
     if request.param == "v1":
         model = v1.MeanFlowNet(v1.ModelConfig(dof=6, width=16, num_blocks=1, cond_dim=8, encoding="none")).eval()
     else:
-        model = v2.MeanFlowNet(v2.ModelConfig(dof=6, width=16, num_blocks=1, passes=4), robot).eval()
+        model = v2.MeanFlowNet(v2.ModelConfig(dof=6, width=16, num_blocks=1, passes=4, starts=1), robot).eval()
     torch.nn.init.normal_(model.head.weight, std=0.1)
     path = tmp_path_factory.mktemp("finished") / request.param
     export_bundle(path, model, document(model, robot), refine=12, errors=True)
@@ -110,7 +110,7 @@ def test_a_rotation_that_is_right_from_the_start_stays_a_number(kinds, tmp_path)
     )
     (tmp_path / "gantry.urdf").write_text(f'<robot name="gantry">{links}{joints}</robot>')
     robot = load_robot(tmp_path / "gantry.urdf")
-    model = v2.MeanFlowNet(v2.ModelConfig(dof=robot.dof, width=16, num_blocks=1, passes=12), robot).eval()
+    model = v2.MeanFlowNet(v2.ModelConfig(dof=robot.dof, width=16, num_blocks=1, passes=12, starts=1), robot).eval()
     export_bundle(tmp_path / "bundle", model, document(model, robot), refine=5, errors=True)
     wanted = torch.zeros(20, robot.dof, dtype=torch.float64)
     wanted[:, :3] = torch.rand(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5

@@ -19,7 +19,7 @@ def published(monkeypatch):
     monkeypatch.setattr(fit, "plot_run", lambda output: None)
     for name, value in {"_EPOCH_ROWS": 64, "_VAL_ROWS": 16, "_TRIAL_STEPS": 1, "_LEAST_STEPS": 4}.items():
         monkeypatch.setattr(fit, name, value)
-    small = {"width": 16, "num_blocks": 1, "passes": 1, "training_passes": 2}
+    small = {"width": 16, "num_blocks": 1, "passes": 1, "training_passes": 2, "starts": 1}
     monkeypatch.setitem(v2.ModelConfig.SIZES, "nano", small)
     return calls
 

@@ -18,7 +18,7 @@ BATCH = 16
 BLOCK = 4  # steps whose rows are drawn at once
 SIZES = {
     "v1": v1.ModelConfig(width=16, num_blocks=1, cond_dim=8, encoding="none"),
-    "v2": v2.ModelConfig(width=16, num_blocks=1, passes=1, training_passes=2),
+    "v2": v2.ModelConfig(width=16, num_blocks=1, passes=1, training_passes=2, starts=1),
 }
 PANDA = load_robot("panda")
 DATA = generate(PANDA, 100, coupling="local", seed=1)

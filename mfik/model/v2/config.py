@@ -34,7 +34,7 @@ class ModelConfig(NetworkConfig):
         "small": {"width": 320, "num_blocks": 5},
         "mini": {"width": 192, "num_blocks": 3},
         "tiny": {"width": 128, "num_blocks": 3},
-        "nano": {"width": 64, "num_blocks": 3, "passes": 12, "starts": 6},
+        "nano": {"width": 64, "num_blocks": 3},
     }
     LIMITS: ClassVar = {
         "width": MAX_WIDTH, "num_blocks": MAX_BLOCKS, "passes": MAX_PASSES,
@@ -43,9 +43,9 @@ class ModelConfig(NetworkConfig):
 
     width: int = 1216
     num_blocks: int = 6
-    passes: int = 4
+    passes: int = 12
     training_passes: int = 4
-    starts: int = 1
+    starts: int = 6
 
 
 PRESETS = tuple(ModelConfig.SIZES)  # names of the sizes
