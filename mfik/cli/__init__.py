@@ -59,6 +59,7 @@ def add_robot_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGrou
     parser.add_argument("--tip_link", help="tool frame; default: the group's, the preset's, or the file's only leaf")
     parser.add_argument("--group", help="planning group of the SRDF file, whose chain is taken")
     parser.add_argument("--srdf", metavar="FILE", help="SRDF file with groups and with pairs of links not to check")
+    parser.add_argument("--spheres", metavar="FILE", help="file of the robot's spheres (scripts/fit_spheres.py)")
     add_source_arguments(parser)
 
 
@@ -78,7 +79,7 @@ def robot_arguments(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ArgumentError: --xacro_args has another form.
     """
-    own = {name: getattr(args, name) for name in ("base_link", "tip_link", "group", "srdf")}
+    own = {name: getattr(args, name) for name in ("base_link", "tip_link", "group", "srdf", "spheres")}
     return own | source_arguments(args)
 
 

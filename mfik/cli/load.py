@@ -25,7 +25,6 @@ def add_solver_arguments(parser: argparse.ArgumentParser, *, required: bool = Tr
         "robot", metavar="ROBOT", nargs=number, help=f"{ROBOT}; or a bundle, or the name of a pretrained model"
     )
     add_robot_arguments(parser)
-    parser.add_argument("--spheres", metavar="FILE", help="file of the robot's spheres (scripts/fit_spheres.py)")
 
 
 def load_solver(args: argparse.Namespace) -> Solver:
@@ -38,7 +37,7 @@ def load_solver(args: argparse.Namespace) -> Solver:
         BundleError: The bundle cannot be used.
         RobotError: The robot cannot be used.
     """
-    description: dict[str, Any] = robot_arguments(args) | {"spheres": args.spheres}
+    description: dict[str, Any] = robot_arguments(args)
     given = [name for name, value in description.items() if value]
     if args.robot in pretrained_names() and not given:
         return Solver.pretrained(args.robot)

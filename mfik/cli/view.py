@@ -16,7 +16,6 @@ def add_arguments(parser: Parser) -> None:
     add_robot_arguments(parser)  # ends: by default the model's
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on: whoever reaches it moves the target")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, or the next free one")
-    parser.add_argument("--spheres", help="file of the robot's spheres (scripts/fit_spheres.py), to look at them")
     parser.add_argument(
         "--world", type=Path, help="file of the shapes around the robot: JSON or YAML list (World.from_dicts)"
     )
@@ -34,7 +33,7 @@ def run(args: argparse.Namespace, parser: Parser) -> None:
 
     world = None if args.world is None else World.from_file(args.world)
     description = robot_arguments(args)
-    session = Session(choose_solver(args.robot, args.model, spheres=args.spheres, **description), world)
+    session = Session(choose_solver(args.robot, args.model, **description), world)
     robot = session.solver.robot
     bodies, note = draw_robot(robot, args.robot, description["xacro_args"], description["package_paths"])
     print(note)

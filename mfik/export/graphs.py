@@ -263,7 +263,6 @@ class _ExactGeometry(Geometry):
             return super().angle(sine, cosine)
         return 2 * torch.atan(sine / (cosine + self.above_one))
 
-
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
         if torch.jit.is_tracing():  # ONNX has no solver
             return torch.linalg.solve(matrix, wanted.unsqueeze(-1))

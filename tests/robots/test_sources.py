@@ -19,6 +19,7 @@ from mfik.errors import ArgumentError, MfikError, RobotError
 from mfik.robots import load_robot
 from mfik.robots.geometry import Shape, mesh_path
 from mfik.robots.packages import package_folders
+from mfik.solve import Solver
 
 MAIN = """<robot xmlns:xacro="http://www.ros.org/wiki/xacro" name="arm">
   <xacro:arg name="length" default="0.5"/>
@@ -348,7 +349,7 @@ def test_a_group_may_have_mimic_joints(tmp_path):
         load_robot(tmp_path / "r.urdf", srdf=tmp_path / "none.srdf")
 
 
-def test_scripts_take_groups_arguments_and_packages(grouped, xacro_file, tmp_path):
+def test_scripts_take_groups_arguments_packages_and_spheres(grouped, xacro_file, tmp_path):
     urdf, srdf = grouped
 
     def export(*arguments):
@@ -357,6 +358,11 @@ def test_scripts_take_groups_arguments_and_packages(grouped, xacro_file, tmp_pat
 
     out = export("--robot", urdf, "--group", "joints", "--srdf", srdf, "--output", tmp_path / "a")
     assert out.returncode == 0 and "r, 3 joints" in out.stdout, out.stderr
+    spheres = tmp_path / "spheres.yml"
+    spheres.write_text("collision_spheres: {tool: [{center: [0, 0, 0], radius: 0.1}]}")
+    out = export("--robot", urdf, "--tip_link", "tool", "--spheres", spheres, "--output", tmp_path / "with_spheres")
+    assert out.returncode == 0, out.stderr
+    assert [link.name for link in Solver.load(tmp_path / "with_spheres").robot.body.links] == ["tool"]
     file, share = xacro_file
     arm = ["--robot", file, "--output", tmp_path / "b", "--package_paths", share]
     out = export(*arm, "--xacro_args", "hand:=true", "length:=0.3")

@@ -160,8 +160,8 @@ class Geometry(nn.Module):
         return torch.atan2(sine, cosine)
 
     def _posed(self, q: Tensor, target: Target) -> tuple[Target, tuple[Tensor, Tensor], list[Tensor], Tensor, Tensor]:
-        """Return the target in F, sines and cosines of the joints, [N, J], and as [N, 4, 4] frames with the joints' axes
-        as z, the last of them M, what turns M* back, and the tool."""
+        """Return the target in F, sines and cosines of the joints, [N, J], and as [N, 4, 4] frames with the joints'
+        axes as z, the last of them M, what turns M* back, and the tool."""
         if self.kinds[-1] == "prismatic":
             back = (self.identity + q[:, -1:] * self.slide).view(-1, 4, 4)
             target = self._faced(target._replace(wanted=target.wanted @ back))

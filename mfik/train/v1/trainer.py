@@ -122,8 +122,9 @@ class MeanFlowTrainer:
         self.optimizer = self._step.optimizer
         self._mined_share = torch.zeros((), device=self.device)
         self._position = torch.zeros(1, device=self.device)  # where the schedules stand, in steps
+        average = cast(Network, self.ema.module)
         self._sampler = Sampler(
-            config, self.robot, self.ema.module, self._step.number, self._position, self._autocast, self.rank
+            config, self.robot, average, self._step.number, self._position, self._autocast, self.rank
         )
         # The references copy constants from the host, which a graph cannot hold.
         needed = ("sample_batch", "weighted_residual_loss", "fk_error")
