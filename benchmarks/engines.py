@@ -73,7 +73,7 @@ def looks_of(model: Network, q_ref: torch.Tensor, pose: torch.Tensor) -> np.ndar
     return np.array(counts)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def time_graphs(name: str, num: int = 1000) -> None:
     """Print what evaluations of a shipped model's graphs take."""
     import onnxruntime

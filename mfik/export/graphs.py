@@ -23,13 +23,14 @@ from onnxscript import opset18
 from torch import Tensor, nn
 
 from mfik.model import Network, SingleStep
-from mfik.model.v2 import Geometry, MeanFlowNet, Starts, Target, judged
+from mfik.model.v2 import Geometry, Judge, MeanFlowNet, ResidualBlock, Starts, Target
 from mfik.robots import Robot
 
 METADATA_KEY = "mfik"  # of the bundle's document, in every file
 INPUTS = ("q_ref", "target_pose")
 OUTPUTS = ("q_solution", "pos_error", "rot_error", "inside")  # the last three on request
 _OPSET = 20
+_SILU_IS_ONE = 1.2784645427610738  # x with silu(x) = 1
 _IR_VERSION = 10
 
 
@@ -265,7 +266,7 @@ class _ExactGeometry(Geometry):
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
         if torch.jit.is_tracing():  # ONNX has no solver
-            return torch.linalg.solve(matrix, wanted.unsqueeze(-1))
+            return torch.linalg.solve_ex(matrix, wanted.unsqueeze(-1))[0]
         return super()._solve(matrix, wanted)
 
 
@@ -305,6 +306,28 @@ class _Begin(nn.Module):
         return torch.cat((self.starts(begun, shift), state[:, begun.shape[1] :]), -1)
 
 
+class _Block(nn.Module):
+    """A residual block whose second layer takes its bias from a constant 1, one more output of the first one.
+
+    TorchScript transposes the weights of nn.Linear in every call. (addmm with constant weights would be one operation
+    for product and sum, but its shape is mistaken for that of the weights when a frozen graph is optimized.)
+    """
+
+    second: Tensor
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        first, second = block.linear1, block.linear2
+        self.first = nn.Linear(first.in_features, first.out_features + 1)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.cat((first.weight, torch.zeros_like(first.weight[:1]))))
+            self.first.bias.copy_(torch.cat((first.bias, first.bias.new_tensor([_SILU_IS_ONE]))))
+        self.register_buffer("second", torch.cat((second.weight.t(), second.bias.unsqueeze(0))).detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + nn.functional.silu(self.first(nn.functional.silu(x))) @ self.second
+
+
 class _Look(nn.Module):
     """(state, target) -> state: one of the looks that a network of type v2 takes in an evaluation at (0, 1)."""
 
@@ -319,13 +342,14 @@ class _Look(nn.Module):
         with torch.no_grad():
             self.network.input.weight.copy_(weight.new_zeros(len(weight), size).index_copy(1, geometry.order, weight))
             self.network.input.bias.copy_(layer.bias + by_t)
+        self.network.blocks = nn.ModuleList(_Block(block) for block in network.blocks)
 
     def forward(self, state: Tensor, target: Tensor) -> Tensor:
         at, best, least = _parts(state, self.dof)
         parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
         seen, error2 = parts.float(), error2.float()
         ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 51, self.dof), error2)
-        return torch.cat((ahead, *judged(at, error2, best, least)), -1)
+        return torch.cat((ahead, *self.network.judge(at, error2, best, least)), -1)
 
 
 class _Step(nn.Module):
@@ -336,7 +360,7 @@ class _Step(nn.Module):
 
     def __init__(self, geometry: _ExactGeometry, lower: Tensor, upper: Tensor) -> None:
         super().__init__()
-        self.geometry, self.dof = geometry, len(lower)
+        self.geometry, self.judge, self.dof = geometry, Judge(lower.device), len(lower)
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
@@ -344,7 +368,7 @@ class _Step(nn.Module):
         at, best, least = _parts(state, self.dof)
         parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
         ahead = (at + parts.narrow(-1, 3 * self.dof + 51, self.dof).float()).clamp(self.lower, self.upper)
-        return torch.cat((ahead, *judged(at, error2.float(), best, least)), -1)
+        return torch.cat((ahead, *self.judge(at, error2.float(), best, least)), -1)
 
 
 class _Answer(nn.Module):

@@ -2,6 +2,6 @@
 
 from mfik.model.v2.config import PRESETS, ModelConfig
 from mfik.model.v2.features import Geometry, Target
-from mfik.model.v2.network import NEAR2, MeanFlowNet, Starts, judged
+from mfik.model.v2.network import NEAR2, Judge, MeanFlowNet, ResidualBlock, Starts
 
-__all__ = ["NEAR2", "PRESETS", "Geometry", "MeanFlowNet", "ModelConfig", "Starts", "Target", "judged"]
+__all__ = ["NEAR2", "PRESETS", "Geometry", "Judge", "MeanFlowNet", "ModelConfig", "ResidualBlock", "Starts", "Target"]

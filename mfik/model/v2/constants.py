@@ -121,7 +121,8 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
     origins[0] = unit  # the chain begins at F
     fixed, moving = _motions(robot.kinds, origins, scale)
     lengths = {(16 + i, 4 * i + 3): scale for i in range(3)}
-    unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
+    unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype)
+    per_range = limited * 2.0 / (upper - lower)
     column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * num_products}
     return {
         "fixed": fixed,
@@ -135,11 +136,11 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "turn": _entries((2, 16), {(0, 0): 1, (1, 1): 1, (1, 4): -1, (0, 5): 1}, unit),
         "slide": _entries((1, 16), {(0, 11): -scale}, unit),
         "unmoved": _entries((4, 4), {(i, j): 1 for i in range(4) for j in range(4) if j < 3 or i == 3}, unit),
-        "midpoint": 0.5 * (lower + upper),
-        "per_range": limited * 2.0 / (upper - lower),
+        "per_range": per_range,
+        "origin": -0.5 * (lower + upper) * per_range,
         "difference": _entries((16, 11 + 6 * num_products), {**_DIFFERENCE, **column}, unit),
         "motion": torch.stack((turns,) * 9 + (scale * (1 - turns),) * 3, -1)[:, :num_products],
-        "damping": DAMPING_GAIN * unit6.unsqueeze(0),
+        "damping": DAMPING_GAIN * unit6,
         "least_damping": DAMPING_FLOOR * unit6,
         "cofactor": _entries((18, 9), _COFACTOR, unit),
         "third": unit.new_full((9, 1), 1 / 3),
@@ -147,6 +148,8 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "only_first": torch.eye(robot.dof, device=unit.device, dtype=unit.dtype)[:1],
         "only_x": unit[0, :2],
         "nothing": unit.new_zeros(1),
+        "one": unit.new_ones(1),
+        "at_limit": unit.new_tensor([AT_LIMIT]),
     }
 
 

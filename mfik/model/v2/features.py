@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from mfik import ops
-from mfik.model.v2.constants import AT_LIMIT, AXIS_RADIUS, indices, matrices, number_of_products
+from mfik.model.v2.constants import AXIS_RADIUS, indices, matrices, number_of_products
 from mfik.robots import Robot
 
 
@@ -73,7 +73,7 @@ class Geometry(nn.Module):
     turn: Tensor
     slide: Tensor
     unmoved: Tensor
-    midpoint: Tensor
+    origin: Tensor
     per_range: Tensor
     difference: Tensor
     motion: Tensor
@@ -85,6 +85,8 @@ class Geometry(nn.Module):
     only_first: Tensor
     only_x: Tensor
     nothing: Tensor
+    one: Tensor
+    at_limit: Tensor
     order: Tensor
     pairs: Tensor
     blocks: Tensor
@@ -143,7 +145,7 @@ class Geometry(nn.Module):
         turn, tip, column = self._difference(target.rotation, tool)
         error = torch.cat((target.position - tip, turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
-        place = (q - self.midpoint) * self.per_range
+        place = torch.addcmul(self.origin, q, self.per_range)
         columns = self._columns(torch.cat(joints, 1).view(-1, len(joints), 16), column)
         step = self._step(place, columns, error, error2)
         return torch.cat((place, sin, cos, wanted, own, wanted - own, turn, step), -1), error2
@@ -167,7 +169,7 @@ class Geometry(nn.Module):
             target = self._faced(target._replace(wanted=target.wanted @ back))
         turned = q - target.azimuth
         sin, cos = turned.sin(), turned.cos()
-        motions = torch.addmm(self.fixed, torch.cat((cos, sin, q), -1), self.moving)
+        motions = torch.cat((cos, sin, q), -1) @ self.moving + self.fixed
         *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
         joints = links[:1]
         for link in links[1:]:
@@ -230,15 +232,15 @@ class Geometry(nn.Module):
             error2: Its square, [N, 1].
         """
         pull = torch.bmm(columns, error.unsqueeze(-1))
-        free = place.unsqueeze(-1) * pull.sign() < AT_LIMIT
+        free = place.unsqueeze(-1) * pull.sign() < self.at_limit
         # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
-        damping = torch.addmm(self.least_damping, error2, self.damping)
+        damping = torch.addcmul(self.least_damping, error2.unsqueeze(-1), self.damping)
         columns = torch.where(free, columns, self.nothing)
         exact, damping, error = (_as(torch.float64, x) for x in (columns, damping, error))
-        y = self._solve(torch.baddbmm(damping.view(-1, 6, 6), exact.mT, exact), error)
+        y = self._solve(torch.baddbmm(damping, exact.mT, exact), error)
         step = _as(columns.dtype, torch.bmm(exact, y).view(-1, len(self.kinds)))
         square = step.square().sum(-1, keepdim=True)
-        return step / (1 + square * square)
+        return step / torch.addcmul(self.one, square, square)
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
         """Return x, [N, 6, 1], which symmetric, positive definite matrices, [N, 6, 6], make what is wanted, [N, 6], by

@@ -68,6 +68,33 @@ class Starts(nn.Module):
         return at.clamp(self.lower, self.upper)
 
 
+class Judge(nn.Module):
+    """What an evaluation keeps of its looks. (Constants are tensors: graphs make one of a number in every look.)"""
+
+    near2: Tensor
+    none: Tensor
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.register_buffer("near2", torch.tensor([NEAR2], device=device), persistent=False)
+        self.register_buffer("none", torch.zeros(1, device=device), persistent=False)
+
+    def forward(self, at: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the best of an evaluation's looks and its squared error, [N, J] and [N, 1]; 0 where it has settled.
+
+        What is not a number is handed out, too: an answer to a pose that is not finite is none.
+
+        Args:
+            at: Where the last look was.
+            error2: Squared pose error at the last look.
+            best: Of the looks before.
+            least: Its squared pose error; infinite before the first look.
+        """
+        kept = error2 >= least  # which what is no number is not
+        settled = least <= self.near2  # by the look before
+        return torch.where(kept, best, at), torch.where(settled, self.none, torch.where(kept, least, error2))
+
+
 class MeanFlowNet(Network):
     """Mean velocity u(q, r, t | target_pose) over [r, t] of the flow that is at q at time r.
 
@@ -102,6 +129,7 @@ class MeanFlowNet(Network):
     config: ModelConfig
     lower: Tensor
     upper: Tensor
+    gate2: Tensor
 
     def __init__(self, config: ModelConfig, robot: Robot) -> None:
         super().__init__()
@@ -123,6 +151,8 @@ class MeanFlowNet(Network):
         }
         for name, value in limits.items():
             self.register_buffer(name, value.float(), persistent=False)
+        self.register_buffer("gate2", torch.tensor([GATE2], device=lower.device), persistent=False)
+        self.judge = Judge(lower.device)
         self.starts = Starts(limits["lower"], limits["upper"], config.starts)
 
     def forward(self, q: Tensor, target_pose: Tensor, r: Tensor, t: Tensor) -> Tensor:
@@ -160,7 +190,7 @@ class MeanFlowNet(Network):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Look once more: return q_k+1, and of q_0 to q_k the best and its squared error, from q_k and those before."""
         ahead, error2 = self.look(at, target, r, t)
-        return ahead, *judged(at, error2, best, least)
+        return ahead, *self.judge(at, error2, best, least)
 
     def look(self, q: Tensor, target: Tensor | Target, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
@@ -174,30 +204,14 @@ class MeanFlowNet(Network):
         x = self.input(seen)
         for block in self.blocks:
             x = block(x)
-        learned = error2 / (error2 + GATE2) * self.head(nn.functional.silu(x))
-        q = q + step + learned
+        gate = error2 / (error2 + self.gate2)
+        q = torch.addcmul(q + step, gate, self.head(nn.functional.silu(x)))
         limited = _Limited.apply if self._learns(q) else torch.clamp
         return limited(q, self.lower, self.upper)
 
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
         return self.training and at.requires_grad and not is_dual(at)
-
-
-def judged(at: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best of an evaluation's looks and its squared error, [N, J] and [N, 1]; 0 where it has settled.
-
-    What is not a number is handed out, too: an answer to a pose that is not finite is none.
-
-    Args:
-        at: Where the last look was.
-        error2: Squared pose error at the last look.
-        best: Of the looks before.
-        least: Its squared pose error; infinite before the first look.
-    """
-    kept = error2 >= least  # which what is no number is not
-    settled = least <= NEAR2  # by the look before
-    return torch.where(kept, best, at), torch.where(kept, least, error2).masked_fill(settled, 0)
 
 
 class _UnsettledRows(torch.autograd.Function):
