@@ -13,7 +13,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import onnx
 import onnx_ir as ir
@@ -48,11 +48,11 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated and stays the requested format
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # shapes are checked, and limits are constants
         solver = _Solver(model, robot, refine, errors).eval()
-        state, target = solver.start(*_example(robot))
+        q, *target = solver.start(*_example(robot))
         for i, loop in enumerate(solver.loops):
             assert isinstance(loop, _Loop)
-            loop.begin = torch.jit.trace(loop.begin, (state, state[:, : robot.dof], loop.shifts[0]), check_trace=False)
-            loop.step = torch.jit.trace(loop.step, (state, target), check_trace=False)
+            loop.starts = torch.jit.trace(loop.starts, (q, loop.shifts[0]), check_trace=False)
+            loop.step = torch.jit.trace(loop.step, (q, q, _unknown(q), *target), check_trace=False)
             solver.loops[i] = torch.jit.script(loop)
         graph = torch.jit.freeze(torch.jit.trace(solver, _example(robot), check_trace=False))
         buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
@@ -63,16 +63,18 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
 def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, errors: bool = False) -> onnx.ModelProto:
     """Return an ONNX model of a network, with the document in its metadata; arguments as of `torchscript`."""
     solver = _Solver(model, robot, refine, errors).eval()
+    start, dof = _FlatStart(solver.start), robot.dof
     with torch.no_grad():
-        state, target = solver.start(*_example(robot))
+        state, target = start(*_example(robot))
     parts = [
-        _Part("start", solver.start, _example(robot)),
-        _Part("answer", solver.answer, (state, target)),
+        _Part("start", start, _example(robot)),
+        _Part("answer", _FlatAnswer(solver.answer, dof), (state, target)),
     ]
     for i, loop in enumerate(solver.loops):
         assert isinstance(loop, _Loop)
-        parts.append(_Part(f"begin{i}", loop.begin, (state, state[:, : robot.dof]), (loop.shifts[0],)))
-        parts.append(_Part(f"step{i}", loop.step, (state, target)))
+        assert isinstance(loop.starts, Starts)
+        parts.append(_Part(f"begin{i}", _FlatBegin(loop.starts), (state, state[:, :dof]), (loop.shifts[0],)))
+        parts.append(_Part(f"step{i}", _FlatStep(loop.step, dof), (state, target)))
     whole = ir.from_onnx_text(_onnx_text(robot.dof, solver.loops, OUTPUTS if errors else OUTPUTS[:1]))
     for name, part in _graphs(parts).items():
         whole.functions["mfik", name, ""] = ir.Function("mfik", name, graph=part, attributes=[])
@@ -271,11 +273,8 @@ class _ExactGeometry(Geometry):
 
 
 class _Start(nn.Module):
-    """(q_ref, target_pose) -> (state, target).
-
-    State, [N, 2 J + 1], is where a look is, the best so far, and its squared error; target, [N, J + 35], the fields of
-    `Target`, flat; of a graph that compares no pose with it, [N, 0].
-    """
+    """(q_ref, target_pose) -> where the looks begin, and the fields of `Target`; none in a graph that compares no pose
+    with them."""
 
     def __init__(
         self, network: nn.Module | None, geometry: _ExactGeometry | None, limits: tuple[Tensor, Tensor] | None
@@ -283,27 +282,13 @@ class _Start(nn.Module):
         super().__init__()
         self.network, self.geometry, self.limits = network, geometry, limits
 
-    def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, ...]:
         position, quat = target_pose.double().split((3, 4), -1)
         pose = torch.cat((position, quat / quat.norm(dim=-1, keepdim=True)), -1)
         q = q_ref if self.network is None else self.network(q_ref, pose.float())
         if self.limits is not None:
             q = q.clamp(*self.limits)
-        state = torch.cat((q, q, torch.full_like(q[:, :1], torch.inf)), -1)
-        if self.geometry is None:
-            return state, pose[:, :0]
-        return state, torch.cat([field.flatten(1) for field in self.geometry.prepare(pose)], -1)
-
-
-class _Begin(nn.Module):
-    """(state, begun, shift) -> the state at the start of a row of `Starts.shifts`."""
-
-    def __init__(self, starts: Starts) -> None:
-        super().__init__()
-        self.starts = starts
-
-    def forward(self, state: Tensor, begun: Tensor, shift: Tensor) -> Tensor:
-        return torch.cat((self.starts(begun, shift), state[:, begun.shape[1] :]), -1)
+        return q, *(() if self.geometry is None else self.geometry.prepare(pose))
 
 
 class _Block(nn.Module):
@@ -329,7 +314,8 @@ class _Block(nn.Module):
 
 
 class _Look(nn.Module):
-    """(state, target) -> state: one of the looks that a network of type v2 takes in an evaluation at (0, 1)."""
+    """(at, best, least, fields of `Target`) -> at, best, least: one of the looks that a network of type v2 takes in an
+    evaluation at (0, 1), from where it is, [N, J], with the best so far, [N, J], and its squared error, [N, 1]."""
 
     def __init__(self, network: MeanFlowNet, geometry: _ExactGeometry) -> None:
         super().__init__()
@@ -342,18 +328,18 @@ class _Look(nn.Module):
         with torch.no_grad():
             self.network.input.weight.copy_(weight.new_zeros(len(weight), size).index_copy(1, geometry.order, weight))
             self.network.input.bias.copy_(layer.bias + by_t)
-        self.network.blocks = nn.ModuleList(_Block(block) for block in network.blocks)
+        self.network.blocks = nn.ModuleList(_Block(cast(ResidualBlock, block)) for block in network.blocks)
 
-    def forward(self, state: Tensor, target: Tensor) -> Tensor:
-        at, best, least = _parts(state, self.dof)
-        parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
+    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        parts, error2 = self.geometry.parts(at.double(), Target(*target))
         seen, error2 = parts.float(), error2.float()
         ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 51, self.dof), error2)
-        return torch.cat((ahead, *self.network.judge(at, error2, best, least)), -1)
+        return ahead, *self.network.judge(at, error2, best, least)
 
 
 class _Step(nn.Module):
-    """(state, target) -> state: one step of damped least squares within the limits, a look without a network."""
+    """A look without a network: one step of damped least squares within the limits. Takes and returns what `_Look`
+    does."""
 
     lower: Tensor
     upper: Tensor
@@ -364,63 +350,63 @@ class _Step(nn.Module):
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
-    def forward(self, state: Tensor, target: Tensor) -> Tensor:
-        at, best, least = _parts(state, self.dof)
-        parts, error2 = self.geometry.parts(at.double(), _target(target, self.dof))
+    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        parts, error2 = self.geometry.parts(at.double(), Target(*target))
         ahead = (at + parts.narrow(-1, 3 * self.dof + 51, self.dof).float()).clamp(self.lower, self.upper)
-        return torch.cat((ahead, *self.judge(at, error2.float(), best, least)), -1)
+        return ahead, *self.judge(at, error2.float(), best, least)
 
 
 class _Answer(nn.Module):
-    """(state, target) -> q_solution, and with `errors` pos_error, rot_error, inside."""
+    """(q, fields of `Target`) -> q_solution, and with `errors` pos_error, rot_error, inside."""
 
     lower: Tensor
     upper: Tensor
 
     def __init__(self, geometry: _ExactGeometry, lower: Tensor, upper: Tensor, errors: bool) -> None:
         super().__init__()
-        self.geometry, self.errors, self.dof = geometry, errors, len(lower)
+        self.geometry, self.errors = geometry, errors
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
-    def forward(self, state: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
-        _, q, _ = _parts(state, self.dof)
+    def forward(self, q: Tensor, *target: Tensor) -> Tensor | tuple[Tensor, ...]:
         if not self.errors:
             return q
         inside = ((q >= self.lower) & (q <= self.upper)).all(-1)
-        distance, angle = self.geometry.errors(q.double(), _target(target, self.dof))
+        distance, angle = self.geometry.errors(q.double(), Target(*target))
         return q, distance.float(), angle.float(), inside
 
 
 class _Loop(nn.Module):
-    """(state, target) -> state: from each start up to `count` steps of the rows that need another.
+    """(best, least, fields of `Target`) -> best, least: from each start up to `count` steps of the rows that need
+    another, whose least squared error is not 0.
 
-    As it is for `torch.jit.script`, once `begin` and `step` are traced.
+    As it is for `torch.jit.script`, once `starts` and `step` are traced.
     """
 
     def __init__(self, step: nn.Module, count: int, starts: Starts) -> None:
         super().__init__()
-        self.begin: nn.Module = _Begin(starts)
+        self.starts: nn.Module = starts
         self.step, self.count, self.shifts = step, count, starts.shifts
 
-    def forward(self, state: Tensor, target: Tensor) -> Tensor:
-        dof = self.shifts.shape[1]
-        begun = state[:, dof : 2 * dof]
-        rows = (state[:, 2 * dof] != 0).nonzero().squeeze(-1)
+    def forward(self, best: Tensor, least: Tensor, target: list[Tensor]) -> tuple[Tensor, Tensor]:
+        begun = best
+        rows = least.nonzero().select(1, 0)
         for start in range(self.shifts.shape[0]):
             if rows.numel() == 0:
                 break
-            state = self.begin(state, begun, self.shifts[start])
+            at = self.starts(begun, self.shifts[start])
             for _ in range(self.count):
                 if rows.numel() == 0:
                     break
-                if rows.numel() == state.shape[0]:
-                    state = self.step(state, target)
+                if rows.numel() == best.shape[0]:
+                    at, best, least = self.step(at, best, least, target[0], target[1], target[2], target[3])
                 else:
-                    narrow = self.step(state.index_select(0, rows), target.index_select(0, rows))
-                    state = state.index_copy(0, rows, narrow)
-                rows = (state[:, 2 * dof] != 0).nonzero().squeeze(-1)
-        return state
+                    some = [each.index_select(0, rows) for each in [at, best, least] + target]
+                    ahead, kept, error2 = self.step(some[0], some[1], some[2], some[3], some[4], some[5], some[6])
+                    at, best = at.index_copy(0, rows, ahead), best.index_copy(0, rows, kept)
+                    least = least.index_copy(0, rows, error2)
+                rows = least.nonzero().select(1, 0)
+        return best, least
 
 
 class _Solver(nn.Module):
@@ -443,18 +429,69 @@ class _Solver(nn.Module):
         self.answer = _Answer(geometry, lower, upper, errors)
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor | tuple[Tensor, ...]:
-        state, target = self.start(q_ref, target_pose)
+        best, *target = self.start(q_ref, target_pose)
+        least = _unknown(best)
         for loop in self.loops:
-            state = loop(state, target)
-        return self.answer(state, target)
+            best, least = loop(best, least, target)
+        return self.answer(best, *target)
 
 
-def _parts(state: Tensor, dof: int) -> tuple[Tensor, ...]:
-    """Return where a look is, the best so far, and its squared error."""
-    return state.split((dof, dof, 1), -1)
+def _unknown(q: Tensor) -> Tensor:
+    """Return the squared errors of joints that were not looked at yet, [N, 1]."""
+    return torch.full_like(q[:, :1], torch.inf)
 
 
-def _target(fields: Tensor, dof: int) -> Target:
-    """Return the fields of `Target` from what `_Start` makes of them."""
-    azimuth, position, rotation, wanted = fields.split((dof, 3, 16, 16), -1)
+# ONNX's loops carry one tensor for all rows' state, which is gathered and scattered at once: `at`, `best` and `least`,
+# [N, 2 J + 1]. The fields of `Target` are one tensor, too, [N, J + 35], or [N, 0] where there are none.
+
+
+class _FlatStart(nn.Module):
+    """(q_ref, target_pose) -> state, target."""
+
+    def __init__(self, start: _Start) -> None:
+        super().__init__()
+        self.start = start
+
+    def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor]:
+        q, *target = self.start(q_ref, target_pose)
+        state = torch.cat((q, q, _unknown(q)), -1)
+        return state, torch.cat([field.flatten(1) for field in target], -1) if target else target_pose[:, :0]
+
+
+class _FlatBegin(nn.Module):
+    """(state, begun, shift) -> the state at the start of a row of `Starts.shifts`."""
+
+    def __init__(self, starts: Starts) -> None:
+        super().__init__()
+        self.starts = starts
+
+    def forward(self, state: Tensor, begun: Tensor, shift: Tensor) -> Tensor:
+        return torch.cat((self.starts(begun, shift), state[:, begun.shape[1] :]), -1)
+
+
+class _FlatStep(nn.Module):
+    """(state, target) -> state."""
+
+    def __init__(self, step: nn.Module, dof: int) -> None:
+        super().__init__()
+        self.step, self.dof = step, dof
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor:
+        return torch.cat(self.step(*state.split((self.dof, self.dof, 1), -1), *_fields(target, self.dof)), -1)
+
+
+class _FlatAnswer(nn.Module):
+    """(state, target) -> what `_Answer` returns."""
+
+    def __init__(self, answer: _Answer, dof: int) -> None:
+        super().__init__()
+        self.answer, self.dof = answer, dof
+
+    def forward(self, state: Tensor, target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        best = state.narrow(-1, self.dof, self.dof)
+        return self.answer(best, *(_fields(target, self.dof) if target.shape[1] > 0 else ()))
+
+
+def _fields(target: Tensor, dof: int) -> Target:
+    azimuth, position, rotation, wanted = target.split((dof, 3, 16, 16), -1)
     return Target(azimuth, position, rotation.view(-1, 4, 4), wanted.view(-1, 4, 4))
