@@ -61,8 +61,7 @@ TEST(SphereCheck, EveryInstructionSetAgreesWithTheNearestPairHoweverNearTheMargi
                 // Points of a cloud, the last shape, are compared in single precision.
                 const double beside = nearest[i].second == -world.size() ? 1e-6 : 1e-9;
                 std::vector<double> copies;
-                for (int copy = 0; copy < kCopies; ++copy)
-                    copies.insert(copies.end(), &q[i * dof], &q[i * dof] + dof);
+                for (int copy = 0; copy < kCopies; ++copy) copies.insert(copies.end(), &q[i * dof], &q[i * dof] + dof);
                 for (const bool kept : {false, true}) {
                     for (const int rows : {1, kCopies}) {  // alone, and side by side
                         unsigned char is_free[kCopies] = {2, 2, 2};

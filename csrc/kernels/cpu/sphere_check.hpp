@@ -428,8 +428,7 @@ class SphereCheck {
                 const unsigned inside = first_bits(end(b) - j);
                 for (unsigned rest = near; rest != 0; rest &= rest - 1) {
                     const int k = __builtin_ctz(rest);
-                    const Singles squared =
-                        squared_length({other.x - at.x[k], other.y - at.y[k], other.z - at.z[k]});
+                    const Singles squared = squared_length({other.x - at.x[k], other.y - at.y[k], other.z - at.z[k]});
                     const Singles radii = radius + rows_.radius[c + k];
                     if (!(reach.longer(squared, radii) & inside)) continue;
                     if (reach.shorter(squared, radii) & inside) return true;
