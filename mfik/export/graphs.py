@@ -260,14 +260,14 @@ class _ExactGeometry(Geometry):
         self.register_buffer("above_one", torch.tensor([1 + 1e-12], dtype=torch.float64), persistent=False)
 
     def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Return angles by the tangent of their half: to the seven digits that ONNX Runtime's Atan, of float32 alone,
-        gives; within 1e-6 rad of pi no nearer than that."""
-        if torch.jit.is_tracing():
+        """Return angles between 0 and pi [rad]. In ONNX they are those of the tangent of their half: to the seven digits
+        that ONNX Runtime's Atan, of float32 alone, gives; within 1e-6 rad of pi no nearer than that."""
+        if torch.jit.is_tracing():  # for TorchScript
             return super().angle(sine, cosine)
         return 2 * torch.atan(sine / (cosine + self.above_one))
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
-        if torch.jit.is_tracing():  # ONNX has no solver
+        if torch.jit.is_tracing():  # for TorchScript; ONNX has no solver
             return torch.linalg.solve_ex(matrix, wanted.unsqueeze(-1))[0]
         return super()._solve(matrix, wanted)
 
