@@ -9,7 +9,8 @@ from cmake_project import ROOT
 
 from mfik.errors import ArgumentError
 from mfik.export import ONNX_FILE, TORCHSCRIPT_FILE, document, export_bundle
-from mfik.export.graphs import OUTPUTS, _ExactGeometry
+from mfik.export.graphs import OUTPUTS
+from mfik.export.modules import ExactGeometry
 from mfik.kinematics import fk, position_error_m, rotation_error_rad
 from mfik.model import SingleStep, v1, v2
 from mfik.robots import load_robot
@@ -125,7 +126,7 @@ def test_a_rotation_that_is_right_from_the_start_stays_a_number(kinds, tmp_path)
 def test_graphs_see_half_a_turn_as_the_network_does(away):
     """The tool is turned about its own axis by pi less `away` [rad], where graphs take another formula."""
     robot = load_robot("ur10")
-    graph, geometry = _ExactGeometry(robot), v2.Geometry(robot, torch.float64)
+    graph, geometry = ExactGeometry(robot), v2.Geometry(robot, torch.float64)
     q = robot.sample(200, torch.Generator().manual_seed(2), torch.float64)
     pose = robot.fk(q.index_add(1, torch.tensor([5]), torch.full((len(q), 1), torch.pi - away, dtype=q.dtype)))
     (ours, error2), (theirs, expected2) = graph.reference(q, pose), geometry.reference(q, pose)
