@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfik import __version__
 from mfik.cli import ROBOT, Parser, add_robot_arguments, robot_arguments
+from mfik.errors import ArgumentError
 from mfik.export import document, export_bundle, load_bundle
 from mfik.robots import load_robot
 from mfik.solve import model_path
@@ -39,6 +40,10 @@ def run(args: argparse.Namespace, parser: Parser) -> None:
         export_bundle(args.output, None, document(None, robot), **options)
         print(f"{args.output}: {robot.name}, {robot.dof} joints, no network")
         return
+    given = [name for name, value in robot_arguments(args).items() if value]
+    if given:
+        source = "--model" if args.model is not None else "--checkpoint"
+        raise ArgumentError(f"--{given[0]}: expected none with {source}, which has its own robot; leave it out")
     if args.model is not None:
         model, robot, description = load_bundle(model_path(args.model))
         export_bundle(args.output, model, description, **options)

@@ -101,6 +101,8 @@ def test_errors_are_one_line_and_name_the_remedy(tmp_path):
         ("train", ["--robot", "panda"], "--data_path"),
         ("train", ["--robot", "panda", "--data_path", "none.pt"], "none.pt"),
         ("export", ["--checkpoint", "none.pth", "--output", "b"], "none.pth"),
+        ("export", ["--model", "ur10", "--spheres", "s.yml", "--output", "b"], "--spheres: expected none with --model"),
+        ("export", ["--checkpoint", "c.pth", "--tip_link", "t", "--output", "b"], "--tip_link: expected none with"),
         ("evaluate", ["--model", "none"], "none"),
         ("evaluate", ["--model", "none", "--protocol", "--kind", "local"], "--kind"),
     ]:

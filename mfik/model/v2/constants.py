@@ -121,7 +121,7 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
     origins[0] = unit  # the chain begins at F
     fixed, moving = _motions(robot.kinds, origins, scale)
     lengths = {(16 + i, 4 * i + 3): scale for i in range(3)}
-    unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype)
+    unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
     per_range = limited * 2.0 / (upper - lower)
     column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * num_products}
     return {
@@ -140,7 +140,7 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "origin": -0.5 * (lower + upper) * per_range,
         "difference": _entries((16, 11 + 6 * num_products), {**_DIFFERENCE, **column}, unit),
         "motion": torch.stack((turns,) * 9 + (scale * (1 - turns),) * 3, -1)[:, :num_products],
-        "damping": DAMPING_GAIN * unit6,
+        "damping": DAMPING_GAIN * unit6.unsqueeze(-1),
         "least_damping": DAMPING_FLOOR * unit6,
         "cofactor": _entries((18, 9), _COFACTOR, unit),
         "third": unit.new_full((9, 1), 1 / 3),
@@ -167,7 +167,7 @@ def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], l
 
 
 def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] @ moving` is [T_0, ..., T_J-2, last, tool,
+    """Return what joints' transforms are made of: `fixed + moving [cos q, sin q, q]` is [T_0, ..., T_J-2, last, tool,
     back].
 
     T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; `last` and
@@ -179,7 +179,7 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
         scale: Of lengths.
 
     Returns:
-        [16 (J + 2)] and [3 J, 16 (J + 2)], row-major matrices one after another.
+        [16 (J + 2)] and [16 (J + 2), 3 J], row-major matrices one after another.
     """
     dof = len(kinds)
     tool, back = dof, dof + 1
@@ -204,4 +204,4 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
     else:
         fixed[back, 2, 2] = fixed[back, 3, 3] = 1.0
         moving[:2, dof - 1, back] = turned.mT
-    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2))
+    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2)).T.contiguous()

@@ -169,7 +169,7 @@ class Geometry(nn.Module):
             target = self._faced(target._replace(wanted=target.wanted @ back))
         turned = q - target.azimuth
         sin, cos = turned.sin(), turned.cos()
-        motions = torch.cat((cos, sin, q), -1) @ self.moving + self.fixed
+        motions = nn.functional.linear(torch.cat((cos, sin, q), -1), self.moving, self.fixed)
         *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
         joints = links[:1]
         for link in links[1:]:
@@ -234,7 +234,7 @@ class Geometry(nn.Module):
         pull = torch.bmm(columns, error.unsqueeze(-1))
         free = place.unsqueeze(-1) * pull.sign() < self.at_limit
         # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
-        damping = torch.addcmul(self.least_damping, error2.unsqueeze(-1), self.damping)
+        damping = nn.functional.linear(error2, self.damping, self.least_damping).view(-1, 6, 6)
         columns = torch.where(free, columns, self.nothing)
         exact, damping, error = (_as(torch.float64, x) for x in (columns, damping, error))
         y = self._solve(torch.baddbmm(damping, exact.mT, exact), error)
