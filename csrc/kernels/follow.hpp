@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "kernels/refine.hpp"
+#include "kernels/newton.hpp"
 
 namespace mfik {
 
@@ -16,6 +16,9 @@ constexpr double kTrackTolerance = 1e-9;
 /// they do; 1.1 to 1.3 come to rest alike, 2 reverses twice as often at the edge of the reach.
 constexpr double kCurvatureMargin = 1.2;
 constexpr double kDampingRaise = 16.0;
+/// Share of the squared error below which, if the normal equations foresee that a step takes no more than that off it,
+/// the step is Newton's: there they tell little of the least error, about which they would hunt.
+constexpr double kLargeResidual = 0.1;
 /// Share of the room within its bounds that motion in the null space takes, which leaves the rest to the steps back to
 /// the target, and of that motion where those do not arrive.
 constexpr double kPostureRoom = 0.8, kPostureRetreat = 0.25;
@@ -95,18 +98,17 @@ MFIK_INLINE bool arrive(const C& chain, const E& constraints, const StepBounds& 
     return false;
 }
 
-/// Move the joints of iterates[0], from which it begins, towards the target in up to `max_iterations` steps, until it
-/// is solved or a step meets a bound; `now` says in which iterate they end, linearized. Where plain refinement does not
-/// arrive, careful steps lead towards the target: one that meets a bound is shortened as a whole, so that the tool
-/// keeps its direction, and is the last. An error that is accepted already is no reason for them: at limits and
-/// singularities they would creep.
+/// Move the joints of iterates[0], linearized, towards the target in up to `max_iterations` steps, until it is solved
+/// or a step meets a bound; `now` says in which iterate they end, linearized. Where plain refinement does not arrive,
+/// careful steps lead towards the target: one that meets a bound is shortened as a whole, so that the tool keeps its
+/// direction, and is the last. An error that is accepted already is no reason for them: at limits and singularities
+/// they would creep.
 template <class C, class E, class Accepted, class Solved>
 MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, const StepBounds& bounds,
                                           const Transform& T_target, Iterate<double> (&iterates)[2], int& now,
                                           int max_iterations, const Accepted& accepted, const Solved& solved) {
     const int n = chain.dof;
     now = 0;
-    linearize(chain, constraints, T_target, iterates[0]);
     FollowOutcome outcome{solved(iterates[0]), false, 0, 1.0, 0.0, 0.0};
     if (outcome.converged) return outcome;
     outcome.converged = arrive(chain, constraints, bounds, T_target, iterates[0], (2 * max_iterations + 2) / 3, solved,
@@ -126,6 +128,8 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
         ++outcome.iterations;
         double dq[kMaxJoints];
         dls_step(chain, constraints, T_target, at, dq, gain);
+        if (descent(chain, constraints, T_target, at, dq) < kLargeResidual * (at.pos2 + at.rot2))
+            newton_step(chain, constraints, T_target, at, dq, gain);
         const double share = share_within(bounds, n, at.q, dq);
         move_within(constraints, bounds, n, share, dq, at.q, next.q);
         for (int j = 0; j < n; ++j) dq[j] = next.q[j] - at.q[j];
@@ -133,7 +137,7 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
         outcome.converged = solved(next);
         if (!outcome.converged) {
             const double falls = descent(chain, constraints, T_target, at, dq);
-            if (!(falls > 0.0)) break;
+            if (!(falls > 0.0)) return outcome;  // at the least error, which falls no more
             const double curvature = falls - descent(chain, constraints, T_target, next, dq);
             if (curvature > kCurvatureMargin * share * falls) {
                 gain *= kDampingRaise;
@@ -208,14 +212,14 @@ MFIK_INLINE FollowOutcome follow(const C& chain, const E& constraints, const Ste
     Iterate<double> iterates[2];
     for (int j = 0; j < chain.dof; ++j) iterates[0].q[j] = q[j];
     int now = 0;
+    linearize(chain, without_posture, T_target, iterates[0]);
+    const double error = std::sqrt(iterates[0].pos2 + iterates[0].rot2);
     FollowOutcome outcome =
         approach_target(chain, without_posture, bounds, T_target, iterates, now, max_iterations, accepted, solved);
-    double moved = 0.0;
-    for (int j = 0; j < chain.dof; ++j) {
-        moved = std::fmax(moved, std::fabs(iterates[now].q[j] - q[j]));
-        q[j] = iterates[now].q[j];
-    }
-    const double most = std::isinf(constraints.preference_share) ? HUGE_VAL : constraints.preference_share * moved;
+    for (int j = 0; j < chain.dof; ++j) q[j] = iterates[now].q[j];
+    double most = HUGE_VAL;
+    if (!std::isinf(constraints.preference_share))
+        most = outcome.iterations > 0 ? constraints.preference_share * error : 0.0;
     if (constraints.q_preferred != nullptr && outcome.converged && most > 0.0) {
         approach_posture(chain, constraints, without_posture, bounds, most, T_target, iterates[now], q, max_iterations,
                          solved, outcome);

@@ -12,9 +12,10 @@ struct Scratch;
 constexpr int kPoseSize = 7;
 /// Distance from each limit, in shares of a joint's range, to which tracking leads joints in the null space.
 constexpr double kFromLimits = 0.3;
-/// Largest such motion, in shares of the sample's largest motion of a joint towards the target: where the target rests,
-/// so do the joints, and a path is led as fast as it goes, whatever the time of a sample.
-constexpr double kLeadingShare = 1.0;
+/// Largest such motion, in shares of how far the target has moved [robot's units and rad]: where it rests, so do the
+/// joints, and a path is led as fast as it goes, whatever the time of a sample. (Shares of how far the joints move were
+/// fed back by the posture, and swung beside singularities.)
+constexpr double kLeadingShare = 0.35;
 
 /// Everything in the robot's own units; it refers to itself, and stays where it is.
 struct Problem {

@@ -284,15 +284,16 @@ def test_status_says_why(panda):
     close = panda.solve([0.85, 0.0, 0.6, 1.0, 0.0, 0.0, 0.0], midpoint)
     assert close.status in (Status.UNREACHABLE, Status.AT_LIMITS) and close.attempts == 160
     assert close.pos_error > 1e-2
-    # Reached only by violating a limit: the elbow bent the wrong way is no solution of any attempt.
+    # Reached only by violating limits: what is nearest within them holds joint 6 at its own.
     beyond = midpoint.copy()
     beyond[3] = 0.6
     beyond[5] = -1.0
     pose = robot.fk(beyond)
-    at_limits = panda.track(pose, robot.clamp(beyond), 2.0)
+    assert panda.track(pose, robot.clamp(beyond), 2.0).status is Status.NOT_CONVERGED, "it needs more steps"
+    at_limits = panda.track(pose, robot.clamp(beyond), 2.0, max_iterations=40)
     assert at_limits.status is Status.AT_LIMITS
     text = panda.explain(at_limits)
-    assert text.startswith("at limits: ") and "mm" in text and "deg" in text and "panda_joint4 upper limit" in text
+    assert text.startswith("at limits: ") and "mm" in text and "deg" in text and "panda_joint6 lower limit" in text
     few = panda.solve(robot.fk(midpoint + 0.3), midpoint, max_iterations=1, max_attempts=1)
     assert few.status is Status.NOT_CONVERGED
 
