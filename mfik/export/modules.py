@@ -45,7 +45,7 @@ class ExactGeometry(Geometry):
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
         if torch.jit.is_tracing():  # for TorchScript; ONNX has no solver
-            return torch.linalg.solve_ex(matrix, wanted.unsqueeze(-1))[0]
+            return torch.cholesky_solve(wanted.unsqueeze(-1), torch.linalg.cholesky_ex(matrix)[0])
         return super()._solve(matrix, wanted)
 
 
@@ -68,26 +68,38 @@ class Start(nn.Module):
         return q, *(() if self.geometry is None else self.geometry.prepare(pose))
 
 
-class _Block(nn.Module):
-    """A residual block whose second layer takes its bias from a constant 1, one more output of the first one.
-
-    TorchScript transposes the weights of nn.Linear in every call. (addmm with constant weights would be one operation
-    for product and sum, but its shape is mistaken for that of the weights when a frozen graph is optimized.)
+class _Layer(nn.Module):
+    """A linear layer whose input holds a constant 1, or the silu of one, instead of a bias: TorchScript transposes the
+    weights of nn.Linear in every call, and adds, in three operations. (addmm with constant weights would be one for
+    product and sum, but its shape is mistaken for that of the weights when a frozen graph is optimized.)
     """
 
-    second: Tensor
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.t().contiguous().detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class _Block(nn.Module):
+    """A residual block of layers, of a width to which the constant is added."""
 
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
-        first, second = block.linear1, block.linear2
-        self.first = nn.Linear(first.in_features, first.out_features + 1)
-        with torch.no_grad():
-            self.first.weight.copy_(torch.cat((first.weight, torch.zeros_like(first.weight[:1]))))
-            self.first.bias.copy_(torch.cat((first.bias, first.bias.new_tensor([_SILU_IS_ONE]))))
-        self.register_buffer("second", torch.cat((second.weight.t(), second.bias.unsqueeze(0))).detach())
+        self.first = _Layer(_and_constant(block.linear1, _SILU_IS_ONE))
+        self.second = _Layer(_and_constant(block.linear2, 0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + nn.functional.silu(self.first(nn.functional.silu(x))) @ self.second
+        return x + self.second(nn.functional.silu(self.first(nn.functional.silu(x))))
+
+
+def _and_constant(layer: nn.Linear, constant: float) -> Tensor:
+    """Return the weights of a layer of inputs that end in 1, with one more output, the constant."""
+    weight = torch.cat((layer.weight, layer.bias.unsqueeze(1)), 1)
+    return torch.cat((weight, weight.new_tensor([[0.0] * layer.in_features + [constant]])))
 
 
 class Look(nn.Module):
@@ -97,20 +109,26 @@ class Look(nn.Module):
     def __init__(self, network: MeanFlowNet, geometry: ExactGeometry) -> None:
         super().__init__()
         self.network, self.geometry, self.dof = copy.deepcopy(network), geometry, network.config.dof
-        # The first layer takes what the features are taken from, in that order, and its bias contains r = 0 and t = 1.
-        layer = self.network.input
-        weight, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
-        size = 4 * self.dof + 51
-        self.network.input = nn.Linear(size, network.config.width)
-        with torch.no_grad():
-            self.network.input.weight.copy_(weight.new_zeros(len(weight), size).index_copy(1, geometry.order, weight))
-            self.network.input.bias.copy_(layer.bias + by_t)
+        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1, and is multiplied by
+        # M's last entry, 1.
+        layer, size = self.network.input, 4 * self.dof + 35
+        wanted, own, one = 3 * self.dof, 3 * self.dof + 16, 3 * self.dof + 31
+        by_feature, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
+        weight = layer.weight.new_zeros(layer.out_features + 1, size + 16)
+        weight[:-1].index_copy_(1, geometry.order, by_feature.detach())
+        weight, difference = weight.split((size, 16), 1)
+        weight[:, wanted:own] += difference
+        weight[:, own : own + 16] -= difference
+        weight[:-1, one] += (layer.bias + by_t).detach()
+        weight[-1, one] = _SILU_IS_ONE
+        self.network.input = cast(nn.Linear, _Layer(weight))
         self.network.blocks = nn.ModuleList(_Block(cast(ResidualBlock, block)) for block in network.blocks)
+        self.network.head = cast(nn.Linear, _Layer(_and_constant(network.head, 0.0)[:-1]))
 
     def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts, error2 = self.geometry.parts(at.double(), Target(*target))
         seen, error2 = parts.float(), error2.float()
-        ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 51, self.dof), error2)
+        ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 35, self.dof), error2)
         return ahead, *self.network.judge(at, error2, best, least)
 
 
@@ -129,7 +147,7 @@ class Step(nn.Module):
 
     def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts, error2 = self.geometry.parts(at.double(), Target(*target))
-        ahead = (at + parts.narrow(-1, 3 * self.dof + 51, self.dof).float()).clamp(self.lower, self.upper)
+        ahead = (at + parts.narrow(-1, 3 * self.dof + 35, self.dof).float()).clamp(self.lower, self.upper)
         return ahead, *self.judge(at, error2.float(), best, least)
 
 

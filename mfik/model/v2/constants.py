@@ -72,9 +72,8 @@ def number_of_products(robot: Robot) -> int:
 def indices(robot: Robot) -> dict[str, list[int]]:
     """Return by name which entries `Geometry.reference` gathers, flat.
 
-    - order: Of what `Geometry.parts` joins - places, sines, cosines; M*, M and their difference, [16]; rotation vector;
-      step - the features.
-    - pairs: Of a joint's frame, [16], the first, then the second factors of the products that make its column.
+    - order: Of what `Geometry.parts` joins - places, sines, cosines; M* and M, [16]; rotation vector; step - and the
+      difference of M* and M, the features.
     - blocks: Of a symmetric matrix, [6, 6], and what it shall make, [6], one after the other: what the upper left
       block's cofactors are made of, that block, the one beside it transposed, and the upper and the lower right blocks
       with the upper and the lower half of what it shall make.
@@ -82,7 +81,8 @@ def indices(robot: Robot) -> dict[str, list[int]]:
     """
     dof = robot.dof
     turning = [joint for joint, kind in enumerate(robot.kinds[:-1]) if kind != "prismatic"]
-    sines, cosines, wanted, own, to_go, turn = dof, 2 * dof, *(3 * dof + 16 * i for i in range(4))
+    sines, cosines, wanted, own, turn = dof, 2 * dof, *(3 * dof + 16 * i for i in range(3))
+    to_go = turn + 3 + dof
     position = [4 * row + 3 for row in range(3)]
     rotation = [4 * row + column for row in range(3) for column in range(3)]
     return {
@@ -95,7 +95,6 @@ def indices(robot: Robot) -> dict[str, list[int]]:
             *(to_go + i for i in position),
             *range(turn, turn + 3 + dof),
         ],
-        "pairs": [pair for i, pair in enumerate(_PAIRS) if i % 12 < number_of_products(robot)],
         "blocks": [
             *(6 * (i // 3) + i % 3 for i in (*_COFACTORS, *range(9))),
             *(6 * row + column for column in (3, 4, 5) for row in range(3)),
@@ -124,6 +123,7 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
     unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
     per_range = limited * 2.0 / (upper - lower)
     column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * num_products}
+    pairs = [entry for i, entry in enumerate(_PAIRS) if i % 12 < num_products]
     return {
         "fixed": fixed,
         "moving": moving,
@@ -139,8 +139,9 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "per_range": per_range,
         "origin": -0.5 * (lower + upper) * per_range,
         "difference": _entries((16, 11 + 6 * num_products), {**_DIFFERENCE, **column}, unit),
+        "pairs": _entries((16, len(pairs)), {(entry, i): 1 for i, entry in enumerate(pairs)}, unit),
         "motion": torch.stack((turns,) * 9 + (scale * (1 - turns),) * 3, -1)[:, :num_products],
-        "damping": DAMPING_GAIN * unit6.unsqueeze(-1),
+        "damping": DAMPING_GAIN * unit6,
         "least_damping": DAMPING_FLOOR * unit6,
         "cofactor": _entries((18, 9), _COFACTOR, unit),
         "third": unit.new_full((9, 1), 1 / 3),
@@ -167,7 +168,7 @@ def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], l
 
 
 def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what joints' transforms are made of: `fixed + moving [cos q, sin q, q]` is [T_0, ..., T_J-2, last, tool,
+    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] moving` is [T_0, ..., T_J-2, last, tool,
     back].
 
     T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; `last` and
@@ -179,7 +180,7 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
         scale: Of lengths.
 
     Returns:
-        [16 (J + 2)] and [16 (J + 2), 3 J], row-major matrices one after another.
+        [16 (J + 2)] and [3 J, 16 (J + 2)], row-major matrices one after another.
     """
     dof = len(kinds)
     tool, back = dof, dof + 1
@@ -204,4 +205,4 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
     else:
         fixed[back, 2, 2] = fixed[back, 3, 3] = 1.0
         moving[:2, dof - 1, back] = turned.mT
-    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2)).T.contiguous()
+    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2))

@@ -76,6 +76,7 @@ class Geometry(nn.Module):
     origin: Tensor
     per_range: Tensor
     difference: Tensor
+    pairs: Tensor
     motion: Tensor
     damping: Tensor
     least_damping: Tensor
@@ -88,7 +89,6 @@ class Geometry(nn.Module):
     one: Tensor
     at_limit: Tensor
     order: Tensor
-    pairs: Tensor
     blocks: Tensor
     schur: Tensor
 
@@ -128,10 +128,11 @@ class Geometry(nn.Module):
         Derivatives of higher order go through them, too. Autocast does not: lengths need single precision.
         """
         parts, error2 = self.parts(q, target)
-        return parts.index_select(1, self.order), error2
+        wanted, own = parts.narrow(1, 3 * len(self.kinds), 32).split(16, 1)
+        return torch.cat((parts, wanted - own), 1).index_select(1, self.order), error2
 
     def parts(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor]:
-        """Compute what `order` takes the features from, [N, 4 J + 51], the last J of them the step, and squared errors.
+        """Compute what the features are taken from, [N, 4 J + 35], the last J of them the step, and squared errors.
 
         The operations are few and large: they are what exported graphs hold.
         """
@@ -148,7 +149,7 @@ class Geometry(nn.Module):
         place = torch.addcmul(self.origin, q, self.per_range)
         columns = self._columns(torch.cat(joints, 1).view(-1, len(joints), 16), column)
         step = self._step(place, columns, error, error2)
-        return torch.cat((place, sin, cos, wanted, own, wanted - own, turn, step), -1), error2
+        return torch.cat((place, sin, cos, wanted, own, turn, step), -1), error2
 
     def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Return how far the tool is from its target, [m] and [rad], both [N]."""
@@ -169,7 +170,7 @@ class Geometry(nn.Module):
             target = self._faced(target._replace(wanted=target.wanted @ back))
         turned = q - target.azimuth
         sin, cos = turned.sin(), turned.cos()
-        motions = nn.functional.linear(torch.cat((cos, sin, q), -1), self.moving, self.fixed)
+        motions = torch.cat((cos, sin, q), -1) @ self.moving + self.fixed
         *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
         joints = links[:1]
         for link in links[1:]:
@@ -216,7 +217,7 @@ class Geometry(nn.Module):
 
     def _columns(self, joints: Tensor, column: Tensor) -> Tensor:
         """Return the joints' columns of the Jacobian, [N, J, 6], from their frames, [N, J, 16], and what makes them."""
-        one, other = joints.index_select(-1, self.pairs).split(self.num_products, -1)
+        one, other = (joints @ self.pairs).split(self.num_products, -1)
         products = one * other
         if "prismatic" in self.kinds:
             products = products * self.motion
@@ -234,7 +235,7 @@ class Geometry(nn.Module):
         pull = torch.bmm(columns, error.unsqueeze(-1))
         free = place.unsqueeze(-1) * pull.sign() < self.at_limit
         # In double: the matrix's condition is the square of the Jacobian's, up to 1 / DAMPING_FLOOR.
-        damping = nn.functional.linear(error2, self.damping, self.least_damping).view(-1, 6, 6)
+        damping = torch.addcmul(self.least_damping, error2, self.damping).view(-1, 6, 6)
         columns = torch.where(free, columns, self.nothing)
         exact, damping, error = (_as(torch.float64, x) for x in (columns, damping, error))
         y = self._solve(torch.baddbmm(damping, exact.mT, exact), error)
