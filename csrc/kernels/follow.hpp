@@ -132,12 +132,17 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
             newton_step(chain, constraints, T_target, at, dq, gain);
         const double share = share_within(bounds, n, at.q, dq);
         move_within(constraints, bounds, n, share, dq, at.q, next.q);
-        for (int j = 0; j < n; ++j) dq[j] = next.q[j] - at.q[j];
+        double longest = 0.0;
+        for (int j = 0; j < n; ++j) {
+            dq[j] = next.q[j] - at.q[j];
+            longest = std::fmax(longest, std::fabs(dq[j]));
+        }
+        if (longest <= kTrackTolerance) return outcome;  // at the least error
         linearize(chain, constraints, T_target, next);
         outcome.converged = solved(next);
         if (!outcome.converged) {
             const double falls = descent(chain, constraints, T_target, at, dq);
-            if (!(falls > 0.0)) return outcome;  // at the least error, which falls no more
+            if (!(falls > 0.0)) return outcome;
             const double curvature = falls - descent(chain, constraints, T_target, next, dq);
             if (curvature > kCurvatureMargin * share * falls) {
                 gain *= kDampingRaise;

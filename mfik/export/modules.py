@@ -109,8 +109,8 @@ class Look(nn.Module):
     def __init__(self, network: MeanFlowNet, geometry: ExactGeometry) -> None:
         super().__init__()
         self.network, self.geometry, self.dof = copy.deepcopy(network), geometry, network.config.dof
-        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1, and is multiplied by
-        # M's last entry, 1.
+        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1; M's last entry, 1,
+        # multiplies it.
         layer, size = self.network.input, 4 * self.dof + 35
         wanted, own, one = 3 * self.dof, 3 * self.dof + 16, 3 * self.dof + 31
         by_feature, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
