@@ -137,7 +137,7 @@ MFIK_INLINE FollowOutcome approach_target(const C& chain, const E& constraints, 
             dq[j] = next.q[j] - at.q[j];
             longest = std::fmax(longest, std::fabs(dq[j]));
         }
-        if (longest <= kTrackTolerance) return outcome;  // at the least error
+        if (share == 1.0 && longest <= kTrackTolerance) return outcome;  // at the least error
         linearize(chain, constraints, T_target, next);
         outcome.converged = solved(next);
         if (!outcome.converged) {

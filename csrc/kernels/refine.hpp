@@ -34,7 +34,7 @@ struct Constraints {
     const double* slack = nullptr;        // [6], target frame: error that counts as none; infinity: free (slack.hpp)
     const double* q_preferred = nullptr;  // [dof]: null-space posture
     double preference_gain = 0.0;         // share of the way to it in one step
-    double preference_share = HUGE_VAL;  // largest motion towards it in shares of a sample's error, where that is not 0
+    double preference_share = HUGE_VAL;   // largest motion towards it, in shares of a sample's error before its steps
 
     MFIK_INLINE bool locked(int j) const { return lower[j] == upper[j]; }
 };

@@ -119,6 +119,17 @@ def test_a_target_that_leaves_the_reach_is_followed_without_hunting(solver):
     assert np.mean(turns) <= 5, "a joint turns back so often that it hunts for the least error"
 
 
+@pytest.mark.parametrize("max_step", [1e-10, 1e-6])
+def test_a_bound_of_any_size_is_used_up(solver, max_step):
+    """Steps that a bound shortens below what counts as rest are no rest."""
+    robot, rng = solver.robot, np.random.default_rng(6)
+    for _ in range(20):
+        q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.2, 0.8, robot.dof)
+        result = solver.track(robot.fk(q + rng.uniform(-0.1, 0.1, robot.dof)), q, max_step)
+        assert result.status is Status.JUMP_BOUND
+        assert np.abs(result.q - q).max() == pytest.approx(max_step, rel=1e-3)
+
+
 @pytest.mark.parametrize("gain", [0.1, 1.0])
 def test_null_space_motion_comes_to_rest_at_the_nearest_posture(panda, gain):
     robot, rng = panda.robot, np.random.default_rng(4)
