@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mfik.export.modules import Answer, Loop, SolverModule, Start, unknown
 from mfik.model import Network
-from mfik.model.v2 import Starts, Target
+from mfik.model.v2 import NEAR2, Starts, Target
 from mfik.robots import Robot
 
 METADATA_KEY = "mfik"  # of the bundle's document, in every file
@@ -52,6 +52,7 @@ def torchscript(model: Network, robot: Robot, document: str, refine: int = 0, er
             assert isinstance(loop, Loop)
             loop.starts = torch.jit.trace(loop.starts, (q, loop.shifts[0]), check_trace=False)
             loop.step = torch.jit.trace(loop.step, (q, q, unknown(q), *target), check_trace=False)
+            loop.last = torch.jit.trace(loop.last, (q, q, unknown(q), *target), check_trace=False)
             solver.loops[i] = torch.jit.script(loop)
         graph = torch.jit.freeze(torch.jit.trace(solver, _example(robot), check_trace=False))
         buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError
@@ -74,6 +75,7 @@ def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, err
         assert isinstance(loop.starts, Starts)
         parts.append(_Part(f"begin{i}", _FlatBegin(loop.starts), (state, state[:, :dof]), (loop.shifts[0],)))
         parts.append(_Part(f"step{i}", _FlatStep(loop.step, dof), (state, target)))
+        parts.append(_Part(f"last{i}", _FlatStep(loop.last, dof), (state, target)))
     whole = ir.from_onnx_text(_onnx_text(robot.dof, solver.loops, OUTPUTS if errors else OUTPUTS[:1]))
     for name, part in _graphs(parts).items():
         whole.functions["mfik", name, ""] = ir.Function("mfik", name, graph=part, attributes=[])
@@ -177,11 +179,11 @@ def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
             looks{i} = Constant<value_int: int = {loop.count}>()
             shifts{i} = Constant<value: tensor = float[{len(loop.shifts)}, {dof}] {{{shifts}}}>()
             last_rows{i}, state{i + 1} = Loop<body = each_start (
-                int64 start{i}, bool go_on{i}, int64[M, 1] rows_before{i}, {state} before{i}
+                int64 start{i}, bool go_on{i}, int64[M, 1] started{i}, {state} before{i}
             ) => (bool unsettled_after{i}, int64[M, 1] rows_after{i}, {state} after{i}) {{
                 shift{i} = Gather<axis = 0>(shifts{i}, start{i})
                 begin{i} = mfik.begin{i}(before{i}, begun{i}, shift{i})
-                rows_after{i}, after{i} = Loop<body = each_look (
+                looked_rows{i}, looked{i} = Loop<body = each_look (
                     int64 look{i}, bool look_on{i}, int64[M, 1] rows_at{i}, {state} at{i}
                 ) => (bool unsettled_at{i}, int64[M, 1] rows_ahead{i}, {state} ahead{i}) {{
                     narrow{i} = GatherND(at{i}, rows_at{i})
@@ -189,10 +191,12 @@ def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
                     stepped{i} = mfik.step{i}(narrow{i}, narrow_target{i})
                     ahead{i} = ScatterND(at{i}, rows_at{i}, stepped{i})
                     rows_ahead{i}, unsettled_at{i} = mfik.unsettled(ahead{i})
-                }}>(looks{i}, go_on{i}, rows_before{i}, begin{i})
-                size{i} = Size(rows_after{i})
-                zero{i} = Constant<value_int: int = 0>()
-                unsettled_after{i} = Greater(size{i}, zero{i})
+                }}>(looks{i}, go_on{i}, started{i}, begin{i})
+                judging{i} = GatherND(looked{i}, started{i})
+                judging_target{i} = GatherND(target, started{i})
+                judged{i} = mfik.last{i}(judging{i}, judging_target{i})
+                after{i} = ScatterND(looked{i}, started{i}, judged{i})
+                rows_after{i}, unsettled_after{i} = mfik.unsettled(after{i})
             }}>(starts{i}, unsettled{i}, rows{i}, state{i})""")
     text.append(f"{', '.join(outputs)} = mfik.answer(state{len(loops)}, target)\n}}")
     text.append(f"""
@@ -207,7 +211,9 @@ def _onnx_text(dof: int, loops: nn.ModuleList, outputs: Sequence[str]) -> str:
         unsettled (state) => (rows, some) {{
             last = Constant<value_int: int = {2 * dof}>()
             least = Gather<axis = 1>(state, last)
-            row = NonZero(least)
+            near = Constant<value: tensor = float {{{NEAR2:.9g}}}>()
+            far = Greater(least, near)
+            row = NonZero(far)
             rows = Transpose(row)
             count = Size(rows)
             none = Constant<value_int: int = 0>()

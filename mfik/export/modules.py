@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mfik.model import Network, SingleStep
-from mfik.model.v2 import Geometry, Judge, MeanFlowNet, ResidualBlock, Starts, Target
+from mfik.model.v2 import NEAR2, Geometry, MeanFlowNet, ResidualBlock, Starts, Target, add_product, better
 from mfik.robots import Robot
 
 _SILU_IS_ONE = 1.2784645427610738  # x with silu(x) = 1
@@ -45,7 +45,9 @@ class ExactGeometry(Geometry):
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
         if torch.jit.is_tracing():  # for TorchScript; ONNX has no solver
-            return torch.cholesky_solve(wanted.unsqueeze(-1), torch.linalg.cholesky_ex(matrix)[0])
+            lower = torch.linalg.cholesky_ex(matrix)[0]  # two triangular solutions take less than cholesky_solve
+            half = torch.linalg.solve_triangular(lower, wanted.unsqueeze(-1), upper=False)
+            return torch.linalg.solve_triangular(lower.mT, half, upper=True)
         return super()._solve(matrix, wanted)
 
 
@@ -70,9 +72,7 @@ class Start(nn.Module):
 
 class _Layer(nn.Module):
     """A linear layer whose input holds a constant 1, or the silu of one, instead of a bias: TorchScript transposes the
-    weights of nn.Linear in every call, and adds, in three operations. (addmm with constant weights would be one for
-    product and sum, but its shape is mistaken for that of the weights when a frozen graph is optimized.)
-    """
+    weights of nn.Linear in every call, and adds, in three operations."""
 
     weight: Tensor
 
@@ -81,19 +81,22 @@ class _Layer(nn.Module):
         self.register_buffer("weight", weight.t().contiguous().detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight
+        return torch.mm(x, self.weight)
 
 
 class _Block(nn.Module):
     """A residual block of layers, of a width to which the constant is added."""
 
+    halved: Tensor
+
     def __init__(self, block: ResidualBlock) -> None:
         super().__init__()
         self.first = _Layer(_and_constant(block.linear1, _SILU_IS_ONE))
-        self.second = _Layer(_and_constant(block.linear2, 0.0))
+        self.register_buffer("halved", 0.5 * _Layer(_and_constant(block.linear2, 0.0)).weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(nn.functional.silu(self.first(nn.functional.silu(x))))
+        h = self.first(nn.functional.silu(x))
+        return add_product(x, nn.functional.silu(h, inplace=True), self.halved)
 
 
 def _and_constant(layer: nn.Linear, constant: float) -> Tensor:
@@ -129,7 +132,7 @@ class Look(nn.Module):
         parts, error2 = self.geometry.parts(at.double(), Target(*target))
         seen, error2 = parts.float(), error2.float()
         ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 35, self.dof), error2)
-        return ahead, *self.network.judge(at, error2, best, least)
+        return ahead, *better(at, error2, best, least)
 
 
 class Step(nn.Module):
@@ -141,14 +144,26 @@ class Step(nn.Module):
 
     def __init__(self, geometry: ExactGeometry, lower: Tensor, upper: Tensor) -> None:
         super().__init__()
-        self.geometry, self.judge, self.dof = geometry, Judge(lower.device), len(lower)
+        self.geometry, self.dof = geometry, len(lower)
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
 
     def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts, error2 = self.geometry.parts(at.double(), Target(*target))
         ahead = (at + parts.narrow(-1, 3 * self.dof + 35, self.dof).float()).clamp(self.lower, self.upper)
-        return ahead, *self.judge(at, error2.float(), best, least)
+        return ahead, *better(at, error2.float(), best, least)
+
+
+class LastLook(nn.Module):
+    """A look that leads nowhere: it judges where the one before it led. Takes and returns what `Look` does."""
+
+    def __init__(self, geometry: ExactGeometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+
+    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        error2 = self.geometry.error2(at.double(), Target(*target))
+        return at, *better(at, error2.float(), best, least)
 
 
 class Answer(nn.Module):
@@ -172,27 +187,26 @@ class Answer(nn.Module):
 
 
 class Loop(nn.Module):
-    """(best, least, fields of `Target`) -> best, least: from each start up to `count` steps of the rows that need
-    another, whose least squared error is not 0.
+    """(best, least, fields of `Target`) -> best, least: from each start up to `count` steps of the rows that have not
+    settled, and then a last look.
 
-    As it is for `torch.jit.script`, once `starts` and `step` are traced.
+    As it is for `torch.jit.script`, once `starts`, `step` and `last` are traced.
     """
 
-    def __init__(self, step: nn.Module, count: int, starts: Starts) -> None:
+    def __init__(self, step: nn.Module, last: nn.Module, count: int, starts: Starts) -> None:
         super().__init__()
         self.starts: nn.Module = starts
-        self.step, self.count, self.shifts = step, count, starts.shifts
+        self.step, self.last, self.count, self.shifts = step, last, count, starts.shifts
+        self.near2 = torch.tensor([NEAR2])
 
     def forward(self, best: Tensor, least: Tensor, target: list[Tensor]) -> tuple[Tensor, Tensor]:
-        begun = best
-        rows = least.nonzero().select(1, 0)
+        begun, rows = best, self.unsettled(least)
         for start in range(self.shifts.shape[0]):
             if rows.numel() == 0:
                 break
-            at = self.starts(begun, self.shifts[start])
+            at = begun if start == 0 else self.starts(begun, self.shifts[start])
+            started = rows
             for _ in range(self.count):
-                if rows.numel() == 0:
-                    break
                 if rows.numel() == best.shape[0]:
                     at, best, least = self.step(at, best, least, target[0], target[1], target[2], target[3])
                 else:
@@ -200,8 +214,21 @@ class Loop(nn.Module):
                     ahead, kept, error2 = self.step(some[0], some[1], some[2], some[3], some[4], some[5], some[6])
                     at, best = at.index_copy(0, rows, ahead), best.index_copy(0, rows, kept)
                     least = least.index_copy(0, rows, error2)
-                rows = least.nonzero().select(1, 0)
+                rows = self.unsettled(least)
+                if rows.numel() == 0:
+                    break
+            if started.numel() == best.shape[0]:
+                at, best, least = self.last(at, best, least, target[0], target[1], target[2], target[3])
+            else:
+                some = [each.index_select(0, started) for each in [at, best, least] + target]
+                ahead, kept, error2 = self.last(some[0], some[1], some[2], some[3], some[4], some[5], some[6])
+                best, least = best.index_copy(0, started, kept), least.index_copy(0, started, error2)
+            rows = self.unsettled(least)
         return best, least
+
+    def unsettled(self, least: Tensor) -> Tensor:
+        """Return which rows have not come near to their pose yet, from their least squared errors, [N, 1]."""
+        return (least > self.near2).nonzero().select(1, 0)
 
 
 class SolverModule(nn.Module):
@@ -213,11 +240,12 @@ class SolverModule(nn.Module):
         if isinstance(model, MeanFlowNet):
             lower, upper = model.lower, model.upper
             look, starts = Look(model, geometry), copy.deepcopy(model.starts)
-            loops.append(Loop(look, model.config.passes + 1, starts))  # the last look of a start judges
+            loops.append(Loop(look, LastLook(geometry), model.config.passes, starts))
         else:
             lower, upper = _rounded_inwards(robot)
         if refine > 0:
-            loops.append(Loop(Step(geometry, lower, upper), refine + 1, Starts(lower, upper, 1)))
+            step, starts = Step(geometry, lower, upper), Starts(lower, upper, 1)
+            loops.append(Loop(step, LastLook(geometry), refine, starts))
         network = None if isinstance(model, MeanFlowNet) else SingleStep(model)
         self.start = Start(network, geometry if loops or errors else None, (lower, upper) if loops else None)
         self.loops = nn.ModuleList(loops)

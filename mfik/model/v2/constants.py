@@ -20,10 +20,11 @@ AXIS_RADIUS = 1e-12  # of the arm's half length: what is nearer to the first joi
 ANGLE_FLOOR = 1e-12  # keeps the axis of a vanishing rotation error finite
 
 # Sparse matrices: the values of the entries by row and column.
-_QUADRATIC = {  # of the products of two components of a quaternion (w, x, y, z), [16], to its rotation less identity
-    (10, 0): -2, (15, 0): -2, (6, 1): 2, (3, 1): -2, (7, 2): 2, (2, 2): 2,
-    (6, 4): 2, (3, 4): 2, (5, 5): -2, (15, 5): -2, (11, 6): 2, (1, 6): -2,
-    (7, 8): 2, (2, 8): -2, (11, 9): 2, (1, 9): 2, (5, 10): -2, (10, 10): -2,
+# Of the products of two components of a quaternion (w, x, y, z), [10], to its rotation less identity, [16].
+_QUADRATIC = {
+    (7, 0): -2, (9, 0): -2, (5, 1): 2, (3, 1): -2, (6, 2): 2, (2, 2): 2,
+    (5, 4): 2, (3, 4): 2, (4, 5): -2, (9, 5): -2, (8, 6): 2, (1, 6): -2,
+    (6, 8): 2, (2, 8): -2, (8, 9): 2, (1, 9): 2, (4, 10): -2, (7, 10): -2,
 }  # fmt: skip
 # Of [R, p; 0, 1], where R is the rotation between target and tool, and p the tool's position: axis times sine, [3], the
 # same and a floor, [4], and cosine, [1], of its angle; and p, [3].
@@ -107,7 +108,8 @@ def indices(robot: Robot) -> dict[str, list[int]]:
 def matrices(robot: Robot) -> dict[str, Tensor]:
     """Return by name what `Geometry.reference` multiplies by and adds, in float64; lengths / L.
 
-    None is a Python float, which graphs would hold in single precision, or leave out where it is small.
+    None is a Python float, which graphs would hold in single precision, or leave out where it is small. Those that
+    `add_product` takes are halved.
     """
     scale, num_products = 1.0 / _half_length(robot), number_of_products(robot)
     origins, (lower, upper) = _homogeneous(robot.chain.transforms()), robot.limits()
@@ -119,23 +121,23 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
     first, unit = origins[0].clone(), torch.eye(4, device=origins.device, dtype=origins.dtype)
     origins[0] = unit  # the chain begins at F
     fixed, moving = _motions(robot.kinds, origins, scale)
-    lengths = {(16 + i, 4 * i + 3): scale for i in range(3)}
+    pose_pairs, posing, unposed = _posing(first.inverse(), origins[-1].inverse(), scale)
     unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
     per_range = limited * 2.0 / (upper - lower)
     column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * num_products}
     pairs = [entry for i, entry in enumerate(_PAIRS) if i % 12 < num_products]
     return {
         "fixed": fixed,
-        "moving": moving,
+        "moving": 0.5 * moving,
         "identity": unit.flatten(),
-        "posing": _entries((19, 16), {**_QUADRATIC, **lengths}, unit),
-        "first": first.inverse(),
-        "tip": origins[-1].inverse(),
+        "pose_pairs": pose_pairs,
+        "posing": 0.5 * posing,
+        "unposed": unposed,
         # The rotation about z by -a less what does not depend on a, of cos a and sin a.
         "upright": _entries((1, 16), {(0, 10): 1, (0, 15): 1}, unit)[0],
-        "turn": _entries((2, 16), {(0, 0): 1, (1, 1): 1, (1, 4): -1, (0, 5): 1}, unit),
+        "turn": 0.5 * _entries((2, 16), {(0, 0): 1, (1, 1): 1, (1, 4): -1, (0, 5): 1}, unit),
         "slide": _entries((1, 16), {(0, 11): -scale}, unit),
-        "unmoved": _entries((4, 4), {(i, j): 1 for i in range(4) for j in range(4) if j < 3 or i == 3}, unit),
+        "axis_radius2": unit.new_tensor([AXIS_RADIUS**2]),
         "per_range": per_range,
         "origin": -0.5 * (lower + upper) * per_range,
         "difference": _entries((16, 11 + 6 * num_products), {**_DIFFERENCE, **column}, unit),
@@ -165,6 +167,30 @@ def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], l
     for place, value in entries.items():
         dense[place] = value
     return dense
+
+
+def _posing(first: Tensor, tip: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what target poses, [7], become fields of `Target` by: products of the components of the quaternion, [10],
+    are the product of what the halves of `pairs` select, and `unposed + [products, pose] posing` is [rotation, wanted,
+    position].
+
+    Args:
+        first: From the base to the first joint's frame before its motion, [4, 4].
+        tip: From the tool to M, [4, 4].
+        scale: Of lengths.
+
+    Returns:
+        `pairs` [7, 20], `posing` [17, 35] and `unposed` [35].
+    """
+    pairs = [(i, j) for i in range(4) for j in range(i, 4)]
+    chosen = {(3 + pair[side], 10 * side + k): 1.0 for k, pair in enumerate(pairs) for side in range(2)}
+    to_transform = _entries((17, 16), {**_QUADRATIC, **{(10 + i, 4 * i + 3): scale for i in range(3)}}, first)
+    entries = first @ torch.eye(16, device=first.device, dtype=first.dtype).view(16, 4, 4)
+    rotation, position = entries.clone(), entries[:, :3, 3]
+    rotation[:, :3, 3] = 0
+    by_entry = torch.cat((rotation.mT.flatten(1), (entries @ tip).flatten(1), position), 1)
+    unit = torch.eye(4, device=first.device, dtype=first.dtype).flatten()
+    return _entries((7, 20), chosen, first), to_transform @ by_entry, unit @ by_entry
 
 
 def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:

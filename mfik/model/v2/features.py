@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from mfik import ops
-from mfik.model.v2.constants import AXIS_RADIUS, indices, matrices, number_of_products
+from mfik.model.v2.constants import indices, matrices, number_of_products
 from mfik.robots import Robot
 
 
@@ -67,12 +67,12 @@ class Geometry(nn.Module):
     moving: Tensor
     identity: Tensor
     posing: Tensor
-    first: Tensor
-    tip: Tensor
+    unposed: Tensor
+    pose_pairs: Tensor
     upright: Tensor
     turn: Tensor
     slide: Tensor
-    unmoved: Tensor
+    axis_radius2: Tensor
     origin: Tensor
     per_range: Tensor
     difference: Tensor
@@ -147,9 +147,15 @@ class Geometry(nn.Module):
         error = torch.cat((target.position - tip, turn), -1)
         error2 = error.square().sum(-1, keepdim=True)
         place = torch.addcmul(self.origin, q, self.per_range)
-        columns = self._columns(torch.cat(joints, 1).view(-1, len(joints), 16), column)
+        columns = self._columns(torch.cat(joints, 1).view(-1, 16), column)
         step = self._step(place, columns, error, error2)
         return torch.cat((place, sin, cos, wanted, own, turn, step), -1), error2
+
+    def error2(self, q: Tensor, target: Target) -> Tensor:
+        """Return the squared pose errors alone, [N, 1]."""
+        target, _, _, _, tool = self._posed(q, target)
+        turn, tip, _ = self._difference(target.rotation, tool)
+        return torch.cat((target.position - tip, turn), -1).square().sum(-1, keepdim=True)
 
     def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Return how far the tool is from its target, [m] and [rad], both [N]."""
@@ -170,7 +176,7 @@ class Geometry(nn.Module):
             target = self._faced(target._replace(wanted=target.wanted @ back))
         turned = q - target.azimuth
         sin, cos = turned.sin(), turned.cos()
-        motions = torch.cat((cos, sin, q), -1) @ self.moving + self.fixed
+        motions = add_product(self.fixed, torch.cat((cos, sin, q), -1), self.moving)
         *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
         joints = links[:1]
         for link in links[1:]:
@@ -181,12 +187,10 @@ class Geometry(nn.Module):
 
     def prepare(self, target_pose: Tensor) -> Target:
         """Return what `reference` takes of target poses [N, 7]."""
-        products = (target_pose[:, 3:, None] * target_pose[:, None, 3:]).flatten(1)
-        posing = torch.cat((products, target_pose[:, :3]), -1)
-        tool = self.first @ torch.addmm(self.identity, posing, self.posing).view(-1, 4, 4)
-        position = tool[:, :3, 3]
-        rotation = (tool * self.unmoved).mT
-        target = Target(0 * position[:, :1] * self.only_first, position, rotation, tool @ self.tip)
+        one, other = torch.mm(target_pose, self.pose_pairs).split(10, -1)
+        posed = add_product(self.unposed, torch.cat((one * other, target_pose), -1), self.posing)
+        rotation, wanted, position = posed.split((16, 16, 3), -1)
+        target = Target(0 * position[:, :1] * self.only_first, position, rotation.view(-1, 4, 4), wanted.view(-1, 4, 4))
         return target if self.kinds[-1] == "prismatic" else self._faced(target)  # then it depends on the joints
 
     def _faced(self, target: Target) -> Target:
@@ -194,19 +198,20 @@ class Geometry(nn.Module):
         if self.kinds[0] == "prismatic" or len(self.kinds) == 1:
             return target
         xy = target.wanted[:, :2, 3]
-        on_axis = xy.square().sum(-1, keepdim=True) < AXIS_RADIUS**2
-        x, y = torch.where(on_axis, self.only_x, xy).split(1, -1)
-        radius = (x.square() + y.square()).sqrt()
-        turn = torch.addmm(self.upright, torch.cat((x, y), -1) / radius, self.turn).view(-1, 4, 4)
-        position = (turn[:, :3, :3] @ target.position.unsqueeze(-1)).squeeze(-1)
-        azimuth = torch.atan2(y, x) * self.only_first
-        return Target(azimuth, position, target.rotation @ turn.mT, turn @ target.wanted)
+        on_axis = xy.square().sum(-1, keepdim=True) < self.axis_radius2
+        xy = torch.where(on_axis, self.only_x, xy)
+        along = xy / torch.linalg.vector_norm(xy, dim=-1, keepdim=True)
+        turn = add_product(self.upright, along, self.turn).view(-1, 4, 4)
+        x, y = xy.split(1, -1)
+        position = torch.bmm(turn[:, :3, :3], target.position.unsqueeze(-1)).squeeze(-1)
+        rotation, wanted = torch.bmm(target.rotation, turn.mT), torch.bmm(turn, target.wanted)
+        return Target(torch.atan2(y, x) * self.only_first, position, rotation, wanted)
 
     def _compared(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, ...]:
         """Return what `difference` makes of `Target.rotation` and a tool, both [N, 4, 4]: axis times sine of the
         angle between them, [N, 3], the same and a floor, [N, 4], cosine, [N, 1], the tool's position, [N, 3], and what
         makes columns of the Jacobian, [N, 6 P]."""
-        compared = torch.bmm(tool, rotation).view(-1, 16) @ self.difference
+        compared = torch.mm(torch.bmm(tool, rotation).view(-1, 16), self.difference)
         return compared.split((3, 4, 1, 3, 6 * self.num_products), -1)
 
     def _difference(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,9 +221,9 @@ class Geometry(nn.Module):
         return sine_axis * (self.angle(sine, cosine) / sine), tip, column
 
     def _columns(self, joints: Tensor, column: Tensor) -> Tensor:
-        """Return the joints' columns of the Jacobian, [N, J, 6], from their frames, [N, J, 16], and what makes them."""
-        one, other = (joints @ self.pairs).split(self.num_products, -1)
-        products = one * other
+        """Return the joints' columns of the Jacobian, [N, J, 6], from their frames, [N J, 16], and what makes them."""
+        one, other = torch.mm(joints, self.pairs).split(self.num_products, -1)
+        products = (one * other).view(-1, len(self.kinds), self.num_products)
         if "prismatic" in self.kinds:
             products = products * self.motion
         return torch.bmm(products, column.reshape(-1, self.num_products, 6))
@@ -261,6 +266,11 @@ class Geometry(nn.Module):
         cofactors = (one * other) @ _as(one.dtype, self.cofactor)
         determinant = (matrix * cofactors) @ _as(one.dtype, self.third)
         return (cofactors / determinant).view(-1, 3, 3)
+
+
+def add_product(bias: Tensor, x: Tensor, half: Tensor) -> Tensor:
+    """Return bias + x @ (2 half): one operation, which TorchScript takes apart into two where its factor is 1."""
+    return torch.addmm(bias, x, half, alpha=2)
 
 
 def _as(dtype: torch.dtype, value: Tensor) -> Tensor:

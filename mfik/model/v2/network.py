@@ -90,9 +90,15 @@ class Judge(nn.Module):
             best: Of the looks before.
             least: Its squared pose error; infinite before the first look.
         """
-        kept = error2 >= least  # which what is no number is not
         settled = least <= self.near2  # by the look before
-        return torch.where(kept, best, at), torch.where(settled, self.none, torch.where(kept, least, error2))
+        best, least = better(at, error2, best, least)
+        return best, torch.where(settled, self.none, least)
+
+
+def better(at: Tensor, error2: Tensor, best: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the better of a look and those before and its squared error; arguments as of `Judge`."""
+    kept = error2 >= least  # which what is no number is not
+    return torch.where(kept, best, at), torch.where(kept, least, error2)
 
 
 class MeanFlowNet(Network):
