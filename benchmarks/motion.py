@@ -203,17 +203,24 @@ def turns_back(moves: np.ndarray) -> np.ndarray:
     return np.array(counts)
 
 
+def past_end(tool: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
+    """Return how far positions [n, 3] lead past the end of a line, in shares of it."""
+    way = end - start
+    return max(0.0, float(((tool - end) @ way).max() / (way @ way)))
+
+
 def measure_paths(n: int) -> None:
     print(
         "| arm | shape | target | paths | bounds broken | limits passed | turns back, own | more than twice that + 2 | "
-        "followed where the bounds suffice | at rest in the end | largest jerk [2 a / dt] |"
+        "followed where the bounds suffice | at rest in the end | past the end by over 1 %, at most | "
+        "largest jerk [2 a / dt] |"
     )
     for name in ("panda", "ur10", "tiago"):
         robot = load_robot(*ARMS[name])
         solver = Solver.from_robot(robot)
         for shape in ("line", "circle"):
             for kind in ("within reach", "beyond reach", "through singularities"):
-                rng, row = np.random.default_rng(5), PathTally()
+                rng, row = np.random.default_rng(5), PathTally(shape == "line")
                 for _ in range(n // 3 + (kind == "within reach") * (n % 3)):
                     q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, robot.dof)
                     if kind == "through singularities":
@@ -223,11 +230,13 @@ def measure_paths(n: int) -> None:
 
 
 class PathTally:
-    """What became of paths."""
+    """What became of paths, which are straight lines or none of them is."""
 
-    def __init__(self) -> None:
+    def __init__(self, straight: bool) -> None:
+        self.straight = straight
         self.paths = self.broken = self.passed = self.back = self.own_back = self.worse = self.rested = 0
         self.sufficient = self.followed = 0
+        self.past: list[float] = []
         self.jerk = 0.0
 
     def add(self, solver: Solver, q: np.ndarray, poses: np.ndarray, rng: np.random.Generator) -> None:
@@ -264,12 +273,16 @@ class PathTally:
             self.sufficient += 1
             self.followed += arrived
         self.rested += bool(np.abs(moves[-20:]).max() <= 1e-9)
+        if self.straight:
+            self.past.append(past_end(robot.fk(np.array(joints))[:, :3], *robot.fk(np.array([q, own[-1]]))[:, :3]))
         self.jerk = max(self.jerk, float((np.abs(np.diff(rates, axis=0)) / (2 * acceleration)).max()))
 
     def __str__(self) -> str:
+        past = f"{(np.array(self.past) > 0.01).sum()}, {100 * max(self.past):.0f} %" if self.straight else ""
         return (
             f"{self.paths} | {self.broken} | {self.passed} | {self.back}, {self.own_back} | {self.worse} joints | "
-            f"{self.followed} of {self.sufficient} | {self.rested} | {self.jerk:.2f}"
+            f"{self.followed} of {self.sufficient} | {self.rested} | "
+            f"{past} | {self.jerk:.2f}"
         )
 
 

@@ -71,6 +71,7 @@ struct Tracker::Impl {
     double velocity[kMaxJoints]{}, acceleration[kMaxJoints]{};
     double q[kMaxJoints]{}, dq[kMaxJoints]{};
     double goal[kMaxJoints]{};
+    GoalMotion goal_motion[kMaxJoints];
     double posture_speed = 0.0;  // of the goal in the null space, [acceleration * dt]
     bool keeps_clear = false;    // of obstacles, in the last sample
     double q_out[kMaxJoints]{}, dq_out[kMaxJoints]{}, goal_out[kMaxJoints]{};
@@ -95,7 +96,7 @@ struct Tracker::Impl {
 
     FollowOutcome move_goal(const Problem& problem, Damping& damping);
     [[nodiscard]] NextVelocity next_velocity() const;
-    void pursue_goal(const double* last_goal, const NextVelocity& next, double* v) const;
+    void pursue_goal(const double* last_goal, const NextVelocity& next, double* v);
     void brake(const NextVelocity& next, double* v) const;
     [[nodiscard]] double end_of(const NextVelocity& next, const double* v, double* end) const;
     [[nodiscard]] bool give_way(const Obstacles& obstacles, const NextVelocity& next, double* v);
@@ -144,18 +145,13 @@ NextVelocity Tracker::Impl::next_velocity() const {
 }
 
 /// Velocities v [dof] towards the goal, which has moved on from last_goal [dof].
-void Tracker::Impl::pursue_goal(const double* last_goal, const NextVelocity& next, double* v) const {
-    double goal_v[kMaxJoints], way[kMaxJoints];
-    double share = 1.0;  // a goal that is faster than the joints is expected to move on no faster than they can
+void Tracker::Impl::pursue_goal(const double* last_goal, const NextVelocity& next, double* v) {
+    double gap[kMaxJoints];
     for (int j = 0; j < dof(); ++j) {
-        goal_v[j] = (goal[j] - last_goal[j]) / dt;
-        if (std::abs(goal_v[j]) > velocity[j]) share = std::min(share, velocity[j] / std::abs(goal_v[j]));
+        goal_motion[j].observe((goal[j] - last_goal[j]) / dt, next.brake[j]);
+        gap[j] = (goal[j] - q[j]) / dt;
     }
-    for (int j = 0; j < dof(); ++j) {
-        goal_v[j] *= share;
-        way[j] = (goal[j] - q[j]) / dt - goal_v[j];
-    }
-    pursue(dof(), way, goal_v, next.brake, next.boxes, v);
+    pursue(dof(), gap, goal_motion, velocity, next.brake, next.boxes, v);
 }
 
 /// Velocities v [dof] that slow all joints down together, in a straight line.

@@ -28,8 +28,8 @@ class Tracker:
     acceleration that of two velocities; jerk is not bounded (`ruckig` is the library for that).
 
     A path within the bounds is followed without delay. Where they bind, all joints are slowed down together, so that
-    they go straight to the target; while they still move elsewhere, each turns as fast as it can. They come to rest at
-    a target that rests.
+    they go straight to the target; while they still move elsewhere, each turns as fast as it can. Behind a target that
+    speeds up harder than they can they keep the distance to stop in. They come to rest at a target that rests.
 
     With a `world` in the options, or `self_collision=True`, each command also leaves room to come to rest clear of all
     that stands: the joints slow down towards obstacles as those of `Solver.track` do, and no command comes nearer than

@@ -342,8 +342,9 @@ class Solver {
 ///
 /// Velocity is the difference of two commands per sample time, acceleration that of two velocities; jerk is not
 /// bounded. A path within the bounds is followed without delay. Where they bind, all joints are slowed down together,
-/// so that they go straight to the target; while they still move elsewhere, each turns as fast as it can. They come to
-/// rest at a target that rests.
+/// so that they go straight to the target; while they still move elsewhere, each turns as fast as it can. Behind a
+/// target that speeds up harder than they can they keep the distance to stop in. They come to rest at a target that
+/// rests.
 ///
 /// Where the options ask for collision, each command also leaves room to come to rest clear of all that stands: none is
 /// nearer than the margin, before which the joints stop by 1 mm. From what comes nearer they go away as fast as the
