@@ -17,7 +17,8 @@ namespace {
 /// Largest motion of a joint's goal in one sample [rad] or [units of length]: farther ones are found in several. With
 /// 0.5, refinement ended at the limits or at the edge of the reach on 2 of 100 ways of 0.5 rad.
 constexpr double kGoalStep = 0.1;
-/// Share of a joint's acceleration, and of its velocity, for motion in the null space. The rest is the path's.
+/// Share of a joint's acceleration, and of its velocity, for motion in the null space to a posture that is asked for.
+/// The rest is the path's.
 constexpr double kPostureShare = 0.25;
 
 /// Parts of a change of velocity that are tried where the whole would not let the joints come to rest clear of
@@ -103,8 +104,10 @@ struct Tracker::Impl {
     void advance(const double* v);
 };
 
-/// Let the goal follow the target. Its motion in the null space, which has time, stays within shares of the bounds.
-/// Beside obstacles it moves as `track` would, and no faster than the joints may, so that these go where it went.
+/// Let the goal follow the target as `track` would. Motion in the null space to a posture that is asked for, which has
+/// time, stays within shares of the bounds; motion away from the limits is as fast as the target leads it, and part of
+/// the path. Beside obstacles it moves as `track` would, and no faster than the joints may, so that these go where it
+/// went.
 FollowOutcome Tracker::Impl::move_goal(const Problem& problem, Damping& damping) {
     const Options& options = problem.options;
     StepBounds bounds;
@@ -114,7 +117,7 @@ FollowOutcome Tracker::Impl::move_goal(const Problem& problem, Damping& damping)
         const double most = problem.keeps_clear ? std::min(kGoalStep, velocity[j] * dt) : kGoalStep;
         bounds.low[j] = goal[j] - most;
         bounds.high[j] = goal[j] + most;
-        bounds.posture[j] = speed * acceleration[j] * dt * dt;
+        bounds.posture[j] = options.q_preferred.empty() ? kInfinity : speed * acceleration[j] * dt * dt;
         fastest = std::min(fastest, kPostureShare * velocity[j] / (acceleration[j] * dt));
     }
     double posture[kMaxJoints], last_goal[kMaxJoints];

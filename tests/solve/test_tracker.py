@@ -90,6 +90,30 @@ def test_a_path_within_the_bounds_is_followed_without_delay(panda, tool):
     check(panda.robot, joints, panda.robot.velocity, 10.0)
 
 
+def test_what_track_follows_within_the_bounds_a_tracker_follows_without_delay():
+    """In the null space, too, where it goes as `track` does."""
+    solver = Solver.pretrained("tiago")
+    robot, rng, followed = solver.robot, np.random.default_rng(8), []
+    while len(followed) < 12:
+        q = robot.lower + (robot.upper - robot.lower) * rng.uniform(0.1, 0.9, robot.dof)
+        poses = np.repeat(robot.fk(q)[None], 800, 0)
+        time = np.linspace(0, 1, 800)
+        poses[:, :3] += (time**3 * (10 - 15 * time + 6 * time**2))[:, None] * rng.uniform(-0.15, 0.15, 3)
+        free = [q]
+        solved = True
+        for pose in poses:
+            result = solver.track(pose, free[-1], 0.2)
+            free.append(result.q)
+            solved = solved and result.status is Status.SOLVED
+        needs = [np.abs(np.diff(free, n=n, axis=0)).max(0) / DT**n for n in (1, 2)]
+        if not solved or (needs[1] > 50).any():
+            continue  # out of reach, or through a singularity
+        velocity, acceleration = (1.1 * np.maximum(x, 0.05 * x.max()) for x in needs)
+        tracker = Tracker(solver, q, DT, velocity=velocity, acceleration=acceleration)
+        followed.append(set(drive(tracker, poses)[1]) == {Status.SOLVED})
+    assert np.mean(followed) >= 0.9
+
+
 def test_a_target_beyond_the_reach_is_approached_and_comes_to_rest(solver):
     robot, rng = solver.robot, np.random.default_rng(3)
     for _ in range(10):
