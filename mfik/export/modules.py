@@ -206,24 +206,26 @@ class Loop(nn.Module):
                 break
             at = begun if start == 0 else self.starts(begun, self.shifts[start])
             started = rows
-            for _ in range(self.count):
-                if rows.numel() == best.shape[0]:
-                    at, best, least = self.step(at, best, least, target[0], target[1], target[2], target[3])
+            for look in range(self.count + 1):
+                last = look == self.count or rows.numel() == 0
+                if last:
+                    rows = started
+                some = [at, best, least] + target
+                if rows.numel() < best.shape[0]:
+                    some = [each.index_select(0, rows) for each in some]
+                here, kept, error2, azimuth, position, rotation, wanted = some
+                if last:
+                    here, kept, error2 = self.last(here, kept, error2, azimuth, position, rotation, wanted)
                 else:
-                    some = [each.index_select(0, rows) for each in [at, best, least] + target]
-                    ahead, kept, error2 = self.step(some[0], some[1], some[2], some[3], some[4], some[5], some[6])
-                    at, best = at.index_copy(0, rows, ahead), best.index_copy(0, rows, kept)
+                    here, kept, error2 = self.step(here, kept, error2, azimuth, position, rotation, wanted)
+                if rows.numel() < best.shape[0]:
+                    at, best = at.index_copy(0, rows, here), best.index_copy(0, rows, kept)
                     least = least.index_copy(0, rows, error2)
+                else:
+                    at, best, least = here, kept, error2
                 rows = self.unsettled(least)
-                if rows.numel() == 0:
+                if last:
                     break
-            if started.numel() == best.shape[0]:
-                at, best, least = self.last(at, best, least, target[0], target[1], target[2], target[3])
-            else:
-                some = [each.index_select(0, started) for each in [at, best, least] + target]
-                ahead, kept, error2 = self.last(some[0], some[1], some[2], some[3], some[4], some[5], some[6])
-                best, least = best.index_copy(0, started, kept), least.index_copy(0, started, error2)
-            rows = self.unsettled(least)
         return best, least
 
     def unsettled(self, least: Tensor) -> Tensor:

@@ -172,13 +172,13 @@ def loops_in(graph):
 
 
 def branches(block):
-    """Yield the kinds of the operations of each branch of a TorchScript graph that looks at all its rows."""
+    """Yield the kinds of the operations of each branch of a TorchScript graph that is a look."""
     for node in block.nodes():
-        inner = [[each.kind() for each in inner.nodes()] for inner in node.blocks()]
-        if node.kind() == "prim::If" and "aten::atan2" in inner[0]:
-            yield inner[0]
-        for each in node.blocks():
-            yield from branches(each)
+        for inner in node.blocks():
+            kinds = [each.kind() for each in inner.nodes()]
+            if node.kind() == "prim::If" and "aten::atan2" in kinds:
+                yield kinds
+            yield from branches(inner)
 
 
 def test_a_robot_alone_has_no_graph_to_refine(tmp_path):
