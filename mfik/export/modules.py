@@ -15,6 +15,7 @@ from mfik.model import Network, SingleStep
 from mfik.model.v2 import NEAR2, Geometry, MeanFlowNet, ResidualBlock, Starts, Target, add_product, better
 from mfik.robots import Robot
 
+INVERSE = "com.microsoft::Inverse"  # ONNX Runtime's operator; ONNX itself has none
 _SILU_IS_ONE = 1.2784645427610738  # x with silu(x) = 1
 
 
@@ -28,32 +29,60 @@ def _rounded_inwards(robot: Robot) -> tuple[Tensor, Tensor]:
 
 
 class ExactGeometry(Geometry):
-    """`Geometry` in float64."""
+    """`Geometry` in float64, with operations that ONNX has, too."""
 
-    above_one: Tensor
+    squares: Tensor
+    quarters: Tensor
+    halved: Tensor
 
     def __init__(self, robot: Robot) -> None:
         super().__init__(robot, torch.float64)
-        self.register_buffer("above_one", torch.tensor([1 + 1e-12], dtype=torch.float64), persistent=False)
+        self.register_buffer("squares", torch.zeros(10, 1, dtype=torch.float64))
+        self.squares[[0, 4, 7, 9]] = 1  # of the products of two components
+        each = torch.eye(robot.dof, dtype=torch.float64)
+        zeros = 0 * each[:1]
+        self.register_buffer("quarters", torch.pi / 2 * torch.cat((1 + zeros, zeros, each.new_ones(1, 1)), 1)[0])
+        self.register_buffer("halved", 0.5 * torch.cat((each, each, zeros.T), 1))
+        # Half an angle's tangent is sine / (1 + cosine), which is no less than 1e-12.
+        self.difference[:, :3] *= 2
+        self.difference[15, 7] += 1 + 1e-12
 
     def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Return angles between 0 and pi [rad]; in ONNX by the tangent of their half: to the seven digits that ONNX
-        Runtime's Atan, of float32 alone, gives, and within 1e-6 rad of pi no nearer than that."""
+        """Return half the angles between 0 and pi [rad], [N, 1], of sines and of cosines plus 1; in ONNX to the seven
+        digits of ONNX Runtime's Atan, which is of float32 alone, and within 1e-6 rad of pi no nearer than that."""
         if torch.jit.is_tracing():  # for TorchScript
             return super().angle(sine, cosine)
-        return 2 * torch.atan(sine / (cosine + self.above_one))
+        return torch.atan(sine / cosine)
+
+    def sines(self, q: Tensor) -> Tensor:
+        """Return cosines, then sines of the joints, and a 1, [N, 2 J + 1], as one sine: cos q = sin(q + pi / 2). Older
+        ONNX Runtimes have no cosine of float64."""
+        return add_product(self.quarters, q, self.halved).sin()
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Return matrices, [N, n, m], transposed. ONNX Runtime before 1.26 makes one operator of a transposition and a
+        product, and then has none of float64; a reshape between them keeps them apart."""
+        y = super().transposed(x)
+        return y.flatten(1).view(-1, *y.shape[1:]) if torch.compiler.is_compiling() else y
+
+    def quadratic(self, products: Tensor) -> Tensor:
+        """Return the products of the components of unit quaternions of those of quaternions of any length, [N, 10]."""
+        return products / torch.mm(products, self.squares)
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
-        if torch.jit.is_tracing():  # for TorchScript; ONNX has no solver
-            lower = torch.linalg.cholesky_ex(matrix)[0]  # two triangular solutions take less than cholesky_solve
+        if torch.jit.is_tracing():  # for TorchScript: two triangular solutions take less than cholesky_solve
+            lower = torch.linalg.cholesky_ex(matrix)[0]
             half = torch.linalg.solve_triangular(lower, wanted.unsqueeze(-1), upper=False)
-            return torch.linalg.solve_triangular(lower.mT, half, upper=True)
+            return torch.linalg.solve_triangular(lower.transpose(1, 2), half, upper=True)
+        if torch.compiler.is_compiling():  # for ONNX
+            inverse = torch.onnx.ops.symbolic(INVERSE, [matrix], dtype=matrix.dtype, shape=matrix.shape, version=1)
+            return torch.bmm(inverse, wanted.unsqueeze(-1))
         return super()._solve(matrix, wanted)
 
 
 class Start(nn.Module):
-    """(q_ref, target_pose) -> where the looks begin, and the fields of `Target`; none in a graph that compares no pose
-    with them."""
+    """(q_ref, target_pose) -> where the looks begin, in float64, and the fields of `Target`; q_ref or the network's
+    answer and none in a graph that compares no pose with them."""
 
     def __init__(
         self, network: nn.Module | None, geometry: ExactGeometry | None, limits: tuple[Tensor, Tensor] | None
@@ -62,12 +91,13 @@ class Start(nn.Module):
         self.network, self.geometry, self.limits = network, geometry, limits
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, ...]:
-        position, quat = target_pose.double().split((3, 4), -1)
-        pose = torch.cat((position, quat / quat.norm(dim=-1, keepdim=True)), -1)
-        q = q_ref if self.network is None else self.network(q_ref, pose.float())
+        q = q_ref
+        if self.network is not None:
+            position, quat = target_pose.split((3, 4), -1)
+            q = self.network(q_ref, torch.cat((position, quat / quat.norm(dim=-1, keepdim=True)), -1))
         if self.limits is not None:
             q = q.clamp(*self.limits)
-        return q, *(() if self.geometry is None else self.geometry.prepare(pose))
+        return q.double(), *(() if self.geometry is None else self.geometry.prepare(target_pose.double()))
 
 
 class _Layer(nn.Module):
@@ -106,33 +136,39 @@ def _and_constant(layer: nn.Linear, constant: float) -> Tensor:
 
 
 class Look(nn.Module):
-    """(at, best, least, fields of `Target`) -> at, best, least: one of the looks that a network of type v2 takes in an
-    evaluation at (0, 1), from where it is, [N, J], with the best so far, [N, J], and its squared error, [N, 1]."""
+    """(at, fields of `Target`) -> where one of the looks leads that a network of type v2 takes in an evaluation at
+    (0, 1), both [N, J], and the squared error of where it is, [N, 1]; all of it float64."""
+
+    lower: Tensor
+    upper: Tensor
+    gate2: Tensor
 
     def __init__(self, network: MeanFlowNet, geometry: ExactGeometry) -> None:
         super().__init__()
-        self.network, self.geometry, self.dof = copy.deepcopy(network), geometry, network.config.dof
-        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1; M's last entry, 1,
+        self.network, self.geometry = copy.deepcopy(network), geometry
+        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1; the 1 among them
         # multiplies it.
-        layer, size = self.network.input, 4 * self.dof + 35
-        wanted, own, one = 3 * self.dof, 3 * self.dof + 16, 3 * self.dof + 31
+        layer, dof = self.network.input, network.config.dof
+        size, one, own = 4 * dof + 52, 3 * dof, 3 * dof + 17
         by_feature, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
         weight = layer.weight.new_zeros(layer.out_features + 1, size + 16)
         weight[:-1].index_copy_(1, geometry.order, by_feature.detach())
         weight, difference = weight.split((size, 16), 1)
-        weight[:, wanted:own] += difference
         weight[:, own : own + 16] -= difference
+        weight[:, own + 16 : own + 32] += difference
         weight[:-1, one] += (layer.bias + by_t).detach()
         weight[-1, one] = _SILU_IS_ONE
         self.network.input = cast(nn.Linear, _Layer(weight))
         self.network.blocks = nn.ModuleList(_Block(cast(ResidualBlock, block)) for block in network.blocks)
         self.network.head = cast(nn.Linear, _Layer(_and_constant(network.head, 0.0)[:-1]))
+        for name in ("lower", "upper", "gate2"):
+            self.register_buffer(name, getattr(network, name).double())
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts, error2 = self.geometry.parts(at.double(), Target(*target))
-        seen, error2 = parts.float(), error2.float()
-        ahead = self.network.step(at, seen, seen.narrow(-1, 3 * self.dof + 35, self.dof), error2)
-        return ahead, *better(at, error2, best, least)
+    def forward(self, at: Tensor, *target: Tensor) -> tuple[Tensor, Tensor]:
+        parts, step, error2 = self.geometry.parts(at, Target(*target))
+        learned = self.network.head(self.network.layers(parts.float())).double()
+        ahead = torch.addcmul(at + step, error2 / (error2 + self.gate2), learned)
+        return ahead.clamp(self.lower, self.upper), error2
 
 
 class Step(nn.Module):
@@ -144,14 +180,13 @@ class Step(nn.Module):
 
     def __init__(self, geometry: ExactGeometry, lower: Tensor, upper: Tensor) -> None:
         super().__init__()
-        self.geometry, self.dof = geometry, len(lower)
-        self.register_buffer("lower", lower)
-        self.register_buffer("upper", upper)
+        self.geometry = geometry
+        self.register_buffer("lower", lower.double())
+        self.register_buffer("upper", upper.double())
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts, error2 = self.geometry.parts(at.double(), Target(*target))
-        ahead = (at + parts.narrow(-1, 3 * self.dof + 35, self.dof).float()).clamp(self.lower, self.upper)
-        return ahead, *better(at, error2.float(), best, least)
+    def forward(self, at: Tensor, *target: Tensor) -> tuple[Tensor, Tensor]:
+        step, error2 = self.geometry.step(at, Target(*target))
+        return (at + step).clamp(self.lower, self.upper), error2
 
 
 class LastLook(nn.Module):
@@ -161,9 +196,8 @@ class LastLook(nn.Module):
         super().__init__()
         self.geometry = geometry
 
-    def forward(self, at: Tensor, best: Tensor, least: Tensor, *target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        error2 = self.geometry.error2(at.double(), Target(*target))
-        return at, *better(at, error2.float(), best, least)
+    def forward(self, at: Tensor, *target: Tensor) -> tuple[Tensor, Tensor]:
+        return at, self.geometry.error2(at, Target(*target))
 
 
 class Answer(nn.Module):
@@ -179,6 +213,7 @@ class Answer(nn.Module):
         self.register_buffer("upper", upper)
 
     def forward(self, q: Tensor, *target: Tensor) -> Tensor | tuple[Tensor, ...]:
+        q = q.float()
         if not self.errors:
             return q
         inside = ((q >= self.lower) & (q <= self.upper)).all(-1)
@@ -187,42 +222,45 @@ class Answer(nn.Module):
 
 
 class Loop(nn.Module):
-    """(best, least, fields of `Target`) -> best, least: from each start up to `count` steps of the rows that have not
-    settled, and then a last look.
+    """(at, best, least, fields of `Target`) -> best, least: from each start up to `count` steps of the rows that have
+    not settled, and then a last look of those that began there. With `begun`, every row took its first step before.
 
     As it is for `torch.jit.script`, once `starts`, `step` and `last` are traced.
     """
 
-    def __init__(self, step: nn.Module, last: nn.Module, count: int, starts: Starts) -> None:
+    def __init__(self, step: nn.Module, last: nn.Module, count: int, starts: Starts, begun: bool) -> None:
         super().__init__()
         self.starts: nn.Module = starts
-        self.step, self.last, self.count, self.shifts = step, last, count, starts.shifts
-        self.near2 = torch.tensor([NEAR2])
+        self.step, self.last, self.count, self.begun, self.shifts = step, last, count, begun, starts.shifts
+        self.near2 = torch.tensor([NEAR2], dtype=torch.float64)
 
-    def forward(self, best: Tensor, least: Tensor, target: list[Tensor]) -> tuple[Tensor, Tensor]:
-        begun, rows = best, self.unsettled(least)
+    def forward(self, at: Tensor, best: Tensor, least: Tensor, target: list[Tensor]) -> tuple[Tensor, Tensor]:
+        begin, rows = best, self.unsettled(least)
         for start in range(self.shifts.shape[0]):
-            if rows.numel() == 0:
+            begun = self.begun and start == 0
+            if rows.numel() == 0 and not begun:
                 break
-            at = begun if start == 0 else self.starts(begun, self.shifts[start])
-            started = rows
-            for look in range(self.count + 1):
+            if start > 0:
+                at = self.starts(begin, self.shifts[start])
+            started = torch.arange(best.shape[0]) if begun else rows
+            for look in range(1 if begun else 0, self.count + 1):
                 last = look == self.count or rows.numel() == 0
                 if last:
                     rows = started
                 some = [at, best, least] + target
                 if rows.numel() < best.shape[0]:
                     some = [each.index_select(0, rows) for each in some]
-                here, kept, error2, azimuth, position, rotation, wanted = some
+                here, kept, error2, turn, rotation, wanted, position = some
                 if last:
-                    here, kept, error2 = self.last(here, kept, error2, azimuth, position, rotation, wanted)
+                    ahead, now2 = self.last(here, turn, rotation, wanted, position)
                 else:
-                    here, kept, error2 = self.step(here, kept, error2, azimuth, position, rotation, wanted)
+                    ahead, now2 = self.step(here, turn, rotation, wanted, position)
+                kept, error2 = better(here, now2, kept, error2)
                 if rows.numel() < best.shape[0]:
-                    at, best = at.index_copy(0, rows, here), best.index_copy(0, rows, kept)
+                    at, best = at.index_copy(0, rows, ahead), best.index_copy(0, rows, kept)
                     least = least.index_copy(0, rows, error2)
                 else:
-                    at, best, least = here, kept, error2
+                    at, best, least = ahead, kept, error2
                 rows = self.unsettled(least)
                 if last:
                     break
@@ -234,33 +272,42 @@ class Loop(nn.Module):
 
 
 class SolverModule(nn.Module):
-    """(q_ref, target_pose) -> q_solution, and with `errors` pos_error, rot_error, inside."""
+    """(q_ref, target_pose) -> q_solution, and with `errors` pos_error, rot_error, inside.
+
+    Attributes:
+        loops: Of looks, one after the other.
+        single: Whether there is one look in all, so that nothing is left to loop after it.
+    """
 
     def __init__(self, model: Network, robot: Robot, refine: int, errors: bool) -> None:
         super().__init__()
         geometry, loops = ExactGeometry(robot), []
+        self.last = LastLook(geometry)
         if isinstance(model, MeanFlowNet):
             lower, upper = model.lower, model.upper
-            look, starts = Look(model, geometry), copy.deepcopy(model.starts)
-            loops.append(Loop(look, LastLook(geometry), model.config.passes, starts))
+            look, starts = Look(model, geometry), copy.deepcopy(model.starts).double()
+            loops.append(Loop(look, self.last, model.config.passes, starts, begun=True))
         else:
             lower, upper = _rounded_inwards(robot)
         if refine > 0:
-            step, starts = Step(geometry, lower, upper), Starts(lower, upper, 1)
-            loops.append(Loop(step, LastLook(geometry), refine, starts))
+            step, starts = Step(geometry, lower, upper), Starts(lower, upper, 1).double()
+            loops.append(Loop(step, self.last, refine, starts, begun=not loops))
         network = None if isinstance(model, MeanFlowNet) else SingleStep(model)
         self.start = Start(network, geometry if loops or errors else None, (lower, upper) if loops else None)
+        self.first = loops[0].step if loops else None
+        self.single = [loop.count * len(loop.shifts) for loop in loops] == [1]
         self.loops = nn.ModuleList(loops)
         self.answer = Answer(geometry, lower, upper, errors)
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor | tuple[Tensor, ...]:
         best, *target = self.start(q_ref, target_pose)
-        least = unknown(best)
-        for loop in self.loops:
-            best, least = loop(best, least, target)
+        if self.first is not None:
+            at, least = self.first(best, *target)
+            if self.single:
+                at, error2 = self.last(at, *target)
+                best, _ = better(at, error2, best, least)
+            else:
+                for loop in self.loops:
+                    best, least = loop(at, best, least, target)
+                    at = best
         return self.answer(best, *target)
-
-
-def unknown(q: Tensor) -> Tensor:
-    """Return the squared errors of joints that were not looked at yet, [N, 1]."""
-    return torch.full_like(q[:, :1], torch.inf)

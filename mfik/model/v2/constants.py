@@ -73,8 +73,11 @@ def number_of_products(robot: Robot) -> int:
 def indices(robot: Robot) -> dict[str, list[int]]:
     """Return by name which entries `Geometry.reference` gathers, flat.
 
-    - order: Of what `Geometry.parts` joins - places, sines, cosines; M* and M, [16]; rotation vector; step - and the
-      difference of M* and M, the features.
+    - order: Of what `Geometry.parts` joins - places; cosines, sines and a 1; the first joint's frame, M and M*, [16];
+      rotation vector; step - and the difference of M* and M, the features. The first joint's angle from the azimuth is
+      that of its frame.
+    - fields: Of the rows [4, 9] of a target's rotation, M* and position in F, what `Target` holds of them: the rotation
+      transposed, [16], M*, [16], and the position, [3].
     - blocks: Of a symmetric matrix, [6, 6], and what it shall make, [6], one after the other: what the upper left
       block's cofactors are made of, that block, the one beside it transposed, and the upper and the lower right blocks
       with the upper and the lower half of what it shall make.
@@ -82,19 +85,25 @@ def indices(robot: Robot) -> dict[str, list[int]]:
     """
     dof = robot.dof
     turning = [joint for joint, kind in enumerate(robot.kinds[:-1]) if kind != "prismatic"]
-    sines, cosines, wanted, own, turn = dof, 2 * dof, *(3 * dof + 16 * i for i in range(3))
+    cosines, sines = dof, 2 * dof
+    first, own, wanted, turn = (3 * dof + 1 + 16 * i for i in range(4))
     to_go = turn + 3 + dof
     position = [4 * row + 3 for row in range(3)]
     rotation = [4 * row + column for row in range(3) for column in range(3)]
     return {
         "order": [
             *range(dof),
-            *(sines + joint for joint in turning),
-            *(cosines + joint for joint in turning),
+            *(sines + joint if joint > 0 else first + 4 for joint in turning),
+            *(cosines + joint if joint > 0 else first for joint in turning),
             *(wanted + i for i in position + rotation),
             *(own + i for i in position + rotation),
             *(to_go + i for i in position),
             *range(turn, turn + 3 + dof),
+        ],
+        "fields": [
+            *(9 * column + row for row in range(4) for column in range(4)),
+            *(9 * row + 4 + column for row in range(4) for column in range(4)),
+            *(9 * row + 8 for row in range(3)),
         ],
         "blocks": [
             *(6 * (i // 3) + i % 3 for i in (*_COFACTORS, *range(9))),
@@ -120,15 +129,14 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
     )
     first, unit = origins[0].clone(), torch.eye(4, device=origins.device, dtype=origins.dtype)
     origins[0] = unit  # the chain begins at F
-    fixed, moving = _motions(robot.kinds, origins, scale)
+    motions = _motions(robot.kinds, origins, scale)
     pose_pairs, posing, unposed = _posing(first.inverse(), origins[-1].inverse(), scale)
     unit6 = torch.eye(6, device=origins.device, dtype=origins.dtype).flatten()
     per_range = limited * 2.0 / (upper - lower)
     column = {(row, 11 + i): value for (row, i), value in _COLUMN.items() if i < 6 * num_products}
     pairs = [entry for i, entry in enumerate(_PAIRS) if i % 12 < num_products]
     return {
-        "fixed": fixed,
-        "moving": 0.5 * moving,
+        "motions": motions,
         "identity": unit.flatten(),
         "pose_pairs": pose_pairs,
         "posing": 0.5 * posing,
@@ -137,7 +145,7 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "upright": _entries((1, 16), {(0, 10): 1, (0, 15): 1}, unit)[0],
         "turn": 0.5 * _entries((2, 16), {(0, 0): 1, (1, 1): 1, (1, 4): -1, (0, 5): 1}, unit),
         "slide": _entries((1, 16), {(0, 11): -scale}, unit),
-        "axis_radius2": unit.new_tensor([AXIS_RADIUS**2]),
+        "axis_radius": unit.new_tensor([AXIS_RADIUS]),
         "per_range": per_range,
         "origin": -0.5 * (lower + upper) * per_range,
         "difference": _entries((16, 11 + 6 * num_products), {**_DIFFERENCE, **column}, unit),
@@ -148,7 +156,6 @@ def matrices(robot: Robot) -> dict[str, Tensor]:
         "cofactor": _entries((18, 9), _COFACTOR, unit),
         "third": unit.new_full((9, 1), 1 / 3),
         "per_length": unit.new_tensor([scale]),
-        "only_first": torch.eye(robot.dof, device=unit.device, dtype=unit.dtype)[:1],
         "only_x": unit[0, :2],
         "nothing": unit.new_zeros(1),
         "one": unit.new_ones(1),
@@ -171,8 +178,9 @@ def _entries(shape: tuple[int, int], entries: Mapping[tuple[int, int], float], l
 
 def _posing(first: Tensor, tip: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return what target poses, [7], become fields of `Target` by: products of the components of the quaternion, [10],
-    are the product of what the halves of `pairs` select, and `unposed + [products, pose] posing` is [rotation, wanted,
-    position].
+    are the product of what the halves of `pairs` select. `unposed + [products, pose] posing` is what stands in the rows
+    [4, 9] of the rotation as a transform, M* before the last joint turns it back, and the position with a 1; and then x
+    and y of that M*.
 
     Args:
         first: From the base to the first joint's frame before its motion, [4, 4].
@@ -180,22 +188,22 @@ def _posing(first: Tensor, tip: Tensor, scale: float) -> tuple[Tensor, Tensor, T
         scale: Of lengths.
 
     Returns:
-        `pairs` [7, 20], `posing` [17, 35] and `unposed` [35].
+        `pairs` [7, 20], `posing` [17, 38] and `unposed` [38].
     """
     pairs = [(i, j) for i in range(4) for j in range(i, 4)]
     chosen = {(3 + pair[side], 10 * side + k): 1.0 for k, pair in enumerate(pairs) for side in range(2)}
     to_transform = _entries((17, 16), {**_QUADRATIC, **{(10 + i, 4 * i + 3): scale for i in range(3)}}, first)
     entries = first @ torch.eye(16, device=first.device, dtype=first.dtype).view(16, 4, 4)
-    rotation, position = entries.clone(), entries[:, :3, 3]
+    rotation, wanted = entries.clone(), entries @ tip
     rotation[:, :3, 3] = 0
-    by_entry = torch.cat((rotation.mT.flatten(1), (entries @ tip).flatten(1), position), 1)
+    by_entry = torch.cat((torch.cat((rotation, wanted, entries[:, :, 3:]), 2).flatten(1), wanted[:, :2, 3]), 1)
     unit = torch.eye(4, device=first.device, dtype=first.dtype).flatten()
     return _entries((7, 20), chosen, first), to_transform @ by_entry, unit @ by_entry
 
 
-def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return what joints' transforms are made of: `fixed + [cos q, sin q, q] moving` is [T_0, ..., T_J-2, last, tool,
-    back].
+def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> Tensor:
+    """Return what joints' transforms are made of: it makes [T_0, ..., T_J-2, last, tool, back] of [cos q, sin q, 1, q].
+    Where no joint slides there is no q.
 
     T_j [4, 4] is from the frame of the joint before, after its motion, to that of joint j after its own; `last` and
     `tool` lead from T_J-2 to M and to the tool. What turns M* back is the last joint's motion if it turns, reversed.
@@ -206,7 +214,7 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
         scale: Of lengths.
 
     Returns:
-        [16 (J + 2)] and [3 J, 16 (J + 2)], row-major matrices one after another.
+        [3 J + 1 or 2 J + 1, 16 (J + 2)], row-major matrices one after another.
     """
     dof = len(kinds)
     tool, back = dof, dof + 1
@@ -231,4 +239,5 @@ def _motions(kinds: Sequence[str], origins: Tensor, scale: float) -> tuple[Tenso
     else:
         fixed[back, 2, 2] = fixed[back, 3, 3] = 1.0
         moving[:2, dof - 1, back] = turned.mT
-    return fixed.flatten(), moving.view(3 * dof, 16 * (dof + 2))
+    made = torch.cat((moving[:2].flatten(0, 1), fixed.unsqueeze(0), moving[2]))
+    return made[: 3 * dof + 1 if "prismatic" in kinds else 2 * dof + 1].flatten(1)

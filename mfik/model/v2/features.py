@@ -22,16 +22,34 @@ class Target(NamedTuple):
     """What `Geometry.reference` takes of target poses, in the frame F and with lengths / L.
 
     Attributes:
-        azimuth: Of F, from the first joint's frame before its motion, as what is taken from each joint, [N, J].
-        position: Of the tool, [N, 3].
+        turn: From the first joint's frame before its motion to F, [N, 4, 4].
         rotation: Of the tool, as a transform without translation, transposed, [N, 4, 4].
         wanted: M* before the last joint turns it back, [N, 4, 4].
+        position: Of the tool, [N, 3].
     """
 
-    azimuth: Tensor
-    position: Tensor
+    turn: Tensor
     rotation: Tensor
     wanted: Tensor
+    position: Tensor
+
+
+class _Posed(NamedTuple):
+    """Where joints and their target are, in the frame F and with lengths / L.
+
+    Attributes:
+        target: The target.
+        sines: Cosines, then sines of the joints, and a 1, [N, 2 J + 1].
+        joints: Their frames, with the axes as z, each [N, 4, 4]; the last of them is M.
+        tool: The tool, [N, 4, 4].
+        back: What turns M* back, [N, 4, 4].
+    """
+
+    target: Target
+    sines: Tensor
+    joints: list[Tensor]
+    tool: Tensor
+    back: Tensor
 
 
 class Geometry(nn.Module):
@@ -63,8 +81,7 @@ class Geometry(nn.Module):
         constants: What the native kernels take of the robot.
     """
 
-    fixed: Tensor
-    moving: Tensor
+    motions: Tensor
     identity: Tensor
     posing: Tensor
     unposed: Tensor
@@ -72,7 +89,7 @@ class Geometry(nn.Module):
     upright: Tensor
     turn: Tensor
     slide: Tensor
-    axis_radius2: Tensor
+    axis_radius: Tensor
     origin: Tensor
     per_range: Tensor
     difference: Tensor
@@ -83,12 +100,12 @@ class Geometry(nn.Module):
     cofactor: Tensor
     third: Tensor
     per_length: Tensor
-    only_first: Tensor
     only_x: Tensor
     nothing: Tensor
     one: Tensor
     at_limit: Tensor
     order: Tensor
+    fields: Tensor
     blocks: Tensor
     schur: Tensor
 
@@ -101,7 +118,7 @@ class Geometry(nn.Module):
         # On the device: a list as an index would be copied there anew in every call.
         for name, index in indices(robot).items():
             self.register_buffer(
-                name, torch.tensor(index, device=self.fixed.device, dtype=torch.long), persistent=False
+                name, torch.tensor(index, device=self.motions.device, dtype=torch.long), persistent=False
             )
         self.size = len(self.order)
         self.constants = ops.GeometryRobot.of(robot, self.size)
@@ -127,102 +144,129 @@ class Geometry(nn.Module):
 
         Derivatives of higher order go through them, too. Autocast does not: lengths need single precision.
         """
-        parts, error2 = self.parts(q, target)
-        wanted, own = parts.narrow(1, 3 * len(self.kinds), 32).split(16, 1)
+        parts, _, error2 = self.parts(q, target)
+        own, wanted = parts.narrow(1, 3 * len(self.kinds) + 17, 32).split(16, 1)
         return torch.cat((parts, wanted - own), 1).index_select(1, self.order), error2
 
-    def parts(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor]:
-        """Compute what the features are taken from, [N, 4 J + 35], the last J of them the step, and squared errors.
+    def parts(self, q: Tensor, target: Tensor | Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute what the features are taken from, [N, 4 J + 52], the last J of them the step; the step; and squared
+        pose errors, [N, 1].
 
         The operations are few and large: they are what exported graphs hold.
         """
         if torch.is_autocast_enabled(q.device.type):
             with torch.autocast(q.device.type, enabled=False):
                 return self.parts(q, target)
-        if not isinstance(target, Target):
-            target = self.prepare(target)
-        target, (sin, cos), joints, back, tool = self._posed(q, target)
-        own, wanted = joints[-1].view(-1, 16), torch.bmm(target.wanted, back).view(-1, 16)
-        turn, tip, column = self._difference(target.rotation, tool)
-        error = torch.cat((target.position - tip, turn), -1)
-        error2 = error.square().sum(-1, keepdim=True)
-        place = torch.addcmul(self.origin, q, self.per_range)
-        columns = self._columns(torch.cat(joints, 1).view(-1, 16), column)
-        step = self._step(place, columns, error, error2)
-        return torch.cat((place, sin, cos, wanted, own, turn, step), -1), error2
+        posed = self._posed(q, target if isinstance(target, Target) else self.prepare(target))
+        place, turn, step, error2 = self._stepped(q, posed)
+        frames = posed.joints[0], posed.joints[-1], torch.bmm(posed.target.wanted, posed.back)
+        first, own, wanted = (frame.view(-1, 16) for frame in frames)
+        return torch.cat((place, posed.sines, first, own, wanted, turn, step), -1), step, error2
+
+    def step(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Return the step alone, [N, J], and squared pose errors, [N, 1]."""
+        *_, step, error2 = self._stepped(q, self._posed(q, target))
+        return step, error2
 
     def error2(self, q: Tensor, target: Target) -> Tensor:
         """Return the squared pose errors alone, [N, 1]."""
-        target, _, _, _, tool = self._posed(q, target)
-        turn, tip, _ = self._difference(target.rotation, tool)
-        return torch.cat((target.position - tip, turn), -1).square().sum(-1, keepdim=True)
+        error, *_ = self._error(self._posed(q, target))
+        return _sum_of_squares(error)
 
     def errors(self, q: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Return how far the tool is from its target, [m] and [rad], both [N]."""
-        target, _, _, _, tool = self._posed(q, target)
-        sine_axis, _, cosine, tip, _ = self._compared(target.rotation, tool)
-        distance = (target.position - tip).square().sum(-1).sqrt()
-        return distance / self.per_length, torch.atan2(sine_axis.square().sum(-1).sqrt(), cosine.squeeze(-1))
+        position, turn = self._error(self._posed(q, target))[0].split((3, 3), -1)
+        return _sum_of_squares(position).view(-1).sqrt() / self.per_length, _sum_of_squares(turn).view(-1).sqrt()
 
     def angle(self, sine: Tensor, cosine: Tensor) -> Tensor:
         """Return the angles between 0 and pi [rad], [N, 1], of sines and cosines."""
         return torch.atan2(sine, cosine)
 
-    def _posed(self, q: Tensor, target: Target) -> tuple[Target, tuple[Tensor, Tensor], list[Tensor], Tensor, Tensor]:
-        """Return the target in F, sines and cosines of the joints, [N, J], and as [N, 4, 4] frames with the joints'
-        axes as z, the last of them M, what turns M* back, and the tool."""
+    def _posed(self, q: Tensor, target: Target) -> _Posed:
+        """Return where joints and targets are in F."""
         if self.kinds[-1] == "prismatic":
             back = (self.identity + q[:, -1:] * self.slide).view(-1, 4, 4)
-            target = self._faced(target._replace(wanted=target.wanted @ back))
-        turned = q - target.azimuth
-        sin, cos = turned.sin(), turned.cos()
-        motions = add_product(self.fixed, torch.cat((cos, sin, q), -1), self.moving)
-        *links, last, tool, back = motions.view(-1, 4 * (len(self.kinds) + 2), 4).split(4, 1)
-        joints = links[:1]
-        for link in links[1:]:
-            joints.append(torch.bmm(joints[-1], link))
-        if not joints:  # one joint
-            return target, (sin, cos), [last], back, tool
-        return target, (sin, cos), [*joints, torch.bmm(joints[-1], last)], back, torch.bmm(joints[-1], tool)
+            wanted = target.wanted @ back
+            position = nn.functional.pad(target.position, (0, 1)).unsqueeze(-1)
+            target = self._faced(torch.cat((target.rotation.mT, wanted, position), -1), wanted[:, :2, 3])
+        sines = self.sines(q)
+        moved = torch.cat((sines, q), -1) if "prismatic" in self.kinds else sines
+        size = len(self.kinds) + 2
+        *links, last, tool, back = torch.mm(moved, self.motions).view(-1, 4 * size, 4).split((4,) * size, 1)
+        joints: list[Tensor] = []
+        for link in links:
+            joints.append(torch.bmm(joints[-1] if joints else target.turn, link))
+        before = joints[-1] if joints else target.turn
+        return _Posed(target, sines, [*joints, torch.bmm(before, last)], torch.bmm(before, tool), back)
 
     def prepare(self, target_pose: Tensor) -> Target:
         """Return what `reference` takes of target poses [N, 7]."""
-        one, other = torch.mm(target_pose, self.pose_pairs).split(10, -1)
-        posed = add_product(self.unposed, torch.cat((one * other, target_pose), -1), self.posing)
-        rotation, wanted, position = posed.split((16, 16, 3), -1)
-        target = Target(0 * position[:, :1] * self.only_first, position, rotation.view(-1, 4, 4), wanted.view(-1, 4, 4))
-        return target if self.kinds[-1] == "prismatic" else self._faced(target)  # then it depends on the joints
+        one, other = torch.mm(target_pose, self.pose_pairs).split((10, 10), -1)
+        posed = torch.cat((self.quadratic(one * other), target_pose), -1)
+        frames, xy = add_product(self.unposed, posed, self.posing).split((36, 2), -1)
+        frames = frames.view(-1, 4, 9)
+        if self.kinds[-1] != "prismatic":  # else the azimuth depends on the joints
+            return self._faced(frames, xy)
+        return self._unfaced(frames)
 
-    def _faced(self, target: Target) -> Target:
-        """Return a target turned about the first joint's axis, so that M* is at azimuth 0."""
+    def sines(self, q: Tensor) -> Tensor:
+        """Return cosines, then sines of the joints, and a 1, [N, 2 J + 1]."""
+        return torch.cat((q.cos(), q.sin(), torch.ones_like(q[:, :1])), -1)
+
+    def transposed(self, x: Tensor) -> Tensor:
+        """Return matrices, [N, n, m], transposed."""
+        return x.transpose(1, 2)
+
+    def quadratic(self, products: Tensor) -> Tensor:
+        """Return the products of the components of unit quaternions of products of theirs, [N, 10]."""
+        return products
+
+    def _faced(self, frames: Tensor, xy: Tensor) -> Target:
+        """Return a target turned about the first joint's axis, so that M* is at azimuth 0.
+
+        Args:
+            frames: Of the target: its rotation as a transform, M*, and its position with any fourth number, [N, 4, 9].
+            xy: M*'s position beside that axis, [N, 2].
+        """
         if self.kinds[0] == "prismatic" or len(self.kinds) == 1:
-            return target
-        xy = target.wanted[:, :2, 3]
-        on_axis = xy.square().sum(-1, keepdim=True) < self.axis_radius2
-        xy = torch.where(on_axis, self.only_x, xy)
-        along = xy / torch.linalg.vector_norm(xy, dim=-1, keepdim=True)
+            return self._unfaced(frames)
+        length = torch.linalg.vector_norm(xy, dim=-1, keepdim=True)
+        on_axis = length < self.axis_radius
+        along = torch.where(on_axis, self.only_x, xy / torch.maximum(length, self.axis_radius))
         turn = add_product(self.upright, along, self.turn).view(-1, 4, 4)
-        x, y = xy.split(1, -1)
-        position = torch.bmm(turn[:, :3, :3], target.position.unsqueeze(-1)).squeeze(-1)
-        rotation, wanted = torch.bmm(target.rotation, turn.mT), torch.bmm(turn, target.wanted)
-        return Target(torch.atan2(y, x) * self.only_first, position, rotation, wanted)
+        return self._target(turn, torch.bmm(turn, frames))
 
-    def _compared(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, ...]:
-        """Return what `difference` makes of `Target.rotation` and a tool, both [N, 4, 4]: axis times sine of the
-        angle between them, [N, 3], the same and a floor, [N, 4], cosine, [N, 1], the tool's position, [N, 3], and what
-        makes columns of the Jacobian, [N, 6 P]."""
-        compared = torch.mm(torch.bmm(tool, rotation).view(-1, 16), self.difference)
-        return compared.split((3, 4, 1, 3, 6 * self.num_products), -1)
+    def _unfaced(self, frames: Tensor) -> Target:
+        """Return a target in the first joint's frame before its motion."""
+        return self._target(self.identity.view(4, 4) + 0 * frames.narrow(2, 0, 4), frames)
 
-    def _difference(self, rotation: Tensor, tool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rotation vectors [rad], [N, 3], which jump at an angle of pi; the rest as of `_compared`."""
-        sine_axis, floored, cosine, tip, column = self._compared(rotation, tool)
+    def _target(self, turn: Tensor, frames: Tensor) -> Target:
+        """Return a target of its frames in F, [N, 4, 9]; see `_faced`."""
+        rotation, wanted, position = frames.view(-1, 36).index_select(1, self.fields).split((16, 16, 3), -1)
+        return Target(turn, rotation.view(-1, 4, 4), wanted.view(-1, 4, 4), position)
+
+    def _error(self, posed: _Posed) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pose errors, position / L and rotation vector [rad], [N, 6]; rotation vectors, [N, 3], which jump at
+        an angle of pi; and what makes columns of the Jacobian, [N, 6 P]."""
+        compared = torch.mm(torch.bmm(posed.tool, posed.target.rotation).view(-1, 16), self.difference)
+        sine_axis, floored, cosine, tip, column = compared.split((3, 4, 1, 3, 6 * self.num_products), -1)
         sine = torch.linalg.vector_norm(floored, dim=-1, keepdim=True)
-        return sine_axis * (self.angle(sine, cosine) / sine), tip, column
+        turn = sine_axis * (self.angle(sine, cosine) / sine)
+        return torch.cat((posed.target.position - tip, turn), -1), turn, column
+
+    def _stepped(self, q: Tensor, posed: _Posed) -> tuple[Tensor, ...]:
+        """Return places of the joints within their limits, [N, J], rotation vectors [rad], [N, 3], steps, [N, J], and
+        squared pose errors, [N, 1]."""
+        error, turn, column = self._error(posed)
+        error2 = _sum_of_squares(error)
+        place = torch.addcmul(self.origin, q, self.per_range)
+        frames = torch.cat(posed.joints, 1).view(-1, 16)
+        step = self._step(place, self._columns(frames, column), error, error2)
+        return place, turn, step, error2
 
     def _columns(self, joints: Tensor, column: Tensor) -> Tensor:
         """Return the joints' columns of the Jacobian, [N, J, 6], from their frames, [N J, 16], and what makes them."""
-        one, other = torch.mm(joints, self.pairs).split(self.num_products, -1)
+        one, other = torch.mm(joints, self.pairs).split((self.num_products,) * 2, -1)
         products = (one * other).view(-1, len(self.kinds), self.num_products)
         if "prismatic" in self.kinds:
             products = products * self.motion
@@ -243,9 +287,9 @@ class Geometry(nn.Module):
         damping = torch.addcmul(self.least_damping, error2, self.damping).view(-1, 6, 6)
         columns = torch.where(free, columns, self.nothing)
         exact, damping, error = (_as(torch.float64, x) for x in (columns, damping, error))
-        y = self._solve(torch.baddbmm(damping, exact.mT, exact), error)
+        y = self._solve(torch.baddbmm(damping, self.transposed(exact), exact), error)
         step = _as(columns.dtype, torch.bmm(exact, y).view(-1, len(self.kinds)))
-        square = step.square().sum(-1, keepdim=True)
+        square = _sum_of_squares(step)
         return step / torch.addcmul(self.one, square, square)
 
     def _solve(self, matrix: Tensor, wanted: Tensor) -> Tensor:
@@ -266,6 +310,11 @@ class Geometry(nn.Module):
         cofactors = (one * other) @ _as(one.dtype, self.cofactor)
         determinant = (matrix * cofactors) @ _as(one.dtype, self.third)
         return (cofactors / determinant).view(-1, 3, 3)
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    """Return the sums of the squares of rows, [N, 1]; `square` takes longer in graphs."""
+    return (x * x).sum(-1, keepdim=True)
 
 
 def add_product(bias: Tensor, x: Tensor, half: Tensor) -> Tensor:

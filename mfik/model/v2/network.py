@@ -201,19 +201,18 @@ class MeanFlowNet(Network):
     def look(self, q: Tensor, target: Tensor | Target, r: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return where one look leads, q_k+1 [N, J] from q_k, and the squared pose error of q_k, [N, 1]."""
         features, error2 = self.geometry(q, target)
-        step = features[:, -self.config.dof :]
-        return self.step(q, torch.cat((features, r, t), dim=-1), step, error2), error2
+        x = self.layers(torch.cat((features, r, t), dim=-1))
+        gate = error2 / (error2 + self.gate2)
+        ahead = torch.addcmul(q + features[:, -self.config.dof :], gate, self.head(x))
+        limited = _Limited.apply if self._learns(ahead) else torch.clamp
+        return limited(ahead, self.lower, self.upper), error2
 
-    def step(self, q: Tensor, seen: Tensor, step: Tensor, error2: Tensor) -> Tensor:
-        """Return q_k+1 [N, J] from q_k, what the layers see of it, its step of damped least squares, and its squared
-        pose error."""
+    def layers(self, seen: Tensor) -> Tensor:
+        """Return what the head takes, [N, width], of what the layers see, [N, size]."""
         x = self.input(seen)
         for block in self.blocks:
             x = block(x)
-        gate = error2 / (error2 + self.gate2)
-        q = torch.addcmul(q + step, gate, self.head(nn.functional.silu(x)))
-        limited = _Limited.apply if self._learns(q) else torch.clamp
-        return limited(q, self.lower, self.upper)
+        return nn.functional.silu(x)
 
     def _learns(self, at: Tensor) -> bool:
         """Tell whether a gradient, and no tangent, goes through a look's answer in training."""
