@@ -1,9 +1,11 @@
 """The graphs as finished solvers: refinement, errors and what they do with input as users have it."""
 
+import subprocess
 import sys
 
 import numpy as np
 import onnx
+import onnx.reference
 import onnxruntime
 import pytest
 import torch
@@ -178,7 +180,9 @@ np.savez(sys.argv[3], version=onnxruntime.__version__, q=session.run(["q_solutio
 def old_runtime(tmp_path_factory):
     """A folder of Python packages."""
     folder = tmp_path_factory.mktemp("old")
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", folder, *OLD_RUNTIME)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), *OLD_RUNTIME]
+    if subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("needs PyPI")
     return folder
 
 
@@ -264,26 +268,23 @@ def test_a_single_look_is_kept_where_it_does_not_lead_away(single, engine):
     assert isinstance(model, v1.MeanFlowNet) or (~moved).sum() > 20, "steps of a random network lead away, too"
 
 
-def test_a_runtime_without_inverse_has_a_function_for_it(finished, tmp_path):
-    """What the graph calls by a name that ONNX Runtime does not know is what the function computes."""
+def test_a_runtime_without_inverse_has_a_function_for_it(finished):
+    """ONNX's own evaluator knows the standard's operators alone."""
     path, _, robot = finished
     whole = onnx.load(path / ONNX_FILE)
     (function,) = whole.functions
     assert (function.domain, function.name) == ("com.microsoft", "Inverse")
     assert {node.domain for node in function.node} == {""}
-    renamed = [function, *(x for x in whole.opset_import if x.domain == function.domain)]
-    looks = (whole.graph, *loops_in(whole.graph))
-    renamed += [node for graph in looks for node in graph.node if node.op_type == "Inverse"]
-    assert len(renamed) > 2
-    for each in renamed:
-        each.domain = "elsewhere"
-    (tmp_path / "bundle").mkdir()
-    onnx.save(whole, tmp_path / "bundle" / ONNX_FILE)
-    q_ref, pose = rows(robot, 100, seed=4)
-    ours, theirs = (runner(folder, "onnx")(q_ref, pose) for folder in (tmp_path / "bundle", path))
-    settled = (theirs[1] < 1e-5) & (ours[1] < 1e-5)
-    assert settled.mean() > 0.8
+    q_ref, pose = rows(robot, 12, seed=4)
+    ours, theirs = (solve(q_ref, pose) for solve in (evaluator(whole), runner(path, "onnx")))
+    settled = theirs[1] < 1e-5
+    assert settled.sum() > 8
     np.testing.assert_allclose(ours[0][settled], theirs[0][settled], rtol=0, atol=1e-5)
+
+
+def evaluator(whole):
+    reference = onnx.reference.ReferenceEvaluator(whole)
+    return lambda q, pose: reference.run(None, {"q_ref": q, "target_pose": pose})
 
 
 DAMPED = "aten::linalg_cholesky_ex"  # solves for the step
