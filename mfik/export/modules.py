@@ -1,5 +1,6 @@
 """A bundle's graph as modules: a solver of one robot, whose parts become TorchScript and ONNX (mfik/export/graphs.py).
 
+In TorchScript, `mfik/export/one_row.py` takes the place of all but the layers where there is one row.
 What looks several times is a loop, which ends when no row needs another look; a look computes the rows that need one.
 """
 
@@ -135,6 +136,30 @@ def _and_constant(layer: nn.Linear, constant: float) -> Tensor:
     return torch.cat((weight, weight.new_tensor([[0.0] * layer.in_features + [constant]])))
 
 
+class Learned(nn.Module):
+    """What the layers of a network of type v2 see, [N, size] -> what they add to a step in an evaluation at (0, 1),
+    [N, J].
+
+    Args:
+        network: The network.
+        weight: Of the first layer, by what it sees, [width, size].
+        one: Which entry of that is a 1, the bias's.
+    """
+
+    def __init__(self, network: MeanFlowNet, weight: Tensor, one: int) -> None:
+        super().__init__()
+        self.network, self.size, layer = copy.deepcopy(network), weight.shape[1], network.input
+        weight = torch.cat((weight, weight.new_zeros(1, weight.shape[1]))).detach()
+        weight[:-1, one] += (layer.bias + layer.weight[:, -1]).detach()  # r = 0 and t = 1
+        weight[-1, one] = _SILU_IS_ONE
+        self.network.input = cast(nn.Linear, _Layer(weight))
+        self.network.blocks = nn.ModuleList(_Block(cast(ResidualBlock, block)) for block in network.blocks)
+        self.network.head = cast(nn.Linear, _Layer(_and_constant(network.head, 0.0)[:-1]))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return self.network.head(self.network.layers(seen))
+
+
 class Look(nn.Module):
     """(at, fields of `Target`) -> where one of the looks leads that a network of type v2 takes in an evaluation at
     (0, 1), both [N, J], and the squared error of where it is, [N, 1]; all of it float64."""
@@ -145,28 +170,20 @@ class Look(nn.Module):
 
     def __init__(self, network: MeanFlowNet, geometry: ExactGeometry) -> None:
         super().__init__()
-        self.network, self.geometry = copy.deepcopy(network), geometry
-        # The first layer takes what the features are taken from. Its bias contains r = 0 and t = 1; the 1 among them
-        # multiplies it.
-        layer, dof = self.network.input, network.config.dof
+        # The first layer takes what the features are taken from.
+        dof, by_feature = network.config.dof, network.input.weight[:, : geometry.size].detach()
         size, one, own = 4 * dof + 52, 3 * dof, 3 * dof + 17
-        by_feature, (_, by_t) = layer.weight[:, : geometry.size], layer.weight[:, geometry.size :].unbind(1)
-        weight = layer.weight.new_zeros(layer.out_features + 1, size + 16)
-        weight[:-1].index_copy_(1, geometry.order, by_feature.detach())
+        weight = by_feature.new_zeros(len(by_feature), size + 16).index_copy_(1, geometry.order, by_feature)
         weight, difference = weight.split((size, 16), 1)
         weight[:, own : own + 16] -= difference
         weight[:, own + 16 : own + 32] += difference
-        weight[:-1, one] += (layer.bias + by_t).detach()
-        weight[-1, one] = _SILU_IS_ONE
-        self.network.input = cast(nn.Linear, _Layer(weight))
-        self.network.blocks = nn.ModuleList(_Block(cast(ResidualBlock, block)) for block in network.blocks)
-        self.network.head = cast(nn.Linear, _Layer(_and_constant(network.head, 0.0)[:-1]))
+        self.geometry, self.learned = geometry, Learned(network, weight, one)
         for name in ("lower", "upper", "gate2"):
             self.register_buffer(name, getattr(network, name).double())
 
     def forward(self, at: Tensor, *target: Tensor) -> tuple[Tensor, Tensor]:
         parts, step, error2 = self.geometry.parts(at, Target(*target))
-        learned = self.network.head(self.network.layers(parts.float())).double()
+        learned = self.learned(parts.float()).double()
         ahead = torch.addcmul(at + step, error2 / (error2 + self.gate2), learned)
         return ahead.clamp(self.lower, self.upper), error2
 

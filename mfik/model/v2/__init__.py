@@ -2,9 +2,10 @@
 
 from mfik.model.v2.config import PRESETS, ModelConfig
 from mfik.model.v2.features import Geometry, Target, add_product
-from mfik.model.v2.network import NEAR2, MeanFlowNet, ResidualBlock, Starts, better
+from mfik.model.v2.network import GATE2, NEAR2, MeanFlowNet, ResidualBlock, Starts, better
 
 __all__ = [
+    "GATE2",
     "NEAR2",
     "PRESETS",
     "Geometry",
