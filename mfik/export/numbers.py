@@ -302,7 +302,7 @@ def _solve(code: Code, matrix: Array, wanted: list[Number]) -> list[Number]:
 
 def limits_source(lower: Sequence[float], upper: Sequence[float]) -> str:
     """Return functions that put joints within limits, infinite for continuous joints, and that begin elsewhere, as
-    `Starts` does."""
+    `Starts` does. What is no number stays none: of two values TorchScript takes the second if they do not compare."""
     limited, shifted = Code(), Code()
     ends = list(zip(lower, upper, strict=True))
     at, begun, shift = limited.unpack("at", len(ends)), shifted.unpack("at", len(ends)), shifted.unpack("by", len(ends))
@@ -317,8 +317,8 @@ def limits_source(lower: Sequence[float], upper: Sequence[float]) -> str:
         there = shifted.let(
             f"{there} - {span} if {there} > {high} else ({there} + {span} if {there} < {low} else {there})"
         )
-        kept.append(limited.let(f"min(max({at[joint]}, {low}), {high})"))
-        moved.append(shifted.let(f"min(max({there}, {low}), {high})"))
+        kept.append(limited.let(f"min({high}, max({low}, {at[joint]}))"))
+        moved.append(shifted.let(f"min({high}, max({low}, {there}))"))
     return "\n".join(
         (
             limited.function("limited(at: List[float]) -> List[float]", listed(kept)),

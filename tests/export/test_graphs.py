@@ -105,6 +105,9 @@ def test_an_answer_to_what_is_no_pose_is_none_and_spoils_no_other(finished, engi
     bad = np.array([False, True, False, True, False])
     assert np.isnan(q[bad]).all() and np.isnan(pos_error[bad]).all() and not inside[bad].any()
     np.testing.assert_allclose(q[~bad], whole[0][~bad], rtol=0, atol=1e-5)
+    for row in (1, 3):
+        q, pos_error, rot_error, inside = solve(q_ref[row : row + 1], pose[row : row + 1])
+        assert np.isnan(q).all() and np.isnan(pos_error).all() and np.isnan(rot_error).all() and not inside.any()
 
 
 @pytest.mark.parametrize("kinds", ["ppp", "pppr"])
