@@ -190,7 +190,7 @@ def old_runtime(tmp_path_factory):
 
 
 def test_an_old_onnx_runtime_runs_what_loops(finished, old_runtime, tmp_path):
-    """Those before 1.20 to 1.28 lack operators in float64 that are easily exported, such as Cos and ReduceL2."""
+    """Those before 1.20 to 1.29 lack operators in float64 that are easily exported, such as Cos and ReduceL2."""
     check_old_runtime(finished, old_runtime, tmp_path)
 
 
