@@ -94,7 +94,7 @@ def onnx_model(model: Network, robot: Robot, document: str, refine: int = 0, err
     lift = passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     once = passes.DeduplicateInitializersPass(size_limit=1 << 30)  # each step of a loop brings the weights
     tidy = (lift, passes.LiftSubgraphInitializersToMainGraphPass(), once)
-    used = (passes.IdentityEliminationPass(), _SUMS, passes.RemoveUnusedNodesPass())
+    used = (passes.IdentityEliminationPass(), _SQUARES, passes.RemoveUnusedNodesPass())
     for apply in (*inline, *tidy, *used, passes.ClearMetadataAndDocStringPass()):
         apply(whole)  # that last one: stack traces, paths of this machine, and two thirds of the file
     proto = ir.to_proto(whole)
@@ -316,7 +316,7 @@ class _Norm(rewriter.RewriteRuleClassBase):
         return op.Sqrt(op.ReduceSumSquare(x, axes, keepdims=1))
 
 
-_SUMS = rewriter.RewritePass(rewriter.RewriteRuleSet([_SumOfSquares.rule(), _Norm.rule()]))
+_SQUARES = rewriter.RewritePass(rewriter.RewriteRuleSet([_SumOfSquares.rule(), _Norm.rule()]))
 
 # ONNX's loops carry one tensor for all rows' state, which is gathered and scattered at once: `at`, `best` and `least`,
 # [N, 2 J + 1]. The fields of `Target` are one tensor, too, [N, 51].

@@ -23,6 +23,7 @@ class OneRow(nn.Module):
     def __init__(self, model: Network, robot: Robot, refine: int, limits: tuple[Tensor, Tensor]) -> None:
         super().__init__()
         self.starts, self.passes, self.refine, self.near2, self.gate2 = 0, 0, refine, NEAR2, GATE2
+        self.shapes = [1, robot.dof, 1, 7]
         self.shifts: list[list[float]] = [[0.0]]
         self.start: nn.Module = Start(None, None, None)
         self.learned: nn.Module = nn.Identity()
@@ -37,6 +38,10 @@ class OneRow(nn.Module):
         unit = torch.jit.CompilationUnit(source)
         self.prepare, self.look, self.error2, self.errors = unit.prepare, unit.look, unit.error2, unit.errors
         self.limited, self.shifted = unit.limited, unit.shifted
+
+    def takes(self, q_ref: Tensor, target_pose: Tensor) -> bool:
+        """Return whether this is one row. What is of no size that fits is none: tensors refuse it."""
+        return q_ref.shape + target_pose.shape == self.shapes
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> list[float]:
         q: list[float] = self.start(q_ref, target_pose)[0].view(-1).tolist()
@@ -90,7 +95,7 @@ class ByRows(nn.Module):
         self.one, self.several = one, several
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> Tensor:
-        if q_ref.shape[0] == 1:
+        if self.one.takes(q_ref, target_pose):  # type: ignore[operator]
             return torch.tensor([self.one(q_ref, target_pose)], dtype=torch.float32)
         return self.several(q_ref, target_pose)
 
@@ -104,11 +109,10 @@ class ByRowsWithErrors(nn.Module):
         self.lower, self.upper = limits
 
     def forward(self, q_ref: Tensor, target_pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if q_ref.shape[0] == 1:
+        if self.one.takes(q_ref, target_pose):  # type: ignore[operator]
             answer = torch.tensor([self.one(q_ref, target_pose)], dtype=torch.float32)
             q: list[float] = answer.double().view(-1).tolist()
             distance, angle = self.one.apart(q, target_pose)  # type: ignore[operator]
-            errors = torch.tensor([distance], dtype=torch.float32), torch.tensor([angle], dtype=torch.float32)
             inside = ((answer >= self.lower) & (answer <= self.upper)).all(-1)
-            return answer, errors[0], errors[1], inside
+            return answer, torch.tensor([distance]).to(answer), torch.tensor([angle]).to(answer), inside
         return self.several(q_ref, target_pose)
